@@ -1,0 +1,65 @@
+//! Text encodings that several layers need: hex, base64, the percent-encoding of S3.
+
+use base64::Engine as _;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+
+/// RFC 3986 unreserved characters stay, everything else is encoded: S3's `UriEncode`.
+/// <https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html>
+const UNRESERVED: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+/// As above, for a whole path: `/` separates and stays.
+const PATH: AsciiSet = UNRESERVED.remove(b'/');
+
+/// `UriEncode` of one query name or value: `/` is encoded.
+#[must_use]
+pub fn uri(text: &str) -> String {
+    utf8_percent_encode(text, &UNRESERVED).to_string()
+}
+
+/// `UriEncode` of an object key in a path: `/` stays.
+#[must_use]
+pub fn uri_path(text: &str) -> String {
+    utf8_percent_encode(text, &PATH).to_string()
+}
+
+/// Decodes percent-encoding to bytes that must be UTF-8; `None` otherwise.
+#[must_use]
+pub fn uri_decode(text: &str) -> Option<String> {
+    percent_decode_str(text).decode_utf8().ok().map(std::borrow::Cow::into_owned)
+}
+
+/// Lower-case hex.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// Standard base64 with padding.
+#[must_use]
+pub fn base64(bytes: &[u8]) -> String {
+    base64::engine::general_purpose::STANDARD.encode(bytes)
+}
+
+/// Decodes standard base64 with padding; `None` when it is not.
+#[must_use]
+pub fn base64_decode(text: &str) -> Option<Vec<u8>> {
+    base64::engine::general_purpose::STANDARD.decode(text).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn encodes_as_s3_signs() {
+        assert_eq!(uri("a b/c+~é"), "a%20b%2Fc%2B~%C3%A9");
+        assert_eq!(uri_path("a b/c+~é"), "a%20b/c%2B~%C3%A9");
+        assert_eq!(uri_decode("a%20b%2Fc%2B").as_deref(), Some("a b/c+"));
+        assert_eq!(uri_decode("%FF"), None);
+        assert_eq!(hex(&[0, 0xab]), "00ab");
+        assert_eq!(base64_decode(&base64(b"x\0y")).as_deref(), Some(&b"x\0y"[..]));
+    }
+}

@@ -1,0 +1,164 @@
+//! The waist of the program: what a file system needs of an object store, as two traits, and the contract in words.
+//!
+//! The layers above speak only these traits; [`crate::s3`] implements them over HTTP, [`Memory`] in memory, and wrappers
+//! compose: `Retry<Limit<Traced<S3Store>>>`. Retry is outermost, so that back-off holds no permit; Traced is innermost, so
+//! that each attempt is one count and is signed afresh.
+//!
+//! # Contract, for every implementation
+//!
+//! - **Atomicity.** `put`, `copy` and `complete_upload` replace the whole object (bytes and properties) at once or not at
+//!   all; nobody ever sees a mixture, and a failed or cancelled call leaves the old object.
+//! - **Read after write.** When a call has returned `Ok`, every later `get`, `head` and `list` of any client sees it.
+//! - **Conditions.** A [`Condition`] is checked by the store together with the change. When it fails nothing has happened:
+//!   [`ErrorKind::Exists`] for `IfAbsent`, [`ErrorKind::Changed`] for `IfMatch` (also when there is no object any more).
+//!   A store that ignores a condition cannot be told from here; who depends on it looks (see the S3 dialect).
+//! - **Pinned reads.** `get` with `if_match` gives bytes of that tag or [`ErrorKind::Changed`]. The answer's own tag is
+//!   compared too, since some stores ignore the condition.
+//! - **Order.** `list` gives keys and prefixes ascending by UTF-8 bytes where the store does; the caller must not lose
+//!   entries when it does not.
+//! - **Errors.** [`Error::outcome`] is [`Outcome::NotApplied`] only when the store definitely did not carry the request
+//!   out. A request that was sent and not answered is `Unknown`.
+//! - **Cancellation.** Dropping a future abandons the request; for a changing one its outcome is then unknown.
+//! - **Lengths.** A body that ends early is [`ErrorKind::Corrupt`] or a transport error, never a short success.
+
+mod body;
+mod error;
+mod types;
+
+use std::future::Future;
+
+pub use body::{Body, Download};
+pub use error::{Error, ErrorKind, Operation, Outcome, Story};
+pub use types::*;
+
+/// What every call returns.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// The data plane: objects and uploads. See the [module's](self) contract.
+pub trait ObjectStore: Clone + Send + Sync + 'static {
+    /// HEAD: all that is known about an object.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] when there is none, [`ErrorKind::NoBucket`].
+    fn head(&self, request: &HeadObject) -> impl Future<Output = Result<ObjectInfo>> + Send;
+
+    /// GET: the answer's headers, then its bytes as a stream. The future ends when the headers are there.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`], [`ErrorKind::Changed`] by `if_match`, [`ErrorKind::Archived`], [`ErrorKind::Invalid`] for a
+    /// range that begins past the end. The stream fails with [`ErrorKind::Corrupt`] or a transport error.
+    fn get(&self, request: &GetObject) -> impl Future<Output = Result<Download>> + Send;
+
+    /// One page of keys and common prefixes.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NoBucket`], [`ErrorKind::Denied`]. Never a shorter page in place of an error.
+    fn list(&self, request: &ListObjects) -> impl Future<Output = Result<ListPage>> + Send;
+
+    /// PUT of a whole object.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Exists`] or [`ErrorKind::Changed`] by the condition, [`ErrorKind::TooLarge`].
+    fn put(&self, request: &PutObject) -> impl Future<Output = Result<Committed>> + Send;
+
+    /// DELETE of an object; what is not there counts as deleted unless a condition asks for it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Changed`] by the condition.
+    fn delete(&self, request: &DeleteObject) -> impl Future<Output = Result<()>> + Send;
+
+    /// `DeleteObjects`: up to 1,000 keys (more are refused as `Invalid`); one answer for each, in the same order.
+    ///
+    /// # Errors
+    /// When the request as a whole failed; each key's own failure is in the answer.
+    fn delete_many(&self, bucket: &BucketName, keys: &[Key]) -> impl Future<Output = Result<Vec<Result<()>>>> + Send;
+
+    /// `CopyObject` inside the store. A copy onto itself must replace the properties.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] without a source, [`ErrorKind::Changed`] by either condition, [`ErrorKind::Exists`],
+    /// [`ErrorKind::Archived`], [`ErrorKind::TooLarge`] over 5 GiB.
+    fn copy(&self, request: &CopyObject) -> impl Future<Output = Result<Committed>> + Send;
+
+    /// Begins a multipart upload. Nothing is visible before [`ObjectStore::complete_upload`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::NoBucket`], [`ErrorKind::Denied`].
+    fn create_upload(&self, request: &CreateUpload) -> impl Future<Output = Result<Upload>> + Send;
+
+    /// Sends one part. The same part sent again replaces it, so this may be repeated at will.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NoUpload`].
+    fn upload_part(&self, request: &UploadPart) -> impl Future<Output = Result<Part>> + Send;
+
+    /// Makes one part of a range of an existing object.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NoUpload`], [`ErrorKind::NotFound`], [`ErrorKind::Changed`].
+    fn copy_part(&self, request: &CopyPart) -> impl Future<Output = Result<Part>> + Send;
+
+    /// Makes the object of its parts, atomically.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NoUpload`], [`ErrorKind::Exists`] or [`ErrorKind::Changed`] by the condition (the upload stays),
+    /// [`ErrorKind::Invalid`] for wrong or too small parts.
+    fn complete_upload(&self, request: &CompleteUpload) -> impl Future<Output = Result<Committed>> + Send;
+
+    /// Gives an upload up and frees its parts.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NoUpload`] when it is not there (any more).
+    fn abort_upload(&self, upload: &Upload) -> impl Future<Output = Result<()>> + Send;
+
+    /// The parts that an upload has, all pages, ascending.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NoUpload`].
+    fn list_parts(&self, upload: &Upload) -> impl Future<Output = Result<Vec<Part>>> + Send;
+
+    /// One page of the uploads in progress whose keys begin with `prefix`, after the given markers.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NoBucket`], [`ErrorKind::Denied`].
+    fn list_uploads(
+        &self,
+        bucket: &BucketName,
+        prefix: &Prefix,
+        after: Option<(String, String)>,
+    ) -> impl Future<Output = Result<UploadPage>> + Send;
+}
+
+/// The control plane: buckets and what is not bytes. See the [module's](self) contract.
+pub trait BucketService: Clone + Send + Sync + 'static {
+    /// All buckets of the account.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Denied`].
+    fn list_buckets(&self) -> impl Future<Output = Result<Vec<Bucket>>> + Send;
+
+    /// Whether the bucket is there and may be used, and where it lies.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NoBucket`], [`ErrorKind::Denied`].
+    fn head_bucket(&self, bucket: &BucketName) -> impl Future<Output = Result<BucketInfo>> + Send;
+
+    /// Makes a bucket, in `location` where one is given (`us-east-1` is never sent: S3 refuses it).
+    ///
+    /// # Errors
+    /// [`ErrorKind::Exists`] when the name is taken, by anybody. (Some stores answer `Ok` for one's own.)
+    fn create_bucket(&self, bucket: &BucketName, location: Option<&str>) -> impl Future<Output = Result<()>> + Send;
+
+    /// Removes an empty bucket.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotEmpty`], [`ErrorKind::NoBucket`].
+    fn delete_bucket(&self, bucket: &BucketName) -> impl Future<Output = Result<()>> + Send;
+
+    /// Asks for a readable copy of an archived object, or extends one that is there.
+    ///
+    /// # Errors
+    /// [`ErrorKind::RestoreOngoing`], [`ErrorKind::Invalid`] when the object is not archived,
+    /// [`ErrorKind::Unsupported`] where the store has no archive.
+    fn restore(&self, request: &RestoreObject) -> impl Future<Output = Result<()>> + Send;
+}
