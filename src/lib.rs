@@ -1,4 +1,6 @@
 //! pailfs mounts S3 buckets as directories.
 
 pub mod base;
+pub mod data;
 pub mod store;
+pub mod telemetry;

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt as _};
@@ -27,6 +28,11 @@ impl Body {
     /// The next chunk; `None` at the end. After an error nothing more comes.
     pub async fn next(&mut self) -> Option<Result<Bytes>> {
         self.0.next().await
+    }
+
+    /// The next chunk in poll form: for streams around this one.
+    pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes>>> {
+        self.0.as_mut().poll_next(context)
     }
 
     /// All chunks in one piece: for small answers and tests.

@@ -23,12 +23,18 @@
 
 mod body;
 mod error;
+pub mod limit;
+pub mod retry;
+pub mod traced;
 mod types;
 
 use std::future::Future;
 
 pub use body::{Body, Download};
 pub use error::{Error, ErrorKind, Operation, Outcome, Story};
+pub use limit::Limit;
+pub use retry::{Retry, RetryPolicy};
+pub use traced::Traced;
 pub use types::*;
 
 /// What every call returns.

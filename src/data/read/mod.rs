@@ -1,0 +1,209 @@
+//! Reading one object through one open file: pinned to the ETag that was opened, ahead of the reader, in bounded memory.
+//!
+//! The bytes come from [`fetch::Segment`]s, each one ranged GET with `If-Match`; [`window::Window`] decides which. When this
+//! mount commits the object itself (a new header, say), the reader is pinned to the new tag; any other change of the object
+//! is [`Error::Stale`], never a mixture.
+
+pub mod fetch;
+pub mod window;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::{Bytes, BytesMut};
+
+use self::fetch::Segment;
+use self::window::Window;
+use crate::base::tasks;
+use crate::data::budget::{Budget, Class, Permit};
+use crate::data::{Error, Result};
+use crate::store::{ByteRange, Download, ETag, GetObject, ObjectRef, ObjectStore};
+
+/// The GET that an open sends brings at most this many bytes: small files whole, large ones enough to start with.
+pub const OPEN_BYTES: u64 = 512 << 10;
+/// A reader's window is at most this fraction of the memory limit, in quarters.
+const WINDOW_QUARTERS: u64 = 2;
+/// No reader needs more than this in flight, in bytes: 16 connections of 8 MiB.
+const MAX_WINDOW_BYTES: u64 = 128 << 20;
+
+/// Reads one object. Shared by the requests of one open file.
+#[derive(Debug)]
+pub struct Reader<S> {
+    store: S,
+    budget: Budget,
+    size: u64,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    object: ObjectRef,
+    etag: ETag,
+    window: Window,
+    segments: Vec<Arc<Segment>>,
+}
+
+impl<S: ObjectStore> Reader<S> {
+    /// A reader of `object` as it is under `etag`, `size` bytes long.
+    pub fn new(store: S, budget: Budget, object: ObjectRef, etag: ETag, size: u64) -> Arc<Self> {
+        let limit = (budget.limit() * WINDOW_QUARTERS / 4).min(MAX_WINDOW_BYTES);
+        let state = Mutex::new(State { object, etag, window: Window::new(size, limit), segments: Vec::new() });
+        Arc::new(Self { store, budget, size, state })
+    }
+
+    /// The size of the object that is read.
+    #[must_use]
+    pub const fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Takes the body of the GET that the open has sent, so that its bytes are not fetched twice.
+    pub fn adopt(self: &Arc<Self>, download: Download, permit: Permit) {
+        let Some(range) = download.range else { return };
+        let segment = Segment::new(range, permit);
+        let mut state = self.lock();
+        state.window.note_begun(range);
+        state.segments.push(Arc::clone(&segment));
+        drop(state);
+        tasks::spawn(async move { segment.fill(download.body).await });
+    }
+
+    /// Pins the reader to what this mount has just made of the object without changing its bytes.
+    pub fn repin(&self, object: ObjectRef, etag: ETag) {
+        let mut state = self.lock();
+        state.object = object;
+        state.etag = etag;
+    }
+
+    /// The bytes at `offset`, when they are in memory: no waiting, for the FUSE thread itself.
+    #[must_use]
+    pub fn read_now(self: &Arc<Self>, offset: u64, len: u64) -> Option<Bytes> {
+        let Some(range) = self.clip(offset, len) else { return Some(Bytes::new()) };
+        let segment = self.lock().segments.iter().find(|segment| segment.covers(range.start())).cloned()?;
+        if segment.range().end() < range.end() {
+            return None;
+        }
+        let bytes = segment.try_read(range)?;
+        // The window moves on as if the read had come the long way.
+        self.advance(range, true);
+        Some(bytes)
+    }
+
+    /// The bytes at `offset`, at most `len`, fewer only at the end of the object.
+    ///
+    /// # Errors
+    /// [`Error::Stale`] when the object was replaced, [`Error::Store`] when it cannot be had.
+    pub async fn read(self: &Arc<Self>, offset: u64, len: u64) -> Result<Bytes> {
+        let Some(range) = self.clip(offset, len) else { return Ok(Bytes::new()) };
+        let covered = self.lock().segments.iter().any(|segment| segment.covers(range.start()));
+        if let Some(needed) = self.advance(range, covered) {
+            let permit = self.budget.acquire(Class::Read, needed.len()).await;
+            self.begin(needed, permit);
+        }
+        let mut parts: Vec<Bytes> = Vec::new();
+        let mut next = range;
+        loop {
+            let pin = self.pin();
+            let bytes = match self.segment_at(next).await.read(next).await {
+                Ok(bytes) => bytes,
+                // This mount has committed the object meanwhile: the bytes are to be had under its new tag.
+                Err(Error::Stale) if self.pin() != pin => continue,
+                Err(error) => return Err(error),
+            };
+            let start = next.start() + bytes.len() as u64;
+            if bytes.is_empty() {
+                return Err(Error::Stale);
+            }
+            parts.push(bytes);
+            match ByteRange::new(start, range.end()) {
+                Some(rest) => next = rest,
+                None => break,
+            }
+        }
+        Ok(join(parts))
+    }
+
+    fn clip(&self, offset: u64, len: u64) -> Option<ByteRange> {
+        ByteRange::new(offset, offset.saturating_add(len).min(self.size))
+    }
+
+    /// Tells the window of a read, begins what it wants ahead and drops what it is done with.
+    fn advance(self: &Arc<Self>, range: ByteRange, covered: bool) -> Option<ByteRange> {
+        let mut state = self.lock();
+        let plan = state.window.on_read(range, covered);
+        if plan.jumped {
+            state.segments.retain(|segment| segment.covers(range.start()));
+        }
+        for segment in &state.segments {
+            segment.drop_before(plan.drop_before);
+        }
+        state.segments.retain(|segment| !segment.is_spent());
+        drop(state);
+        for ahead in plan.ahead {
+            if let Some(permit) = self.budget.try_acquire(Class::Read, ahead.len()) {
+                self.begin(ahead, permit);
+            } else {
+                self.lock().window.unschedule(ahead);
+                break;
+            }
+        }
+        plan.needed
+    }
+
+    /// The segment that has or will have the first byte of `range`; begun now when nobody has.
+    async fn segment_at(self: &Arc<Self>, range: ByteRange) -> Arc<Segment> {
+        let found = self.lock().segments.iter().find(|segment| segment.covers(range.start())).cloned();
+        match found {
+            Some(segment) => segment,
+            None => {
+                let permit = self.budget.acquire(Class::Read, range.len()).await;
+                self.begin(range, permit)
+            }
+        }
+    }
+
+    /// Sends one GET for `range`.
+    fn begin(self: &Arc<Self>, range: ByteRange, permit: Permit) -> Arc<Segment> {
+        let segment = Segment::new(range, permit);
+        self.lock().segments.push(Arc::clone(&segment));
+        let (reader, filling) = (Arc::downgrade(self), Arc::clone(&segment));
+        let store = self.store.clone();
+        let mut pin = self.pin();
+        tasks::spawn(async move {
+            loop {
+                let request = GetObject { object: pin.0.clone(), range: Some(range), if_match: Some(pin.1.clone()) };
+                match store.get(&request).await {
+                    Ok(download) => return filling.fill(download.body).await,
+                    Err(error) => {
+                        // This mount may have committed the object meanwhile: then its new tag is as good.
+                        let now = reader.upgrade().map(|reader| reader.pin());
+                        match now {
+                            Some(now) if now != pin => pin = now,
+                            _ => return filling.fail(error.into()),
+                        }
+                    }
+                }
+            }
+        });
+        segment
+    }
+
+    fn pin(&self) -> (ObjectRef, ETag) {
+        let state = self.lock();
+        (state.object.clone(), state.etag.clone())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn join(mut parts: Vec<Bytes>) -> Bytes {
+    if parts.len() == 1 {
+        return parts.pop().unwrap_or_default();
+    }
+    let mut all = BytesMut::with_capacity(parts.iter().map(Bytes::len).sum());
+    for part in parts {
+        all.extend_from_slice(&part);
+    }
+    all.freeze()
+}

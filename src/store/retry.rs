@@ -1,0 +1,283 @@
+//! Repeats what may be repeated: with jitter, within a deadline, never a change whose outcome is unknown.
+//!
+//! A GET whose body breaks off goes on at the missing byte, pinned to the tag it began with. A conditional change that was
+//! sent and not answered is *not* repeated here: the caller looks first (see `data::write::commit`).
+
+#![deny(clippy::missing_trait_methods)]
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::base::{clock, rng::Rng};
+
+/// How long and how often.
+#[derive(Debug, Clone, Copy)]
+pub struct RetryPolicy {
+    /// Attempts in all, at least 1.
+    pub attempts: u32,
+    /// No new attempt begins after this time.
+    pub deadline: Duration,
+    /// The longest wait before the second attempt; it doubles from there.
+    pub first_pause: Duration,
+    /// The longest wait of all.
+    pub longest_pause: Duration,
+}
+
+impl Default for RetryPolicy {
+    /// Rides out a store's restart of some seconds, and gives up before a person does.
+    fn default() -> Self {
+        Self {
+            attempts: 8,
+            deadline: Duration::from_secs(40),
+            first_pause: Duration::from_millis(50),
+            longest_pause: Duration::from_secs(5),
+        }
+    }
+}
+
+impl RetryPolicy {
+    /// One attempt only.
+    #[must_use]
+    pub fn once() -> Self {
+        Self { attempts: 1, ..Self::default() }
+    }
+}
+
+/// When a request may be sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Again {
+    /// Sending it twice does what sending it once does.
+    Always,
+    /// Only when the store definitely did not carry it out.
+    IfNotApplied,
+}
+
+fn again(condition: &Condition) -> Again {
+    if *condition == Condition::None { Again::Always } else { Again::IfNotApplied }
+}
+
+/// A store that repeats failed requests.
+#[derive(Debug, Clone)]
+pub struct Retry<S> {
+    inner: S,
+    policy: RetryPolicy,
+    rng: Arc<Mutex<Rng>>,
+}
+
+impl<S> Retry<S> {
+    /// Wraps `inner`.
+    #[must_use]
+    pub fn new(inner: S, policy: RetryPolicy, rng: Rng) -> Self {
+        Self { inner, policy, rng: Arc::new(Mutex::new(rng)) }
+    }
+
+    async fn attempt<T, F>(&self, again: Again, mut call: impl FnMut() -> F + Send) -> Result<T>
+    where
+        F: Future<Output = Result<T>> + Send,
+    {
+        let mut series = Series::new(self.policy);
+        loop {
+            match call().await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => self.pause_or_give_up(&mut series, again, error).await?,
+            }
+        }
+    }
+
+    /// Waits before the next attempt, or returns the error when there is none.
+    async fn pause_or_give_up(&self, series: &mut Series, again: Again, error: Error) -> Result<()> {
+        series.attempts += 1;
+        let pause = {
+            let mut rng = self.rng.lock().unwrap_or_else(PoisonError::into_inner);
+            series.next_pause(again, &error, &mut rng)
+        };
+        match pause {
+            Some(pause) => {
+                tracing::debug!(%error, pause_ms = pause.as_millis(), "will be repeated");
+                clock::sleep(pause).await;
+                Ok(())
+            }
+            None => Err(error.with(|story| story.attempts = story.attempts.max(series.attempts))),
+        }
+    }
+}
+
+/// The attempts of one request so far.
+#[derive(Debug)]
+struct Series {
+    policy: RetryPolicy,
+    begun: Instant,
+    attempts: u32,
+}
+
+impl Series {
+    fn new(policy: RetryPolicy) -> Self {
+        Self { policy, begun: clock::instant(), attempts: 0 }
+    }
+
+    fn next_pause(&self, again: Again, error: &Error, rng: &mut Rng) -> Option<Duration> {
+        let passing = matches!(
+            error.kind(),
+            ErrorKind::Busy | ErrorKind::Unavailable | ErrorKind::TimedOut | ErrorKind::Unreachable | ErrorKind::Corrupt
+        );
+        let allowed = again == Again::Always || error.outcome() == Outcome::NotApplied;
+        if !passing || !allowed || self.attempts >= self.policy.attempts {
+            return None;
+        }
+        // Full jitter: clients that failed together do not come back together.
+        let ceiling = self.policy.first_pause.saturating_mul(1 << (self.attempts - 1).min(16)).min(self.policy.longest_pause);
+        let jitter = Duration::from_millis(rng.below(u64::try_from(ceiling.as_millis()).unwrap_or(u64::MAX).max(1)));
+        let asked = error.story().retry_after_s.map_or(Duration::ZERO, Duration::from_secs).min(self.policy.longest_pause);
+        let pause = jitter.max(asked);
+        (clock::instant().duration_since(self.begun) + pause < self.policy.deadline).then_some(pause)
+    }
+}
+
+impl<S: ObjectStore> Retry<S> {
+    async fn get_resuming(&self, request: &GetObject) -> Result<Download> {
+        let Download { info, range, body } = self.attempt(Again::Always, || self.inner.get(request)).await?;
+        let Some(whole) = range else { return Ok(Download { info, range, body }) };
+        let resumed = Resumed {
+            retry: self.clone(),
+            // Pinned: what follows the break must be of the same object.
+            request: GetObject { if_match: Some(info.etag.clone()), ..request.clone() },
+            next: whole.start(),
+            end: whole.end(),
+            body: Some(body),
+            series: Series::new(self.policy),
+        };
+        let stream = futures_util::stream::unfold(resumed, |mut resumed| async move {
+            let chunk = resumed.next().await?;
+            Some((chunk, resumed))
+        });
+        Ok(Download { info, range, body: Body::new(stream) })
+    }
+}
+
+/// A body that goes on after a break.
+struct Resumed<S> {
+    retry: Retry<S>,
+    request: GetObject,
+    next: u64,
+    end: u64,
+    body: Option<Body>,
+    series: Series,
+}
+
+impl<S: ObjectStore> Resumed<S> {
+    async fn next(&mut self) -> Option<Result<bytes::Bytes>> {
+        loop {
+            let rest = ByteRange::new(self.next, self.end)?;
+            let step = match &mut self.body {
+                Some(body) => body.next().await,
+                None => {
+                    self.request.range = Some(rest);
+                    match self.retry.inner.get(&self.request).await {
+                        Ok(download) => {
+                            self.body = Some(download.body);
+                            continue;
+                        }
+                        Err(error) => Some(Err(error)),
+                    }
+                }
+            };
+            let error = match step {
+                Some(Ok(chunk)) => {
+                    self.next += chunk.len() as u64;
+                    // Progress: a long body may break many times, as long as it gets on.
+                    self.series = Series::new(self.retry.policy);
+                    return Some(Ok(chunk));
+                }
+                Some(Err(error)) => error,
+                None => Error::new(ErrorKind::Corrupt, Operation::GetObject, &self.request.object, "the body ended early"),
+            };
+            self.body = None;
+            if let Err(error) = self.retry.pause_or_give_up(&mut self.series, Again::Always, error).await {
+                self.end = self.next;
+                return Some(Err(error));
+            }
+        }
+    }
+}
+
+impl<S: ObjectStore> ObjectStore for Retry<S> {
+    async fn head(&self, request: &HeadObject) -> Result<ObjectInfo> {
+        self.attempt(Again::Always, || self.inner.head(request)).await
+    }
+
+    async fn get(&self, request: &GetObject) -> Result<Download> {
+        self.get_resuming(request).await
+    }
+
+    async fn list(&self, request: &ListObjects) -> Result<ListPage> {
+        self.attempt(Again::Always, || self.inner.list(request)).await
+    }
+
+    async fn put(&self, request: &PutObject) -> Result<Committed> {
+        self.attempt(again(&request.condition), || self.inner.put(request)).await
+    }
+
+    async fn delete(&self, request: &DeleteObject) -> Result<()> {
+        self.attempt(again(&request.condition), || self.inner.delete(request)).await
+    }
+
+    async fn delete_many(&self, bucket: &BucketName, keys: &[Key]) -> Result<Vec<Result<()>>> {
+        self.attempt(Again::Always, || self.inner.delete_many(bucket, keys)).await
+    }
+
+    async fn copy(&self, request: &CopyObject) -> Result<Committed> {
+        self.attempt(again(&request.condition), || self.inner.copy(request)).await
+    }
+
+    async fn create_upload(&self, request: &CreateUpload) -> Result<Upload> {
+        self.attempt(Again::Always, || self.inner.create_upload(request)).await
+    }
+
+    async fn upload_part(&self, request: &UploadPart) -> Result<Part> {
+        self.attempt(Again::Always, || self.inner.upload_part(request)).await
+    }
+
+    async fn copy_part(&self, request: &CopyPart) -> Result<Part> {
+        self.attempt(Again::Always, || self.inner.copy_part(request)).await
+    }
+
+    async fn complete_upload(&self, request: &CompleteUpload) -> Result<Committed> {
+        self.attempt(Again::IfNotApplied, || self.inner.complete_upload(request)).await
+    }
+
+    async fn abort_upload(&self, upload: &Upload) -> Result<()> {
+        self.attempt(Again::Always, || self.inner.abort_upload(upload)).await
+    }
+
+    async fn list_parts(&self, upload: &Upload) -> Result<Vec<Part>> {
+        self.attempt(Again::Always, || self.inner.list_parts(upload)).await
+    }
+
+    async fn list_uploads(&self, bucket: &BucketName, prefix: &Prefix, after: Option<(String, String)>) -> Result<UploadPage> {
+        self.attempt(Again::Always, || self.inner.list_uploads(bucket, prefix, after.clone())).await
+    }
+}
+
+impl<S: BucketService> BucketService for Retry<S> {
+    async fn list_buckets(&self) -> Result<Vec<Bucket>> {
+        self.attempt(Again::Always, || self.inner.list_buckets()).await
+    }
+
+    async fn head_bucket(&self, bucket: &BucketName) -> Result<BucketInfo> {
+        self.attempt(Again::Always, || self.inner.head_bucket(bucket)).await
+    }
+
+    async fn create_bucket(&self, bucket: &BucketName, location: Option<&str>) -> Result<()> {
+        self.attempt(Again::IfNotApplied, || self.inner.create_bucket(bucket, location)).await
+    }
+
+    async fn delete_bucket(&self, bucket: &BucketName) -> Result<()> {
+        self.attempt(Again::IfNotApplied, || self.inner.delete_bucket(bucket)).await
+    }
+
+    async fn restore(&self, request: &RestoreObject) -> Result<()> {
+        self.attempt(Again::IfNotApplied, || self.inner.restore(request)).await
+    }
+}
