@@ -23,12 +23,14 @@
 
 mod body;
 mod error;
+pub mod memory;
 mod types;
 
 use std::future::Future;
 
 pub use body::{Body, Download};
 pub use error::{Error, ErrorKind, Operation, Outcome, Story};
+pub use memory::Memory;
 pub use types::*;
 
 /// What every call returns.
