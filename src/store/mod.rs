@@ -26,6 +26,7 @@ mod error;
 pub mod limit;
 pub mod retry;
 pub mod traced;
+pub mod memory;
 mod types;
 
 use std::future::Future;
@@ -35,6 +36,7 @@ pub use error::{Error, ErrorKind, Operation, Outcome, Story};
 pub use limit::Limit;
 pub use retry::{Retry, RetryPolicy};
 pub use traced::Traced;
+pub use memory::Memory;
 pub use types::*;
 
 /// What every call returns.

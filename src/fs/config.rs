@@ -1,0 +1,52 @@
+//! What a mount is configured with, validated.
+
+use std::time::Duration;
+
+use crate::store::BucketName;
+
+/// How much a listing is believed about attributes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AttrsMode {
+    /// What LIST says; never a HEAD.
+    Listing,
+    /// Every object's metadata.
+    Posix,
+    /// Metadata where there are signs of it: a sample of each listing, zero-byte objects, and what this mount wrote.
+    #[default]
+    Auto,
+}
+
+/// The settings of one mounted bucket or prefix.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The bucket.
+    pub bucket: BucketName,
+    /// Raw key bytes before every key of the mount: empty, or ending in `/`.
+    pub prefix: String,
+    /// Owner of what has none in its metadata.
+    pub uid: u32,
+    /// Group of what has none.
+    pub gid: u32,
+    /// Permission bits of files that have none.
+    pub file_mode: u32,
+    /// Permission bits of directories that have none.
+    pub dir_mode: u32,
+    /// Shown in place of every stored owner.
+    pub force_uid: Option<u32>,
+    /// Shown in place of every stored group.
+    pub force_gid: Option<u32>,
+    /// Taken off every mode.
+    pub umask: Option<u32>,
+    /// Device nodes and setuid bits from metadata are shown as they are.
+    pub trust_special: bool,
+    /// How long names and attributes are believed.
+    pub ttl: Duration,
+    /// Nothing may be changed.
+    pub read_only: bool,
+    /// How much a listing is believed.
+    pub attrs: AttrsMode,
+    /// Bytes that are on their way at most.
+    pub memory_limit: u64,
+    /// The user who mounted, who may ask the daemon.
+    pub owner_uid: u32,
+}

@@ -1,0 +1,81 @@
+//! The last failures of a mount with path, time and story: what `pailfs why` reads.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
+
+use serde::Serialize;
+
+use crate::base::{clock, date};
+
+/// So many failures are remembered.
+const MAX_FAILURES: usize = 256;
+/// The whole list is an extended attribute, and those have at most 64 KiB.
+const MAX_TEXT_BYTES: usize = 64 << 10;
+
+/// One failure.
+#[derive(Debug, Clone, Serialize)]
+pub struct Failure {
+    /// When, as ISO 8601.
+    pub time: String,
+    /// What was called: `open`, `mkdir`, ...
+    pub operation: &'static str,
+    /// On what, below the mount's root, as it is shown.
+    pub path: String,
+    /// What the caller was told: `EACCES`, ...
+    pub errno: &'static str,
+    /// Why, in words, and what to do.
+    pub story: String,
+}
+
+/// The last failures, newest last.
+#[derive(Debug, Default)]
+pub struct Failures(Mutex<VecDeque<Failure>>);
+
+impl Failures {
+    /// Remembers a failure; the oldest goes when there are too many.
+    pub fn record(&self, operation: &'static str, path: String, errno: &'static str, story: String) {
+        let time = date::iso8601(now());
+        let mut failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if failures.len() == MAX_FAILURES {
+            failures.pop_front();
+        }
+        failures.push_back(Failure { time, operation, path, errno, story });
+    }
+
+    /// All of them, newest first, one JSON object a line, cut at a line that would pass 64 KiB.
+    #[must_use]
+    pub fn to_lines(&self) -> String {
+        let failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut text = String::new();
+        for failure in failures.iter().rev() {
+            let line = serde_json::to_string(failure).unwrap_or_default();
+            if text.len() + line.len() + 1 > MAX_TEXT_BYTES {
+                break;
+            }
+            text.push_str(&line);
+            text.push('\n');
+        }
+        text
+    }
+}
+
+fn now() -> SystemTime {
+    clock::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_come_first_and_the_text_fits_an_attribute() {
+        let failures = Failures::default();
+        for number in 0..1000 {
+            failures.record("open", format!("/{number}"), "EIO", "x".repeat(1000));
+        }
+        let text = failures.to_lines();
+        assert!(text.len() <= MAX_TEXT_BYTES && text.len() > 60_000);
+        assert!(text.starts_with('{') && text.lines().next().unwrap().contains("\"/999\""));
+    }
+}

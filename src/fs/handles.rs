@@ -1,0 +1,155 @@
+//! What the kernel has open: files and directories, by handle.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use super::attr::{Ino, Kind};
+use super::name::Component;
+use super::tree::directory::Listing;
+use super::tree::inode::{Inode, Role};
+use crate::data::read::Reader;
+
+/// The number of an open file or directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct HandleId(pub u64);
+
+/// How a file was opened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct OpenMode {
+    /// May read.
+    pub read: bool,
+    /// May write.
+    pub write: bool,
+    /// Writes go to the end.
+    pub append: bool,
+    /// The content is dropped at open.
+    pub truncate: bool,
+    /// The name must be new.
+    pub exclusive: bool,
+}
+
+/// An open file.
+#[derive(Debug)]
+pub struct OpenFile<S> {
+    /// The file.
+    pub inode: Arc<Inode<S>>,
+    /// How it was opened.
+    pub mode: OpenMode,
+    /// The thread that opened it.
+    pub opened_by: u32,
+    /// Reads what the store has; made at open, or by the first read.
+    pub reader: Mutex<Option<Arc<Reader<S>>>>,
+    /// A release was seen: the counts were given back.
+    pub released: AtomicBool,
+}
+
+/// One entry of an open directory.
+#[derive(Debug, Clone)]
+pub struct DirEntry {
+    /// As it is shown.
+    pub name: String,
+    /// As it is in the key.
+    pub component: Component,
+    /// Directory or object.
+    pub role: Role,
+    /// Its type.
+    pub kind: Kind,
+    /// Its inode number, as far as known.
+    pub ino: Ino,
+}
+
+/// What an open directory shows: fixed when it is read from the start, so that offsets stay what they are.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    /// The entries; the entry at index i has the offset i + 1.
+    pub entries: Arc<Vec<DirEntry>>,
+    /// The listing they come from.
+    pub listing: Option<Arc<Listing>>,
+}
+
+/// An open directory.
+#[derive(Debug)]
+pub struct OpenDirectory<S> {
+    /// The directory.
+    pub inode: Arc<Inode<S>>,
+    /// What it shows, once it has been read.
+    pub snapshot: Mutex<Option<Snapshot>>,
+}
+
+/// All that is open.
+#[derive(Debug)]
+pub struct Handles<S> {
+    next: AtomicU64,
+    files: RwLock<HashMap<HandleId, Arc<OpenFile<S>>>>,
+    directories: RwLock<HashMap<HandleId, Arc<OpenDirectory<S>>>>,
+}
+
+impl<S> Default for Handles<S> {
+    fn default() -> Self {
+        Self { next: AtomicU64::new(1), files: RwLock::default(), directories: RwLock::default() }
+    }
+}
+
+impl<S> Handles<S> {
+    /// Opens a file.
+    pub fn add_file(&self, file: OpenFile<S>) -> HandleId {
+        let id = self.id();
+        self.files.write().unwrap_or_else(PoisonError::into_inner).insert(id, Arc::new(file));
+        id
+    }
+
+    /// Opens a directory.
+    pub fn add_directory(&self, directory: OpenDirectory<S>) -> HandleId {
+        let id = self.id();
+        self.directories.write().unwrap_or_else(PoisonError::into_inner).insert(id, Arc::new(directory));
+        id
+    }
+
+    /// The open file of that number.
+    #[must_use]
+    pub fn file(&self, id: HandleId) -> Option<Arc<OpenFile<S>>> {
+        self.files.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    }
+
+    /// The open directory of that number.
+    #[must_use]
+    pub fn directory(&self, id: HandleId) -> Option<Arc<OpenDirectory<S>>> {
+        self.directories.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    }
+
+    /// Closes a file.
+    pub fn remove_file(&self, id: HandleId) -> Option<Arc<OpenFile<S>>> {
+        self.files.write().unwrap_or_else(PoisonError::into_inner).remove(&id)
+    }
+
+    /// Closes a directory.
+    pub fn remove_directory(&self, id: HandleId) -> Option<Arc<OpenDirectory<S>>> {
+        self.directories.write().unwrap_or_else(PoisonError::into_inner).remove(&id)
+    }
+
+    /// How much is open: files and directories.
+    #[must_use]
+    pub fn count(&self) -> (usize, usize) {
+        let files = self.files.read().unwrap_or_else(PoisonError::into_inner).len();
+        (files, self.directories.read().unwrap_or_else(PoisonError::into_inner).len())
+    }
+
+    fn id(&self) -> HandleId {
+        HandleId(self.next.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+impl<S> OpenFile<S> {
+    /// The reader's slot.
+    pub fn reader(&self) -> MutexGuard<'_, Option<Arc<Reader<S>>>> {
+        self.reader.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<S> OpenDirectory<S> {
+    /// The snapshot's slot.
+    pub fn snapshot(&self) -> MutexGuard<'_, Option<Snapshot>> {
+        self.snapshot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

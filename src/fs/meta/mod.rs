@@ -1,0 +1,4 @@
+//! What object metadata means to a file system.
+
+pub mod posix;
+pub mod xattr;

@@ -1,0 +1,326 @@
+//! POSIX attributes in user metadata: written under s3fs's names, read in the spellings of s3fs, rclone and AWS's own
+//! services (`file-*`). Pure.
+//!
+//! s3fs: <https://github.com/s3fs-fuse/s3fs-fuse/wiki/Extended-Attributes-and-metadata> (`mode` is the decimal `st_mode`);
+//! rclone: <https://rclone.org/s3/#metadata> (`mode` is octal); AWS: `file-owner`, `file-group`, `file-permissions`, `file-mtime`.
+
+use std::time::SystemTime;
+
+use crate::base::date;
+use crate::data::write::commit::COMMIT_TOKEN;
+use crate::fs::attr::{Attr, Kind};
+use crate::fs::config::Config;
+use crate::store::{Metadata, ObjectInfo};
+
+const MODE: &str = "mode";
+const UID: &str = "uid";
+const GID: &str = "gid";
+const MTIME: &str = "mtime";
+const ATIME: &str = "atime";
+const CTIME: &str = "ctime";
+const RDEV: &str = "rdev";
+/// The metadata that holds a symlink's target.
+pub const SYMLINK_TARGET: &str = "symlink-target";
+
+const TYPE_MASK: u32 = 0o170_000;
+const SPECIAL_BITS: u32 = 0o6000;
+
+/// Metadata names that carry attributes: read-only as extended attributes, and never listed.
+#[must_use]
+pub fn is_reserved(name: &str) -> bool {
+    matches!(name, MODE | UID | GID | MTIME | ATIME | CTIME | RDEV | SYMLINK_TARGET | COMMIT_TOKEN)
+        || name.starts_with("file-")
+        || name.starts_with("pailfs-")
+}
+
+/// Whether the metadata carries any POSIX attribute: a sign that its directory was written by a file system.
+#[must_use]
+pub fn is_posix(metadata: &Metadata) -> bool {
+    [MODE, UID, GID, MTIME, "file-permissions", "file-owner", "file-mtime"].iter().any(|name| metadata.contains_key(*name))
+}
+
+/// Which times were set by somebody, rather than following from the last upload.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ExplicitTimes {
+    /// `mtime` is in the metadata, or shall be.
+    pub mtime: bool,
+    /// `atime` likewise.
+    pub atime: bool,
+}
+
+/// What an object is and shows, by its metadata.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Decoded {
+    /// The type. Only a zero-byte object is anything but a file (s3fs's symlinks have their target as the body).
+    pub kind: Kind,
+    /// The attributes.
+    pub attr: Attr,
+    /// Which times are stored.
+    pub explicit: ExplicitTimes,
+}
+
+/// Attributes of an object of which only the listing is known.
+#[must_use]
+pub fn from_listing(config: &Config, size: u64, last_modified: SystemTime) -> Attr {
+    let mode = masked(config, config.file_mode);
+    Attr {
+        size,
+        mode,
+        uid: config.force_uid.unwrap_or(config.uid),
+        gid: config.force_gid.unwrap_or(config.gid),
+        atime: last_modified,
+        mtime: last_modified,
+        ctime: last_modified,
+        rdev: 0,
+        nlink: 1,
+    }
+}
+
+/// Attributes of a directory of which nothing is known but that it is there.
+#[must_use]
+pub fn directory(config: &Config, mtime: SystemTime) -> Attr {
+    Attr { mode: masked(config, config.dir_mode), nlink: 2, ..from_listing(config, 0, mtime) }
+}
+
+/// Reads an object's metadata. `base` is what it shows without any; `ours` tells that this mount wrote it.
+#[must_use]
+pub fn decode(config: &Config, info: &ObjectInfo, directory_marker: bool, ours: bool) -> Decoded {
+    let metadata = &info.properties.metadata;
+    let base = if directory_marker {
+        directory(config, info.last_modified)
+    } else {
+        from_listing(config, info.size, info.last_modified)
+    };
+    let stored = metadata.get(MODE).and_then(|text| parse_mode(text));
+    let kind = if directory_marker { Kind::Directory } else { kind_of(stored, info.size) };
+    let kind = match kind {
+        Kind::CharDevice | Kind::BlockDevice if !(config.trust_special || ours) => Kind::File,
+        kind => kind,
+    };
+    let permissions = stored.or_else(|| metadata.get("file-permissions").and_then(|text| u32::from_str_radix(text, 8).ok()));
+    let mut attr = base;
+    if let Some(permissions) = permissions {
+        let kept = if config.trust_special || ours || kind == Kind::Directory { 0o7777 } else { 0o7777 & !SPECIAL_BITS };
+        attr.mode = masked(config, permissions & kept);
+    }
+    let number = |names: [&str; 2]| names.iter().find_map(|name| metadata.get(*name)).and_then(|text| text.parse().ok());
+    attr.uid = config.force_uid.or_else(|| number([UID, "file-owner"])).unwrap_or(attr.uid);
+    attr.gid = config.force_gid.or_else(|| number([GID, "file-group"])).unwrap_or(attr.gid);
+    let time = |names: [&str; 2]| names.iter().find_map(|name| metadata.get(*name)).and_then(|text| parse_time(text));
+    let (mtime, atime) = (time([MTIME, "file-mtime"]), time([ATIME, "file-atime"]));
+    attr.mtime = mtime.unwrap_or(attr.mtime);
+    attr.atime = atime.unwrap_or(attr.mtime);
+    attr.ctime = time([CTIME, "file-ctime"]).unwrap_or(attr.ctime);
+    attr.rdev = metadata.get(RDEV).and_then(|text| text.parse().ok()).unwrap_or(0);
+    if kind == Kind::Symlink {
+        attr.mode = 0o777;
+        attr.size = metadata.get(SYMLINK_TARGET).map_or(info.size, |target| target.len() as u64);
+    }
+    Decoded { kind, attr, explicit: ExplicitTimes { mtime: mtime.is_some(), atime: atime.is_some() } }
+}
+
+/// Puts `attr` into `metadata`. What the mount would show anyway is left out, unless it was stored before: so a plain new
+/// file carries nothing, and what somebody set is kept exactly.
+pub fn encode(config: &Config, kind: Kind, attr: &Attr, explicit: ExplicitTimes, metadata: &mut Metadata) {
+    let base = match kind {
+        Kind::Directory => directory(config, attr.mtime),
+        _ => from_listing(config, attr.size, attr.mtime),
+    };
+    let mut put = |name: &str, value: String, unusual: bool| {
+        if unusual || metadata.contains_key(name) {
+            metadata.insert(name.to_owned(), value);
+        }
+    };
+    let special = !matches!(kind, Kind::File | Kind::Directory);
+    put(MODE, (type_bits(kind) | attr.mode).to_string(), special || attr.mode != base.mode);
+    if config.force_uid.is_none() {
+        put(UID, attr.uid.to_string(), attr.uid != base.uid);
+    }
+    if config.force_gid.is_none() {
+        put(GID, attr.gid.to_string(), attr.gid != base.gid);
+    }
+    put(RDEV, attr.rdev.to_string(), matches!(kind, Kind::CharDevice | Kind::BlockDevice));
+    for (name, time, set) in [(MTIME, attr.mtime, explicit.mtime), (ATIME, attr.atime, explicit.atime)] {
+        metadata.remove(name);
+        if set {
+            metadata.insert(name.to_owned(), format_time(time));
+        }
+    }
+    // A stored ctime would be a lie after any change; the last-modified date is its ctime then.
+    metadata.remove(CTIME);
+    for foreign in ["file-permissions", "file-owner", "file-group", "file-mtime", "file-atime", "file-ctime"] {
+        metadata.remove(foreign);
+    }
+}
+
+fn masked(config: &Config, mode: u32) -> u32 {
+    mode & 0o7777 & !config.umask.unwrap_or(0)
+}
+
+fn kind_of(mode: Option<u32>, size: u64) -> Kind {
+    match mode.map(|mode| mode & TYPE_MASK) {
+        Some(0o120_000) => Kind::Symlink,
+        Some(0o010_000) if size == 0 => Kind::Fifo,
+        Some(0o140_000) if size == 0 => Kind::Socket,
+        Some(0o020_000) if size == 0 => Kind::CharDevice,
+        Some(0o060_000) if size == 0 => Kind::BlockDevice,
+        _ => Kind::File,
+    }
+}
+
+/// The type bits of `st_mode`.
+#[must_use]
+pub const fn type_bits(kind: Kind) -> u32 {
+    match kind {
+        Kind::Directory => 0o040_000,
+        Kind::File => 0o100_000,
+        Kind::Symlink => 0o120_000,
+        Kind::Fifo => 0o010_000,
+        Kind::Socket => 0o140_000,
+        Kind::CharDevice => 0o020_000,
+        Kind::BlockDevice => 0o060_000,
+    }
+}
+
+/// The type that the type bits of `st_mode` name; `None` for none of them.
+#[must_use]
+pub fn kind_by_type_bits(mode: u32) -> Option<Kind> {
+    [Kind::Directory, Kind::File, Kind::Symlink, Kind::Fifo, Kind::Socket, Kind::CharDevice, Kind::BlockDevice]
+        .into_iter()
+        .find(|kind| type_bits(*kind) == mode & TYPE_MASK)
+}
+
+/// s3fs writes decimal (`33188`), rclone octal with a leading zero (`0100644`).
+fn parse_mode(text: &str) -> Option<u32> {
+    let text = text.trim();
+    match text.strip_prefix('0') {
+        Some(octal) if !octal.is_empty() => u32::from_str_radix(octal.trim_start_matches('o'), 8).ok(),
+        _ => text.parse().ok(),
+    }
+}
+
+/// Seconds with an optional fraction (s3fs, rclone), or a number with `ms` or `ns` (AWS), or an RFC 3339 date (rclone).
+fn parse_time(text: &str) -> Option<SystemTime> {
+    let text = text.trim();
+    let scaled = |digits: &str, per_second: i64| {
+        let total: i64 = digits.parse().ok()?;
+        let nanoseconds = total.rem_euclid(per_second) * (1_000_000_000 / per_second);
+        date::from_unix(total.div_euclid(per_second), u32::try_from(nanoseconds).ok()?)
+    };
+    if let Some(digits) = text.strip_suffix("ms") {
+        return scaled(digits, 1000);
+    }
+    if let Some(digits) = text.strip_suffix("ns") {
+        return scaled(digits, 1_000_000_000);
+    }
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let Ok(seconds) = whole.parse::<i64>() else { return date::parse_iso8601(text) };
+    if !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let digits: String = fraction.chars().chain(std::iter::repeat('0')).take(9).collect();
+    let nanoseconds: u32 = digits.parse().ok()?;
+    // "-1.5" is a second and a half before the epoch.
+    if whole.starts_with('-') && nanoseconds > 0 {
+        return date::from_unix(seconds - 1, 1_000_000_000 - nanoseconds);
+    }
+    date::from_unix(seconds, nanoseconds)
+}
+
+fn format_time(time: SystemTime) -> String {
+    let (seconds, nanoseconds) = date::to_unix(time);
+    match (seconds, nanoseconds) {
+        (seconds, 0) => seconds.to_string(),
+        (seconds, nanoseconds) if seconds >= 0 => format!("{seconds}.{nanoseconds:09}"),
+        (seconds, nanoseconds) => format!("-{}.{:09}", -(seconds + 1), 1_000_000_000 - nanoseconds),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+    use crate::fs::config::AttrsMode;
+    use crate::store::{BucketName, ETag, Properties};
+
+    fn config() -> Config {
+        Config {
+            bucket: BucketName::new("bucket").unwrap(),
+            prefix: String::new(),
+            uid: 1000,
+            gid: 1000,
+            file_mode: 0o644,
+            dir_mode: 0o755,
+            force_uid: None,
+            force_gid: None,
+            umask: None,
+            trust_special: false,
+            ttl: Duration::from_secs(5),
+            read_only: false,
+            attrs: AttrsMode::Auto,
+            memory_limit: 0,
+            owner_uid: 1000,
+        }
+    }
+
+    fn info(size: u64, metadata: &[(&str, &str)]) -> ObjectInfo {
+        ObjectInfo {
+            size,
+            etag: ETag::new("x"),
+            last_modified: UNIX_EPOCH + Duration::from_secs(1_000_000),
+            version: None,
+            properties: Properties {
+                metadata: metadata.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+                ..Properties::default()
+            },
+            archive_status: None,
+            restore: None,
+            checksums: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn reads_the_spellings_of_others() {
+        let s3fs = decode(&config(), &info(5, &[("mode", "33256"), ("uid", "7"), ("gid", "8"), ("mtime", "1500000000.25")]), false, false);
+        assert_eq!((s3fs.kind, s3fs.attr.mode, s3fs.attr.uid, s3fs.attr.gid), (Kind::File, 0o750, 7, 8));
+        assert_eq!(s3fs.attr.mtime, UNIX_EPOCH + Duration::from_millis(1_500_000_000_250));
+        let rclone = decode(&config(), &info(5, &[("mode", "0100600"), ("mtime", "2020-01-01T00:00:00.5Z")]), false, false);
+        assert_eq!(rclone.attr.mode, 0o600);
+        assert_eq!(rclone.attr.mtime, UNIX_EPOCH + Duration::from_millis(1_577_836_800_500));
+        let aws = decode(&config(), &info(5, &[("file-permissions", "0640"), ("file-owner", "9"), ("file-mtime", "1500ms")]), false, false);
+        assert_eq!((aws.attr.mode, aws.attr.uid, aws.attr.mtime), (0o640, 9, UNIX_EPOCH + Duration::from_millis(1500)));
+        let link = decode(&config(), &info(0, &[("mode", "41471"), ("symlink-target", "a/b")]), false, false);
+        assert_eq!((link.kind, link.attr.size), (Kind::Symlink, 3));
+    }
+
+    #[test]
+    fn strangers_get_no_setuid_and_no_devices() {
+        let setuid = info(5, &[("mode", "35309")]);
+        assert_eq!(decode(&config(), &setuid, false, false).attr.mode, 0o755);
+        assert_eq!(decode(&config(), &setuid, false, true).attr.mode, 0o4755);
+        let device = info(0, &[("mode", &(0o020_644u32).to_string()), ("rdev", "5")]);
+        assert_eq!(decode(&config(), &device, false, false).kind, Kind::File);
+        assert_eq!(decode(&config(), &device, false, true).kind, Kind::CharDevice);
+    }
+
+    #[test]
+    fn what_is_plain_is_not_written_and_what_is_not_comes_back() {
+        let plain = from_listing(&config(), 10, UNIX_EPOCH);
+        let mut metadata = Metadata::new();
+        encode(&config(), Kind::File, &plain, ExplicitTimes::default(), &mut metadata);
+        assert_eq!(metadata, Metadata::new());
+        for (seconds, nanos) in [(0, 0), (1, 1), (-1, 500_000_000), (-7, 0), (1_700_000_000, 123_456_789)] {
+            let mtime = date::from_unix(seconds, nanos).unwrap();
+            let attr = Attr { mode: 0o751, uid: 3, gid: 4, mtime, atime: mtime, ..plain };
+            let mut metadata = Metadata::new();
+            encode(&config(), Kind::File, &attr, ExplicitTimes { mtime: true, atime: true }, &mut metadata);
+            let mut object = info(10, &[]);
+            object.properties.metadata = metadata;
+            let back = decode(&config(), &object, false, true);
+            assert_eq!(Attr { ctime: attr.ctime, ..back.attr }, attr);
+            assert!(back.explicit.mtime && back.explicit.atime);
+        }
+    }
+}

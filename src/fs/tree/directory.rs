@@ -1,0 +1,151 @@
+//! What this mount knows of the names in a directory: the last listing, and what it did itself since. Pure but for the
+//! instants it is told.
+//!
+//! A listing that was asked for before this mount removed a name still has it, and one asked for before it made a name does
+//! not: so own edits are kept with their time and are laid over every older answer.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::inode::Role;
+use crate::fs::name::Component;
+use crate::store::{ETag, ObjectInfo, StorageClass};
+
+/// Edits older than this matter to no answer that is still under way: every request's deadline is shorter.
+const EDIT_MEMORY: Duration = Duration::from_secs(120);
+/// Old edits are looked for when there are this many.
+const EDITS_BEFORE_PURGE: usize = 1024;
+
+/// An object as a listing shows it, with what HEAD added.
+#[derive(Debug, Clone)]
+pub struct ListedChild {
+    /// Bytes.
+    pub size: u64,
+    /// The tag, where the listing tells.
+    pub etag: Option<ETag>,
+    /// When S3 took it.
+    pub last_modified: SystemTime,
+    /// The class, `None` for STANDARD.
+    pub storage_class: Option<StorageClass>,
+    /// What HEAD said, where it was asked.
+    pub info: Option<Arc<ObjectInfo>>,
+}
+
+/// What one component stands for.
+#[derive(Debug, Clone, Default)]
+pub struct Child {
+    /// The object of that name.
+    pub object: Option<ListedChild>,
+    /// Whether there are keys below it.
+    pub directory: bool,
+}
+
+/// A complete listing.
+#[derive(Debug)]
+pub struct Listing {
+    /// When its first page was asked for.
+    pub began: Instant,
+    /// The names.
+    pub children: BTreeMap<Component, Child>,
+    /// Some objects carry POSIX metadata: ask for each one's.
+    pub posix: bool,
+    /// Keys that no name can show.
+    pub unshowable: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Edit {
+    at: Instant,
+    here: bool,
+    /// Holds until it is replaced, whatever the listings say: an uncommitted file, a removed one that is still open.
+    pinned: bool,
+}
+
+/// What is known of a directory's names.
+#[derive(Debug, Default)]
+pub struct Directory {
+    listing: Option<Arc<Listing>>,
+    edits: HashMap<(Role, Component), Edit>,
+    /// It stays, though the store has nothing of it: its last name was removed here.
+    kept: bool,
+}
+
+impl Directory {
+    /// The last listing, if it was begun less than `ttl` before `now`.
+    #[must_use]
+    pub fn fresh_listing(&self, now: Instant, ttl: Duration) -> Option<Arc<Listing>> {
+        self.listing.clone().filter(|listing| now.saturating_duration_since(listing.began) < ttl)
+    }
+
+    /// The last listing, however old: to carry over what HEAD said.
+    #[must_use]
+    pub fn last_listing(&self) -> Option<Arc<Listing>> {
+        self.listing.clone()
+    }
+
+    /// Takes a new listing over, unless a newer one is there.
+    pub fn learn(&mut self, listing: Arc<Listing>) {
+        if self.listing.as_ref().is_none_or(|old| old.began <= listing.began) {
+            self.listing = Some(listing);
+        }
+    }
+
+    /// Forgets the listing.
+    pub fn forget_listing(&mut self) {
+        self.listing = None;
+    }
+
+    /// This mount has made (`here`) or removed a name.
+    pub fn edit(&mut self, role: Role, component: Component, here: bool, pinned: bool, now: Instant) {
+        if self.edits.len() >= EDITS_BEFORE_PURGE {
+            self.edits.retain(|_, edit| edit.pinned || now.saturating_duration_since(edit.at) < EDIT_MEMORY);
+        }
+        self.edits.insert((role, component), Edit { at: now, here, pinned });
+    }
+
+    /// What this mount itself knows about a name, where an answer that was asked for at `asked` cannot know better.
+    #[must_use]
+    pub fn own_knowledge(&self, role: Role, component: &Component, asked: Instant) -> Option<bool> {
+        let edit = self.edits.get(&(role, component.clone()))?;
+        (edit.pinned || edit.at >= asked).then_some(edit.here)
+    }
+
+    /// The names that this mount has made since `asked`.
+    #[must_use]
+    pub fn made_since(&self, asked: Instant) -> Vec<(Role, Component)> {
+        let made = self.edits.iter().filter(|(_, edit)| edit.here && (edit.pinned || edit.at >= asked));
+        made.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Keeps the directory, though it may be empty in the store.
+    pub const fn keep(&mut self) {
+        self.kept = true;
+    }
+
+    /// Whether it is kept.
+    #[must_use]
+    pub const fn is_kept(&self) -> bool {
+        self.kept
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_edits_cover_older_answers_and_not_newer_ones() {
+        let name = Component::new("a").unwrap();
+        let start = Instant::now();
+        let later = start + Duration::from_secs(1);
+        let mut directory = Directory::default();
+        directory.edit(Role::Object, name.clone(), false, false, start);
+        assert_eq!(directory.own_knowledge(Role::Object, &name, start), Some(false));
+        assert_eq!(directory.own_knowledge(Role::Object, &name, later), None);
+        assert_eq!(directory.own_knowledge(Role::Directory, &name, start), None);
+        directory.edit(Role::Object, name.clone(), true, true, start);
+        assert_eq!(directory.own_knowledge(Role::Object, &name, later), Some(true));
+        assert_eq!(directory.made_since(later), vec![(Role::Object, name)]);
+    }
+}

@@ -1,0 +1,295 @@
+//! One inode: one object (or directory) as this mount knows it.
+//!
+//! An inode's type never changes, and its bytes are those of one ETag, or what this mount is writing. When another client
+//! replaces the object, the name gets a new inode and this one lives on for its handles. What this mount commits itself
+//! keeps the inode.
+//!
+//! Data states of a file: [`Content::Clean`] -> [`Content::Writing`] (also new files) -> `Clean` at the last close;
+//! [`Content::Orphan`] when it was removed while open.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::directory::Directory;
+use crate::base::clock;
+use crate::data::read::Reader;
+use crate::data::write::Writer;
+use crate::data::write::commit::{Base, OnConflict};
+use crate::fs::attr::{Attr, Ino, Kind};
+use crate::fs::meta::posix::ExplicitTimes;
+use crate::fs::name::Component;
+use crate::store::{ETag, ObjectInfo, StorageClass, VersionId};
+
+/// What a place holds: a directory and an object may share a component.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// The directory of that name.
+    Directory,
+    /// The object of that name.
+    Object,
+}
+
+/// Where an inode is.
+#[derive(Debug, Clone)]
+pub struct Place<S> {
+    /// The directory; `None` for the root.
+    pub parent: Option<Arc<Inode<S>>>,
+    /// The name in it.
+    pub component: Component,
+}
+
+/// The bytes of an inode.
+#[derive(Debug, Clone)]
+pub enum Content<S> {
+    /// No bytes, but names.
+    Directory,
+    /// What the store has under this tag (`None`: the listing did not say).
+    Clean(Option<ETag>),
+    /// A content of this mount's own, committed or not; present while somebody may write.
+    Writing(Writing<S>),
+    /// Removed while it was open: what its readers may still read.
+    Orphan(Bytes),
+}
+
+/// A new content.
+#[derive(Debug)]
+pub struct Writing<S> {
+    /// The bytes.
+    pub writer: Arc<Writer<S>>,
+    /// What this mount believes is in the store under the name.
+    pub base: Base,
+    /// What to do when something else is.
+    pub on_conflict: OnConflict,
+}
+
+impl<S> Clone for Writing<S> {
+    fn clone(&self) -> Self {
+        Self { writer: Arc::clone(&self.writer), base: self.base.clone(), on_conflict: self.on_conflict }
+    }
+}
+
+/// What changes about an inode.
+#[derive(Debug)]
+pub struct State<S> {
+    /// Where it is, or was last.
+    pub place: Place<S>,
+    /// Whether the name still leads here.
+    pub linked: bool,
+    /// What stat shows.
+    pub attr: Attr,
+    /// Which of its times are stored.
+    pub explicit: ExplicitTimes,
+    /// The attributes come from the metadata, or need not.
+    pub exact: bool,
+    /// All that HEAD said about the object, or about a directory's marker.
+    pub info: Option<Arc<ObjectInfo>>,
+    /// The class as the listing said, when HEAD has not been asked.
+    pub listed_class: Option<StorageClass>,
+    /// The bytes.
+    pub content: Content<S>,
+    /// What is known of the names in it.
+    pub directory: Directory,
+    /// This mount wrote it: its special bits are believed.
+    pub ours: bool,
+    /// When this mount last changed the object: facts that were asked for before are older.
+    pub committed_at: Option<Instant>,
+    /// Open handles, those that may write among them.
+    pub opens: u32,
+    /// Handles that may write.
+    pub writers: u32,
+    /// To be deleted at the last close: `(tag)`.
+    pub doomed: Option<Option<ETag>>,
+    /// The last failure here.
+    pub last_error: Option<Arc<str>>,
+    /// Readers to pin anew when this mount commits the object.
+    pub readers: Vec<Weak<Reader<S>>>,
+}
+
+/// One object or directory.
+#[derive(Debug)]
+pub struct Inode<S> {
+    /// Its number.
+    pub ino: Ino,
+    /// Its type, for ever.
+    pub kind: Kind,
+    /// Writers share it; commit, truncate, setattr, xattr, unlink and listing take it alone.
+    pub gate: tokio::sync::RwLock<()>,
+    state: Mutex<State<S>>,
+}
+
+/// What is known about something before it has an inode.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// Its type.
+    pub kind: Kind,
+    /// What stat shows.
+    pub attr: Attr,
+    /// Which times are stored.
+    pub explicit: ExplicitTimes,
+    /// See [`State::exact`].
+    pub exact: bool,
+    /// What HEAD said.
+    pub info: Option<Arc<ObjectInfo>>,
+    /// What LIST said.
+    pub listed_class: Option<StorageClass>,
+    /// The tag, where known.
+    pub etag: Option<ETag>,
+}
+
+impl<S> Inode<S> {
+    /// An inode for what `facts` describe.
+    pub fn new(ino: Ino, place: Place<S>, facts: Facts) -> Arc<Self> {
+        let content = if facts.kind == Kind::Directory { Content::Directory } else { Content::Clean(facts.etag) };
+        let state = State {
+            place,
+            linked: true,
+            attr: facts.attr,
+            explicit: facts.explicit,
+            exact: facts.exact,
+            info: facts.info,
+            listed_class: facts.listed_class,
+            content,
+            directory: Directory::default(),
+            ours: false,
+            committed_at: None,
+            opens: 0,
+            writers: 0,
+            doomed: None,
+            last_error: None,
+            readers: Vec::new(),
+        };
+        Arc::new(Self { ino, kind: facts.kind, gate: tokio::sync::RwLock::new(()), state: Mutex::new(state) })
+    }
+
+    /// The state, for a short look or change: never across an await, never with another inode's.
+    pub fn lock(&self) -> MutexGuard<'_, State<S>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The state, if nobody holds it now.
+    pub fn try_lock(&self) -> Option<MutexGuard<'_, State<S>>> {
+        match self.state.try_lock() {
+            Ok(state) => Some(state),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
+    /// Whether it is a directory.
+    #[must_use]
+    pub fn is_directory(&self) -> bool {
+        self.kind == Kind::Directory
+    }
+
+    /// The role of its place.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        if self.is_directory() { Role::Directory } else { Role::Object }
+    }
+
+    /// The content that is being written, when there is one.
+    #[must_use]
+    pub fn writing(&self) -> Option<Writing<S>> {
+        match &self.lock().content {
+            Content::Writing(writing) => Some(writing.clone()),
+            _ => None,
+        }
+    }
+
+    /// The directory it is in, and its name there.
+    #[must_use]
+    pub fn place(&self) -> Place<S>
+    where
+        S: Clone,
+    {
+        self.lock().place.clone()
+    }
+}
+
+impl<S> State<S> {
+    /// Whether `facts` are about the object that this inode is: the same tag, or nothing that says otherwise.
+    #[must_use]
+    pub fn is_same_object(&self, facts: &Facts) -> bool {
+        match &self.content {
+            Content::Directory => true,
+            Content::Clean(own) => match (own, &facts.etag) {
+                (Some(own), Some(other)) => own == other,
+                _ => facts.attr.size == self.attr.size,
+            },
+            // What is being written is what is there, for this mount.
+            Content::Writing(_) => true,
+            Content::Orphan(_) => false,
+        }
+    }
+
+    /// Takes over newer facts about the same object.
+    pub fn learn(&mut self, facts: &Facts) {
+        if matches!(self.content, Content::Writing(_)) {
+            return;
+        }
+        if let (Content::Clean(own @ None), Some(_)) = (&mut self.content, &facts.etag) {
+            own.clone_from(&facts.etag);
+        }
+        if facts.exact || !self.exact {
+            let nlink = self.attr.nlink;
+            self.attr = facts.attr;
+            self.attr.nlink = nlink.max(facts.attr.nlink);
+            self.explicit = facts.explicit;
+            self.exact = facts.exact;
+        }
+        if facts.info.is_some() {
+            self.info.clone_from(&facts.info);
+        }
+        if facts.listed_class.is_some() {
+            self.listed_class.clone_from(&facts.listed_class);
+        }
+    }
+
+    /// Notes that this mount has just made the object what it is.
+    pub fn committed(&mut self, info: ObjectInfo) {
+        self.committed_at = Some(clock::instant());
+        self.exact = true;
+        self.ours = true;
+        self.listed_class = None;
+        match &mut self.content {
+            Content::Writing(writing) => writing.base = Base::Object(info.etag.clone()),
+            Content::Clean(etag) => *etag = Some(info.etag.clone()),
+            Content::Directory | Content::Orphan(_) => {}
+        }
+        self.attr.ctime = clock::now();
+        self.info = Some(Arc::new(info));
+    }
+
+    /// The tag of the object in the store, as far as known.
+    #[must_use]
+    pub fn etag(&self) -> Option<ETag> {
+        match &self.content {
+            Content::Clean(etag) => etag.clone(),
+            Content::Writing(Writing { base: Base::Object(etag), .. }) => Some(etag.clone()),
+            _ => None,
+        }
+    }
+
+    /// The version of the object in the store, as far as known.
+    #[must_use]
+    pub fn version(&self) -> Option<VersionId> {
+        self.info.as_ref().and_then(|info| info.version.clone())
+    }
+
+    /// Whether the store does not have the content.
+    #[must_use]
+    pub fn is_dirty(&self) -> bool
+    where
+        S: crate::store::ObjectStore,
+    {
+        matches!(&self.content, Content::Writing(writing) if writing.writer.is_dirty())
+    }
+
+    /// The living readers.
+    pub fn readers(&mut self) -> Vec<Arc<Reader<S>>> {
+        self.readers.retain(|reader| reader.strong_count() > 0);
+        self.readers.iter().filter_map(Weak::upgrade).collect()
+    }
+}

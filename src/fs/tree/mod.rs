@@ -1,0 +1,7 @@
+//! The tree as this mount knows it: inodes, their places, and what was learnt of directories.
+
+pub mod directory;
+pub mod inode;
+pub mod listing;
+pub mod probe;
+pub mod table;

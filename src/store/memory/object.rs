@@ -1,0 +1,150 @@
+//! One stored object and the conditions on it. Pure: the time is an argument.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::archive::{self, Moment, Restore};
+use super::content::Content;
+use super::failure::{METADATA_TOO_LARGE, OBJECT_CHANGED, OBJECT_EXISTS, OBJECT_GONE, Outcome};
+use crate::base::encode;
+use crate::store::{Condition, ETag, ListedObject, ObjectInfo, Properties};
+
+/// S3's limit on user metadata, in bytes of names and values.
+/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html>
+const MAX_METADATA_BYTES: usize = 2048;
+
+/// Checksums by lower-case algorithm name (`crc64nvme`), in base64.
+pub type Checksums = BTreeMap<String, String>;
+
+/// An object as the store has it.
+#[derive(Debug, Clone)]
+pub(super) struct Object {
+    pub(super) content: Content,
+    pub(super) etag: ETag,
+    /// In whole milliseconds, as listings show it.
+    pub(super) modified: SystemTime,
+    pub(super) properties: Properties,
+    pub(super) checksums: Checksums,
+    pub(super) restore: Option<Restore>,
+    pub(super) archive_status: Option<String>,
+    /// The sizes of the parts it was made of; empty for a single PUT.
+    pub(super) parts: Vec<u64>,
+}
+
+impl Object {
+    /// An object that is not archived in a tier and was never restored.
+    pub(super) fn new(content: Content, etag: ETag, properties: Properties, now: SystemTime) -> Self {
+        Self {
+            content,
+            etag,
+            modified: whole_millis(now),
+            properties: normal(properties),
+            checksums: Checksums::new(),
+            restore: None,
+            archive_status: None,
+            parts: Vec::new(),
+        }
+    }
+
+    /// Adds the checksums that were sent, and CRC64NVME when it was not among them.
+    pub(super) fn summed(mut self, sent: Checksums) -> Self {
+        self.checksums = with_crc64nvme(sent, || self.content.crc64nvme());
+        self
+    }
+
+    /// The class by name; `None` for STANDARD.
+    pub(super) fn storage_class(&self) -> Option<&str> {
+        self.properties.storage_class.as_ref().map(crate::store::StorageClass::as_str)
+    }
+
+    /// Whether its class cannot be read before a restore.
+    pub(super) fn in_archive_class(&self) -> bool {
+        self.properties.storage_class.as_ref().is_some_and(crate::store::StorageClass::is_archive)
+    }
+
+    /// All that is known, the time in milliseconds.
+    pub(super) fn info(&self, now: Moment) -> ObjectInfo {
+        ObjectInfo {
+            size: self.content.len(),
+            etag: self.etag.clone(),
+            last_modified: self.modified,
+            version: None,
+            properties: self.properties.clone(),
+            archive_status: archive::status(self, now),
+            restore: archive::state(self, now),
+            checksums: self.checksums.clone(),
+        }
+    }
+
+    /// All that is known as HEAD and GET say it: the time in whole seconds.
+    pub(super) fn headers(&self, now: Moment) -> ObjectInfo {
+        let since = self.modified.duration_since(UNIX_EPOCH).unwrap_or_default();
+        ObjectInfo { last_modified: UNIX_EPOCH + Duration::from_secs(since.as_secs()), ..self.info(now) }
+    }
+
+    /// The line of a listing.
+    pub(super) fn listed(&self, key: &str) -> ListedObject {
+        ListedObject {
+            key: key.to_owned(),
+            size: self.content.len(),
+            etag: Some(self.etag.clone()),
+            last_modified: self.modified,
+            storage_class: self.properties.storage_class.clone(),
+        }
+    }
+}
+
+/// Whether `condition` holds for what is there.
+pub(super) fn check(condition: &Condition, current: Option<&Object>) -> Outcome<()> {
+    match (condition, current) {
+        (Condition::None, _) | (Condition::IfAbsent, None) => Ok(()),
+        (Condition::IfAbsent, Some(_)) => Err(OBJECT_EXISTS),
+        (Condition::IfMatch(_), None) => Err(OBJECT_GONE),
+        (Condition::IfMatch(tag), Some(object)) => matches(tag, object),
+    }
+}
+
+/// Whether the object has the tag; `*` is any.
+pub(super) fn matches(tag: &ETag, object: &Object) -> Outcome<()> {
+    if *tag == object.etag || tag.as_str() == "*" { Ok(()) } else { Err(OBJECT_CHANGED) }
+}
+
+/// Whether S3 would take these properties.
+pub(super) fn check_properties(properties: &Properties) -> Outcome<()> {
+    let bytes: usize = properties.metadata.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if bytes <= MAX_METADATA_BYTES { Ok(()) } else { Err(METADATA_TOO_LARGE) }
+}
+
+/// A CRC64NVME as S3 writes it.
+pub(super) fn crc_text(crc: u64) -> String {
+    encode::base64(&crc.to_be_bytes())
+}
+
+/// The inverse of [`crc_text`].
+pub(super) fn crc_value(text: &str) -> Option<u64> {
+    encode::base64_decode(text)?.try_into().ok().map(u64::from_be_bytes)
+}
+
+/// What was sent, and CRC64NVME when it was not among it and can be computed.
+pub(super) fn with_crc64nvme(mut sent: Checksums, crc: impl FnOnce() -> Option<u64>) -> Checksums {
+    if !sent.contains_key("crc64nvme")
+        && let Some(crc) = crc()
+    {
+        sent.insert("crc64nvme".to_owned(), crc_text(crc));
+    }
+    sent
+}
+
+/// STANDARD is told by saying nothing; names of metadata are in lower case.
+fn normal(mut properties: Properties) -> Properties {
+    properties.storage_class = properties.storage_class.filter(|class| class.as_str() != "STANDARD");
+    if properties.metadata.keys().any(|name| name.chars().any(char::is_uppercase)) {
+        properties.metadata = properties.metadata.into_iter().map(|(name, value)| (name.to_lowercase(), value)).collect();
+    }
+    properties
+}
+
+fn whole_millis(time: SystemTime) -> SystemTime {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    UNIX_EPOCH + Duration::new(since.as_secs(), since.subsec_millis() * 1_000_000)
+}
