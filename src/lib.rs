@@ -2,5 +2,6 @@
 
 pub mod base;
 pub mod data;
+pub mod fs;
 pub mod store;
 pub mod telemetry;

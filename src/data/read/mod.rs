@@ -56,6 +56,12 @@ impl<S: ObjectStore> Reader<S> {
         self.size
     }
 
+    /// Whether it reads what the store has under `etag`.
+    #[must_use]
+    pub fn is_of(&self, etag: &ETag) -> bool {
+        self.lock().etag == *etag
+    }
+
     /// Takes the body of the GET that the open has sent, so that its bytes are not fetched twice.
     pub fn adopt(self: &Arc<Self>, download: Download, permit: Permit) {
         let Some(range) = download.range else { return };

@@ -239,7 +239,10 @@ pub async fn copy_object<S: ObjectStore>(
 }
 
 /// Settles a lost or conflicting answer by looking whether what is there is ours.
-pub(super) async fn settled<S: ObjectStore>(
+///
+/// # Errors
+/// The answer's own, when what is there is not ours.
+pub async fn settled<S: ObjectStore>(
     store: &S,
     target: &Destination,
     answer: store::Result<Committed>,

@@ -136,6 +136,12 @@ impl<S: ObjectStore> Writer<S> {
         change(&mut self.lock().destination);
     }
 
+    /// Where the content will go and with what.
+    #[must_use]
+    pub fn destination(&self) -> Destination {
+        self.lock().destination.clone()
+    }
+
     /// Whether parts have left for the present destination's key already.
     #[must_use]
     pub fn has_left(&self) -> bool {

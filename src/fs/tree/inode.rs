@@ -232,7 +232,9 @@ impl<S> State<S> {
         if let (Content::Clean(own @ None), Some(_)) = (&mut self.content, &facts.etag) {
             own.clone_from(&facts.etag);
         }
-        if facts.exact || !self.exact {
+        // What this mount wrote it knows better than a stranger's reading of the metadata.
+        let known = self.ours && self.exact && facts.etag == self.etag();
+        if (facts.exact || !self.exact) && !known {
             let nlink = self.attr.nlink;
             self.attr = facts.attr;
             self.attr.nlink = nlink.max(facts.attr.nlink);

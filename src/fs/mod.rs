@@ -1,0 +1,176 @@
+//! Layer 4: the file system without FUSE: one method for each operation.
+//!
+//! An operation checks, locks, calls the store, and updates what is known. What it knows is in [`tree`], what is open in
+//! [`handles`], what metadata means in [`meta`].
+//!
+//! Lock order: rename lock, file gate, inode state, table, leaves; see the crate's head. State locks are never held across
+//! an await, and never two of them at once.
+
+pub mod attr;
+pub mod config;
+pub mod error;
+pub mod failures;
+pub mod handles;
+pub mod meta;
+pub mod name;
+mod ops;
+pub mod tree;
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use self::attr::{Attr, Ino, Kind};
+use self::config::Config;
+use self::error::{Error, Result, Situation};
+use self::failures::Failures;
+use self::handles::Handles;
+use self::name::Component;
+use self::tree::inode::{Facts, Inode, Place};
+use self::tree::table::Table;
+use crate::base::clock;
+use crate::data::budget::Budget;
+use crate::data::write::WriteShared;
+use crate::store::{BucketService, ObjectStore};
+use crate::telemetry::counters::Counters;
+
+pub use ops::dirs::{Emitted, Full, Plus};
+pub use ops::attrs::SpaceInfo;
+pub use ops::commit::Pending;
+pub use ops::files::{ReadNow, WriteNow};
+pub use ops::names::Looked;
+pub use ops::rename::Replace;
+pub use ops::xattrs::SetHow;
+
+/// What stat needs: number, type, attributes.
+#[derive(Debug, Clone, Copy)]
+pub struct Stat {
+    /// The inode number.
+    pub ino: Ino,
+    /// The type.
+    pub kind: Kind,
+    /// The rest.
+    pub attr: Attr,
+}
+
+/// One mounted bucket or prefix.
+#[derive(Debug)]
+pub struct Fs<S> {
+    store: S,
+    config: Config,
+    table: Table<S>,
+    handles: Handles<S>,
+    budget: Budget,
+    writes: WriteShared<S>,
+    rename_lock: tokio::sync::Mutex<()>,
+    failures: Failures,
+    counters: Arc<Counters>,
+    mounted_at: SystemTime,
+}
+
+impl<S: ObjectStore + BucketService> Fs<S> {
+    /// A file system over `store`; no request is made.
+    pub fn new(store: S, config: Config, counters: Arc<Counters>) -> Arc<Self> {
+        let mounted_at = clock::now();
+        let attr = meta::posix::directory(&config, mounted_at);
+        let facts = Facts {
+            kind: Kind::Directory,
+            attr,
+            explicit: meta::posix::ExplicitTimes::default(),
+            exact: true,
+            info: None,
+            listed_class: None,
+            etag: None,
+        };
+        let nowhere = Place { parent: None, component: Component::new("").expect("the empty component is valid") };
+        let budget = Budget::new(config.memory_limit);
+        let writes = WriteShared::new(store.clone(), budget.clone());
+        Arc::new(Self {
+            table: Table::new(Inode::new(Ino::ROOT, nowhere, facts)),
+            handles: Handles::default(),
+            rename_lock: tokio::sync::Mutex::new(()),
+            failures: Failures::default(),
+            store,
+            config,
+            budget,
+            writes,
+            counters,
+            mounted_at,
+        })
+    }
+}
+
+impl<S> Fs<S> {
+    /// The settings.
+    #[must_use]
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The last failures.
+    #[must_use]
+    pub const fn failures(&self) -> &Failures {
+        &self.failures
+    }
+
+    /// Refuses changes of a read-only mount.
+    fn writable(&self) -> Result<()> {
+        if self.config.read_only { Err(Error::new(Situation::ReadOnly, "the mount is read-only")) } else { Ok(()) }
+    }
+
+    fn inode(&self, ino: Ino) -> Result<Arc<Inode<S>>> {
+        self.table.get(ino).ok_or_else(|| Error::new(Situation::Stale, "the kernel asked for an inode that it had forgotten"))
+    }
+}
+
+impl<S: ObjectStore> Fs<S> {
+    /// The raw key bytes that every key below a directory begins with.
+    fn prefix_of(&self, directory: &Arc<Inode<S>>) -> String {
+        let mut components = Vec::new();
+        let mut at = Arc::clone(directory);
+        loop {
+            let place = at.place();
+            let Some(parent) = place.parent else { break };
+            components.push(place.component);
+            at = parent;
+        }
+        let mut prefix = self.config.prefix.clone();
+        for component in components.iter().rev() {
+            prefix.push_str(component.as_str());
+            prefix.push('/');
+        }
+        prefix
+    }
+
+    /// The key of an inode: of the object, or of a directory's marker.
+    fn key_of(&self, inode: &Arc<Inode<S>>) -> String {
+        if inode.is_directory() {
+            return self.prefix_of(inode);
+        }
+        let place = inode.place();
+        let prefix = place.parent.as_ref().map_or_else(|| self.config.prefix.clone(), |parent| self.prefix_of(parent));
+        format!("{prefix}{}", place.component.as_str())
+    }
+
+    /// Where an inode is or was, below the mount's root, for people.
+    #[must_use]
+    pub fn path_of(&self, ino: Ino) -> String {
+        let Some(mut at) = self.table.get(ino) else { return format!("(inode {ino})") };
+        let mut names = Vec::new();
+        loop {
+            let place = at.place();
+            let Some(parent) = place.parent else { break };
+            names.push(name::show(&place.component, false).unwrap_or_else(|| place.component.as_str().to_owned()));
+            at = parent;
+        }
+        names.iter().rev().fold(String::new(), |path, name| format!("{path}/{name}"))
+    }
+
+    /// Remembers a failure: in the list, at the inode, in the log.
+    pub fn record_failure(&self, operation: &'static str, path: String, ino: Option<Ino>, errno: &'static str, error: &Error) {
+        tracing::warn!(operation, path, errno, story = error.words(), "failed");
+        if let Some(inode) = ino.and_then(|ino| self.table.get(ino)) {
+            inode.lock().last_error = Some(format!("{operation}: {errno}: {}", error.words()).into());
+        }
+        self.failures.record(operation, if path.is_empty() { "/".to_owned() } else { path }, errno, error.words().to_owned());
+    }
+}

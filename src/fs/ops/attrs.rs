@@ -1,0 +1,281 @@
+//! Attributes: getattr, setattr, readlink, statfs, and the one way in which an object's properties are changed.
+
+use std::sync::Arc;
+
+use super::files::without_privileges;
+use super::names::new_info;
+use crate::base::clock;
+use crate::data::guess;
+use crate::data::write::Destination;
+use crate::data::write::commit::{replace_properties, settled, with_token};
+use crate::fs::attr::{Attr, Ino, Kind, SetAttr, SetTime};
+use crate::fs::config::AttrsMode;
+use crate::fs::error::{Error, Result, Situation};
+use crate::fs::meta::posix::{self, ExplicitTimes};
+use crate::fs::tree::inode::{Content, Inode};
+use crate::fs::{Fs, Stat};
+use crate::store::{BucketService, Condition, Headers, ObjectInfo, ObjectRef, ObjectStore, Payload, Properties, PutObject};
+
+/// What statfs says: S3 has no bounds, so a large round number of each.
+#[derive(Debug, Clone, Copy)]
+pub struct SpaceInfo {
+    /// Bytes in a block.
+    pub block_bytes: u32,
+    /// Blocks in all, and free.
+    pub blocks: u64,
+    /// Files in all, and free.
+    pub files: u64,
+    /// The longest new name in bytes.
+    pub name_bytes: u32,
+}
+
+impl<S: ObjectStore + BucketService> Fs<S> {
+    /// What stat shows.
+    ///
+    /// # Errors
+    /// [`Situation::Stale`] for a number that was forgotten.
+    pub async fn getattr(&self, ino: Ino) -> Result<Stat> {
+        let inode = self.inode(ino)?;
+        if self.wants_metadata(&inode) {
+            // What cannot be asked for stays as the listing said.
+            let _ = self.fresh_info(&inode).await;
+        }
+        Ok(self.stat(&inode))
+    }
+
+    /// Whether the attributes shown are only a listing's, where the metadata may say otherwise.
+    fn wants_metadata(&self, inode: &Arc<Inode<S>>) -> bool {
+        let (exact, parent) = {
+            let state = inode.lock();
+            (state.exact || !matches!(state.content, Content::Clean(_)), state.place.parent.clone())
+        };
+        if exact || inode.is_directory() {
+            return false;
+        }
+        match self.config.attrs {
+            AttrsMode::Listing => false,
+            AttrsMode::Posix => true,
+            AttrsMode::Auto => parent.is_some_and(|parent| parent.lock().directory.last_listing().is_some_and(|listing| listing.posix)),
+        }
+    }
+
+    /// Changes length and attributes: with the pending upload where there is one, else by one conditional self-copy.
+    ///
+    /// # Errors
+    /// [`Situation::ReadOnly`], [`Situation::Unsupported`] for a length in the middle of an object, [`Situation::Archived`],
+    /// [`Situation::Stale`], and the store's failures.
+    pub async fn setattr(&self, ino: Ino, change: SetAttr) -> Result<Stat> {
+        self.writable()?;
+        let inode = self.inode(ino)?;
+        let changed = self.change(&inode, change).await;
+        changed.inspect_err(|error| self.forget_if_stale(&inode, error))?;
+        Ok(self.stat(&inode))
+    }
+
+    async fn change(&self, inode: &Arc<Inode<S>>, change: SetAttr) -> Result<()> {
+        if let Some(size) = change.size {
+            self.truncate(inode, size).await?;
+        }
+        if change.changes_attributes() { self.change_attributes(inode, change).await } else { Ok(()) }
+    }
+
+    async fn truncate(&self, inode: &Arc<Inode<S>>, size: u64) -> Result<()> {
+        if inode.is_directory() {
+            return Err(Error::new(Situation::IsDirectory, "a directory has no length"));
+        }
+        let (old, writing) = (inode.lock().attr.size, inode.writing());
+        if size == 0 && (old > 0 || writing.is_some()) {
+            self.begin_whole(inode).await?;
+        } else if let Some(writing) = writing {
+            let _alone = inode.gate.write().await;
+            writing.writer.truncate(size).await?;
+        } else if size != old {
+            if old > 0 {
+                return Err(Error::new(Situation::Unsupported, "cutting or extending an existing object is not supported yet"));
+            }
+            let _alone = inode.gate.write().await;
+            self.begin_writing(inode).await?;
+            if let Some(writing) = inode.writing() {
+                writing.writer.truncate(size).await?;
+            }
+        }
+        let nobody_writes = {
+            let mut state = inode.lock();
+            state.attr.size = size;
+            state.attr.mtime = clock::now();
+            state.attr.ctime = state.attr.mtime;
+            state.explicit.mtime = false;
+            state.writers == 0
+        };
+        if nobody_writes {
+            // No close will come to commit it.
+            self.commit(inode).await?;
+            let mut state = inode.lock();
+            if !state.is_dirty() && matches!(state.content, Content::Writing(_)) {
+                state.content = Content::Clean(state.etag());
+            }
+        }
+        Ok(())
+    }
+
+    async fn change_attributes(&self, inode: &Arc<Inode<S>>, change: SetAttr) -> Result<()> {
+        let _alone = inode.gate.write().await;
+        if !inode.is_directory() && matches!(inode.lock().content, Content::Clean(_)) {
+            // The metadata that is not known yet must not be overwritten by what a listing guessed.
+            let exact = inode.lock().exact && inode.lock().info.is_some();
+            if !exact {
+                self.known_info(inode).await?;
+            }
+        }
+        let (attr, explicit) = {
+            let state = inode.lock();
+            let (attr, mut explicit) = changed(inode.kind, state.attr, state.explicit, change);
+            // Without a stored mtime the last-modified date is shown: a self-copy for another reason must not move it.
+            explicit.mtime |= change.mtime.is_none() && !state.is_dirty();
+            (attr, explicit)
+        };
+        let kind = inode.kind;
+        let apply = |properties: &mut Properties| posix::encode(&self.config, kind, &attr, explicit, &mut properties.metadata);
+        self.update_alone(inode, apply).await?;
+        let mut state = inode.lock();
+        state.attr = Attr { size: state.attr.size, nlink: state.attr.nlink, ..attr };
+        state.explicit = explicit;
+        Ok(())
+    }
+
+    /// Changes the properties of an inode's object; the bytes stay.
+    pub(in crate::fs) async fn update(&self, inode: &Arc<Inode<S>>, apply: impl Fn(&mut Properties) + Send) -> Result<()> {
+        let _alone = inode.gate.write().await;
+        self.update_alone(inode, apply).await.inspect_err(|error| self.forget_if_stale(inode, error))
+    }
+
+    /// As [`Fs::update`], for a caller who holds the gate alone.
+    async fn update_alone(&self, inode: &Arc<Inode<S>>, apply: impl Fn(&mut Properties) + Send) -> Result<()> {
+        if let Some(writing) = inode.writing()
+            && writing.writer.is_dirty()
+        {
+            writing.writer.redirect(|destination| apply(&mut destination.properties));
+            return Ok(());
+        }
+        if !inode.lock().linked || matches!(inode.lock().content, Content::Orphan(_)) {
+            return Ok(());
+        }
+        if inode.is_directory() {
+            return self.update_marker(inode, apply).await;
+        }
+        let info = self.known_info(inode).await?;
+        if info.archived() {
+            return Err(Error::new(
+                Situation::Archived,
+                "the metadata of an archived object cannot be changed: S3 would have to copy it. Restore it, and copy it to another class",
+            ));
+        }
+        let mut properties = info.properties.clone();
+        apply(&mut properties);
+        let object = self.object_ref(&self.key_of(inode))?;
+        let info = self.replace(object.clone(), &info, properties).await?;
+        let (version, etag) = (info.version.clone(), info.etag.clone());
+        if let Some(writing) = inode.writing() {
+            writing.writer.redirect(|destination| destination.properties = info.properties.clone());
+        }
+        let readers = {
+            let mut state = inode.lock();
+            state.committed(info);
+            state.readers()
+        };
+        for reader in readers {
+            reader.repin(ObjectRef { version: version.clone(), ..object.clone() }, etag.clone());
+        }
+        Ok(())
+    }
+
+    async fn replace(&self, object: ObjectRef, info: &ObjectInfo, properties: Properties) -> Result<ObjectInfo> {
+        let bucket = object.bucket.clone();
+        let destination = with_token(&Destination { bucket, key: object.key.clone(), properties });
+        let sent = destination.properties.clone();
+        let committed = replace_properties(&self.store, object, info.etag.clone(), info.size, destination.properties).await?;
+        Ok(ObjectInfo { checksums: info.checksums.clone(), ..new_info(committed, info.size, sent) })
+    }
+
+    /// A directory's attributes are those of its marker, which is made when it has none. The root of a bucket has none:
+    /// its attributes last as long as the mount.
+    async fn update_marker(&self, inode: &Arc<Inode<S>>, apply: impl Fn(&mut Properties) + Send) -> Result<()> {
+        let key = self.key_of(inode);
+        if key.is_empty() {
+            return Ok(());
+        }
+        let mut known = inode.lock().info.clone();
+        if known.is_none() {
+            known = self.marker_facts(&key).await?.and_then(|facts| facts.info);
+        }
+        let object = self.object_ref(&key)?;
+        let made = if let Some(info) = known {
+            let mut properties = info.properties.clone();
+            apply(&mut properties);
+            self.replace(object, &info, properties).await?
+        } else {
+            let headers = Headers { content_type: Some(guess::DIRECTORY.to_owned()), ..Headers::default() };
+            let mut properties = Properties { headers, ..Properties::default() };
+            apply(&mut properties);
+            let destination =
+                with_token(&Destination { bucket: object.bucket.clone(), key: object.key.clone(), properties });
+            let request = PutObject {
+                bucket: object.bucket,
+                key: object.key,
+                payload: Payload::default(),
+                properties: destination.properties.clone(),
+                condition: Condition::IfAbsent,
+            };
+            let committed = settled(&self.store, &destination, self.store.put(&request).await).await?;
+            new_info(committed, 0, destination.properties)
+        };
+        inode.lock().committed(made);
+        Ok(())
+    }
+
+    /// Where a symbolic link leads.
+    ///
+    /// # Errors
+    /// [`Situation::Invalid`] for anything but a link, and the store's failures.
+    pub async fn readlink(&self, ino: Ino) -> Result<Vec<u8>> {
+        let inode = self.inode(ino)?;
+        if inode.kind != Kind::Symlink {
+            return Err(Error::new(Situation::Invalid, "it is not a symbolic link"));
+        }
+        let info = self.known_info(&inode).await?;
+        if let Some(target) = info.properties.metadata.get(posix::SYMLINK_TARGET) {
+            return Ok(target.clone().into_bytes());
+        }
+        // s3fs keeps the target as the object's content.
+        let target = self.fetch_whole(&inode, Some(info.etag.clone())).await?;
+        Ok(target.to_vec())
+    }
+
+    /// What statfs says.
+    #[must_use]
+    pub fn statfs(&self) -> SpaceInfo {
+        let name_bytes = u32::try_from(crate::fs::name::MAX_NEW_BYTES).unwrap_or(u32::MAX);
+        // 1 EiB in blocks of 4 KiB.
+        SpaceInfo { block_bytes: 4096, blocks: 1 << 48, files: 1 << 40, name_bytes }
+    }
+}
+
+/// The attributes after a change. chown clears setuid and setgid of what is no directory.
+fn changed(kind: Kind, mut attr: Attr, mut explicit: ExplicitTimes, change: SetAttr) -> (Attr, ExplicitTimes) {
+    if kind != Kind::Directory && (change.uid.is_some() || change.gid.is_some()) {
+        attr.mode = without_privileges(attr.mode);
+    }
+    attr.mode = change.mode.map_or(attr.mode, |mode| mode & 0o7777);
+    attr.uid = change.uid.unwrap_or(attr.uid);
+    attr.gid = change.gid.unwrap_or(attr.gid);
+    let now = clock::now();
+    let set = |time: &mut std::time::SystemTime, stored: &mut bool, change: Option<SetTime>| match change {
+        None => {}
+        Some(SetTime::Now) => (*time, *stored) = (now, false),
+        Some(SetTime::At(at)) => (*time, *stored) = (at, true),
+    };
+    set(&mut attr.mtime, &mut explicit.mtime, change.mtime);
+    set(&mut attr.atime, &mut explicit.atime, change.atime);
+    attr.ctime = now;
+    (attr, explicit)
+}

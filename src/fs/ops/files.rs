@@ -1,0 +1,260 @@
+//! The bytes of open files: read, write, flush, fsync, release.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::base::clock;
+use crate::data::read::Reader;
+use crate::data::write::{Writer, Written};
+use crate::fs::Fs;
+use crate::fs::attr::Caller;
+use crate::fs::error::{Error, Result, Situation};
+use crate::fs::handles::{HandleId, OpenFile};
+use crate::fs::tree::inode::{Content, Inode};
+use crate::store::{BucketService, ObjectStore};
+
+/// A read that may be answered at once.
+#[derive(Debug)]
+pub enum ReadNow {
+    /// The bytes.
+    Bytes(Bytes),
+    /// They must be waited for.
+    Later,
+}
+
+/// A write that may be taken at once.
+#[derive(Debug)]
+pub enum WriteNow {
+    /// All was taken, or it failed.
+    Done(Result<()>),
+    /// It must be waited for.
+    Later,
+}
+
+/// Where the bytes of a handle are now.
+enum Source<S> {
+    Writer(Arc<Writer<S>>),
+    Reader(Arc<Reader<S>>),
+    Memory(Bytes),
+}
+
+impl<S: ObjectStore + BucketService> Fs<S> {
+    fn open_file(&self, handle: HandleId) -> Result<Arc<OpenFile<S>>> {
+        self.handles.file(handle).ok_or_else(|| Error::new(Situation::BadHandle, "the file is not open"))
+    }
+
+    /// The bytes at `offset` when they are in memory: for the FUSE thread, which must not wait.
+    #[must_use]
+    pub fn read_now(&self, handle: HandleId, offset: u64, len: u64) -> ReadNow {
+        let Ok(open) = self.open_file(handle) else { return ReadNow::Later };
+        if !open.mode.read {
+            return ReadNow::Later;
+        }
+        let bytes = match self.source(&open) {
+            Ok(Source::Reader(reader)) => reader.read_now(offset, len),
+            _ => None,
+        };
+        bytes.map_or(ReadNow::Later, ReadNow::Bytes)
+    }
+
+    /// The bytes at `offset`, at most `len`, fewer only at the end.
+    ///
+    /// # Errors
+    /// [`Situation::BadHandle`], [`Situation::Stale`], [`Situation::Unsupported`], and the store's failures.
+    pub async fn read(&self, handle: HandleId, offset: u64, len: u64) -> Result<Bytes> {
+        let open = self.open_file(handle)?;
+        if !open.mode.read {
+            return Err(Error::new(Situation::BadHandle, "the file is open for writing only"));
+        }
+        match self.source(&open)? {
+            Source::Reader(reader) => {
+                let read = reader.read(offset, len).await.map_err(Error::from);
+                read.inspect_err(|error| self.forget_if_stale(&open.inode, error))
+            }
+            Source::Writer(writer) => Ok(writer.read(offset, len)?),
+            Source::Memory(bytes) => {
+                let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+                let end = start.saturating_add(usize::try_from(len).unwrap_or(usize::MAX)).min(bytes.len());
+                Ok(bytes.slice(start..end))
+            }
+        }
+    }
+
+    /// Where a handle's bytes are: what is being written comes first, then the object under its present tag.
+    fn source(&self, open: &OpenFile<S>) -> Result<Source<S>> {
+        let inode = &open.inode;
+        let (etag, size) = {
+            let state = inode.lock();
+            match &state.content {
+                Content::Orphan(bytes) => return Ok(Source::Memory(bytes.clone())),
+                Content::Writing(writing) if writing.writer.is_whole() || writing.writer.is_dirty() => {
+                    return Ok(Source::Writer(Arc::clone(&writing.writer)));
+                }
+                Content::Directory => return Err(Error::new(Situation::IsDirectory, "it is a directory")),
+                Content::Writing(_) | Content::Clean(_) => (state.etag(), state.attr.size),
+            }
+        };
+        let mut slot = open.reader();
+        if let Some(reader) = &*slot
+            && etag.as_ref().is_none_or(|etag| reader.is_of(etag))
+        {
+            return Ok(Source::Reader(Arc::clone(reader)));
+        }
+        // This mount has committed another content since the handle was opened.
+        let etag = etag.ok_or_else(|| Error::new(Situation::Io, "the object's tag is not known"))?;
+        let reader = self.reader_of(inode, self.object_ref(&self.key_of(inode))?, etag, size);
+        *slot = Some(Arc::clone(&reader));
+        drop(slot);
+        Ok(Source::Reader(reader))
+    }
+
+    /// Takes `data` if that needs no waiting: for the FUSE thread.
+    #[must_use]
+    pub fn write_now(&self, handle: HandleId, offset: u64, data: &[u8], caller: Caller) -> WriteNow {
+        let open = match self.open_file(handle) {
+            Ok(open) => open,
+            Err(error) => return WriteNow::Done(Err(error)),
+        };
+        let Ok(_shared) = open.inode.gate.try_read() else { return WriteNow::Later };
+        let Some(writing) = open.inode.writing() else { return WriteNow::Later };
+        let offset = place(&open, &writing.writer, offset);
+        match writing.writer.try_write(offset, data) {
+            Ok(Written::Done) => {
+                self.note_written(&open.inode, &writing.writer, caller);
+                WriteNow::Done(Ok(()))
+            }
+            Ok(Written::MustWait) => WriteNow::Later,
+            Err(error) => WriteNow::Done(Err(error.into())),
+        }
+    }
+
+    /// Takes `data`, waiting for memory if need be.
+    ///
+    /// # Errors
+    /// [`Situation::Unsupported`] for a change in the middle of an object, and what [`Writer::write`] says.
+    pub async fn write(&self, handle: HandleId, offset: u64, data: Bytes, caller: Caller) -> Result<()> {
+        let open = self.open_file(handle)?;
+        if open.inode.writing().is_none() {
+            self.begin_on_empty(&open.inode).await?;
+        }
+        let _shared = open.inode.gate.read().await;
+        let writing = open.inode.writing().ok_or_else(|| Error::new(Situation::Stale, "the file was removed"))?;
+        let offset = place(&open, &writing.writer, offset);
+        writing.writer.write(offset, data).await?;
+        self.note_written(&open.inode, &writing.writer, caller);
+        Ok(())
+    }
+
+    /// An existing object can be written from its start only, that is when it is empty.
+    async fn begin_on_empty(&self, inode: &Arc<Inode<S>>) -> Result<()> {
+        let _alone = inode.gate.write().await;
+        let size = inode.lock().attr.size;
+        if inode.writing().is_some() {
+            return Ok(());
+        }
+        if size > 0 {
+            return Err(Error::new(
+                Situation::Unsupported,
+                "changing or appending to an existing object is not supported yet: write the file whole (cp, mv, or '>')",
+            ));
+        }
+        self.begin_writing(inode).await
+    }
+
+    fn note_written(&self, inode: &Arc<Inode<S>>, writer: &Arc<Writer<S>>, caller: Caller) {
+        let mut state = inode.lock();
+        state.attr.size = writer.len();
+        state.attr.mtime = clock::now();
+        state.attr.ctime = state.attr.mtime;
+        state.explicit.mtime = false;
+        if caller.uid != 0 {
+            state.attr.mode = without_privileges(state.attr.mode);
+        }
+    }
+
+    /// A descriptor of the handle is closed: commits what is new, unless a further flush certainly comes.
+    ///
+    /// # Errors
+    /// Whatever keeps the content from being stored.
+    pub async fn flush(&self, handle: HandleId, a_further_flush_comes: impl FnOnce(&OpenFile<S>) -> bool + Send) -> Result<()> {
+        let open = self.open_file(handle)?;
+        if !open.mode.write || !open.inode.lock().is_dirty() {
+            return Ok(());
+        }
+        let only_writer = open.inode.lock().writers == 1;
+        if only_writer && a_further_flush_comes(&open) {
+            return Ok(());
+        }
+        self.commit(&open.inode).await
+    }
+
+    /// Commits what is new.
+    ///
+    /// # Errors
+    /// Whatever keeps the content from being stored.
+    pub async fn fsync(&self, handle: HandleId) -> Result<()> {
+        let open = self.open_file(handle)?;
+        self.commit(&open.inode).await
+    }
+
+    /// The last descriptor of the handle is closed: commits what no flush has, and lets go of what nobody needs.
+    ///
+    /// # Errors
+    /// Nobody can be told any more; the caller records it. The content stays, and is tried again at unmount.
+    pub async fn release(&self, handle: HandleId) -> Result<()> {
+        let Some(open) = self.handles.remove_file(handle) else { return Ok(()) };
+        let inode = Arc::clone(&open.inode);
+        let last_writer = open.mode.write && inode.lock().writers == 1;
+        let committed = if last_writer { self.commit(&inode).await } else { Ok(()) };
+        {
+            let mut state = inode.lock();
+            state.opens -= 1;
+            state.writers -= u32::from(open.mode.write);
+        }
+        let ended = self.end_writing(&inode, committed.as_ref().err()).await;
+        let removed = self.remove_if_doomed(&inode).await;
+        self.table.release(inode.ino);
+        committed.and(ended).and(removed)
+    }
+
+    /// Lets go of a content that the store has, or that nobody can want any more.
+    async fn end_writing(&self, inode: &Arc<Inode<S>>, failure: Option<&Error>) -> Result<()> {
+        let _alone = inode.gate.write().await;
+        let (writing, linked) = {
+            let state = inode.lock();
+            if state.writers > 0 {
+                return Ok(());
+            }
+            let Content::Writing(writing) = &state.content else { return Ok(()) };
+            (writing.clone(), state.linked)
+        };
+        let lost_the_name = failure.is_some_and(|failure| failure.situation() == Situation::Exists);
+        if linked && !lost_the_name {
+            let mut state = inode.lock();
+            if !writing.writer.is_dirty() {
+                state.content = Content::Clean(state.etag());
+            }
+            return Ok(());
+        }
+        // Removed while it was open, or the name went to another creator: readers keep what is in memory.
+        let kept = if writing.writer.is_whole() { writing.writer.read(0, u64::MAX)? } else { Bytes::new() };
+        writing.writer.discard().await;
+        if lost_the_name {
+            self.give_name_up(inode);
+        }
+        inode.lock().content = Content::Orphan(kept);
+        Ok(())
+    }
+}
+
+/// Where a write goes: to the end for O_APPEND, whatever size the kernel believes in.
+fn place<S: ObjectStore>(open: &OpenFile<S>, writer: &Arc<Writer<S>>, offset: u64) -> u64 {
+    if open.mode.append { writer.len() } else { offset }
+}
+
+/// The mode after somebody other than root has written: no setuid, and no setgid where it means execution.
+pub(in crate::fs) const fn without_privileges(mode: u32) -> u32 {
+    let mode = mode & !0o4000;
+    if mode & 0o010 != 0 { mode & !0o2000 } else { mode }
+}

@@ -1,0 +1,401 @@
+//! Names: lookup, and what makes new ones (mkdir, symlink, mknod).
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::base::clock;
+use crate::data::guess;
+use crate::data::write::Destination;
+use crate::data::write::commit::with_token;
+use crate::fs::attr::{Attr, Caller, Ino, Kind};
+use crate::fs::error::{Error, Result, Situation};
+use crate::fs::meta::posix::{self, ExplicitTimes};
+use crate::fs::name::{self, Component, MAX_NEW_BYTES, MAX_SHOWN_BYTES, Shown};
+use crate::fs::tree::directory::{Child, Listing};
+use crate::fs::tree::inode::{Facts, Inode, Place, Role};
+use crate::fs::tree::table::number_of;
+use crate::fs::{Fs, Stat};
+use crate::store::{Condition, ErrorKind, Headers, Key, ObjectInfo, ObjectStore, Payload, Properties, PutObject};
+
+/// What a lookup found.
+#[derive(Debug, Clone, Copy)]
+pub enum Looked {
+    /// It is there, and the kernel is told of it once more.
+    Found(Stat),
+    /// There is nothing of that name.
+    Absent,
+}
+
+impl<S: ObjectStore> Fs<S> {
+    /// Looks a name up.
+    ///
+    /// # Errors
+    /// [`Situation::NameNotUtf8`], [`Situation::NameTooLong`], and the store's failures. That nothing is there is no error.
+    pub async fn lookup(&self, parent: Ino, name: &[u8]) -> Result<Looked> {
+        let directory = self.directory(parent)?;
+        let Some(shown) = parse_existing(name)? else { return Ok(Looked::Absent) };
+        match self.find(&directory, &shown).await? {
+            Some(inode) => Ok(Looked::Found(self.told(&inode))),
+            None => Ok(Looked::Absent),
+        }
+    }
+
+    /// The inode of a name that must be there.
+    pub(in crate::fs) async fn must_find(&self, directory: &Arc<Inode<S>>, name: &[u8]) -> Result<Arc<Inode<S>>> {
+        let missing = || Error::new(Situation::NotFound, "there is nothing of that name");
+        let shown = parse_existing(name)?.ok_or_else(missing)?;
+        self.find(directory, &shown).await?.ok_or_else(missing)
+    }
+
+    /// Tells the kernel of an inode: counts it, and gives what stat shows.
+    pub(in crate::fs) fn told(&self, inode: &Arc<Inode<S>>) -> Stat {
+        self.table.remember(inode);
+        self.stat(inode)
+    }
+
+    pub(in crate::fs) fn stat(&self, inode: &Arc<Inode<S>>) -> Stat {
+        Stat { ino: inode.ino, kind: inode.kind, attr: inode.lock().attr }
+    }
+
+    /// The inode that a shown name stands for, from what is known and fresh, else by asking the store.
+    pub(in crate::fs) async fn find(&self, directory: &Arc<Inode<S>>, shown: &Shown) -> Result<Option<Arc<Inode<S>>>> {
+        let asked = clock::instant();
+        if let Some(inode) = self.find_own(directory, shown) {
+            return Ok(Some(inode));
+        }
+        let fresh = directory.lock().directory.fresh_listing(asked, self.config.ttl);
+        if let Some(listing) = fresh
+            && let Some(answer) = self.find_listed(directory, shown, &listing).await?
+        {
+            return Ok(answer);
+        }
+        let probe = self.probe(&self.prefix_of(directory), &shown.component).await?;
+        let below = self.settle(directory, &shown.component, Role::Directory, probe.directory, asked);
+        let object = self.settle(directory, &shown.component, Role::Object, probe.object, asked);
+        Ok(choose(shown, below, object))
+    }
+
+    /// A file of this mount's that the store does not have yet: no request can know better.
+    fn find_own(&self, directory: &Arc<Inode<S>>, shown: &Shown) -> Option<Arc<Inode<S>>> {
+        let inode = self.table.at(directory.ino, Role::Object, &shown.component)?;
+        let dirty = inode.lock().is_dirty();
+        let no_directory = self.table.at(directory.ino, Role::Directory, &shown.component).is_none();
+        (dirty && no_directory && !shown.beside_directory).then_some(inode)
+    }
+
+    /// The answer of a fresh listing; `None` when it does not suffice.
+    async fn find_listed(
+        &self,
+        directory: &Arc<Inode<S>>,
+        shown: &Shown,
+        listing: &Listing,
+    ) -> Result<Option<Option<Arc<Inode<S>>>>> {
+        let nothing = Child::default();
+        let child = listing.children.get(&shown.component).unwrap_or(&nothing);
+        let own = |role| directory.lock().directory.own_knowledge(role, &shown.component, listing.began);
+        let known = |role| self.table.at(directory.ino, role, &shown.component);
+        // A name that this mount made since, and whose inode is forgotten: only the store can tell its attributes.
+        for role in [Role::Directory, Role::Object] {
+            if own(role) == Some(true) && known(role).is_none() {
+                return Ok(None);
+            }
+        }
+        let below = child.directory.then(|| self.directory_facts(None));
+        // A directory's own mode is in its marker: asked for once, unless listings shall suffice.
+        if child.directory && known(Role::Directory).is_none_or(|inode| !inode.lock().exact) && self.believes_markers() {
+            return Ok(None);
+        }
+        let mut object = child.object.as_ref().map(|object| self.child_facts(object));
+        if let (Some(facts), Some(listed)) = (&mut object, &child.object)
+            && listing.wants_metadata(listed)
+            && known(Role::Object).is_none_or(|inode| {
+                let state = inode.lock();
+                !state.exact || !state.is_same_object(facts)
+            })
+            && (!child.directory || shown.beside_directory)
+        {
+            return Ok(None);
+        }
+        let below = self.settle(directory, &shown.component, Role::Directory, below, listing.began);
+        let object = self.settle(directory, &shown.component, Role::Object, object, listing.began);
+        Ok(Some(choose(shown, below, object)))
+    }
+
+    /// Lays what this mount did itself over an answer that was asked for at `asked`.
+    pub(in crate::fs) fn settle(
+        &self,
+        directory: &Arc<Inode<S>>,
+        component: &Component,
+        role: Role,
+        facts: Option<Facts>,
+        asked: Instant,
+    ) -> Option<Arc<Inode<S>>> {
+        let own = directory.lock().directory.own_knowledge(role, component, asked);
+        let there = self.table.at(directory.ino, role, component);
+        match (own, facts) {
+            (Some(false), _) => None,
+            (Some(true), None) => there,
+            (_, Some(facts)) => Some(self.adopt(directory, component, facts, asked)),
+            (None, None) => {
+                let there = there?;
+                let mut state = there.lock();
+                // Being written, committed since, or kept though empty: it is there for this mount.
+                let ours = state.is_dirty() || state.directory.is_kept() || state.committed_at.is_some_and(|at| at >= asked);
+                if ours {
+                    drop(state);
+                    return Some(there);
+                }
+                state.linked = false;
+                drop(state);
+                self.table.unlink(directory.ino, role, component, &there);
+                None
+            }
+        }
+    }
+
+    /// The inode for what the store has at a place: the one that is there if it is the same object, else a new one.
+    fn adopt(&self, directory: &Arc<Inode<S>>, component: &Component, facts: Facts, asked: Instant) -> Arc<Inode<S>> {
+        let role = if facts.kind == Kind::Directory { Role::Directory } else { Role::Object };
+        let there = self.table.at(directory.ino, role, component);
+        if let Some(inode) = &there {
+            let mut state = inode.lock();
+            let newer_here = state.committed_at.is_some_and(|at| at >= asked);
+            if newer_here || inode.kind == facts.kind && state.is_same_object(&facts) {
+                if !newer_here {
+                    state.learn(&facts);
+                }
+                drop(state);
+                return Arc::clone(inode);
+            }
+            state.linked = false;
+        }
+        self.insert(directory, component, facts, there.as_ref())
+    }
+
+    /// Puts a new inode at a place.
+    pub(in crate::fs) fn insert(
+        &self,
+        directory: &Arc<Inode<S>>,
+        component: &Component,
+        facts: Facts,
+        expected: Option<&Arc<Inode<S>>>,
+    ) -> Arc<Inode<S>> {
+        let role = if facts.kind == Kind::Directory { Role::Directory } else { Role::Object };
+        let slash = if role == Role::Directory { "/" } else { "" };
+        let key = format!("{}{}{slash}", self.prefix_of(directory), component.as_str());
+        let number = number_of(self.config.bucket.as_str(), &key);
+        let place = Place { parent: Some(Arc::clone(directory)), component: component.clone() };
+        self.table.insert((directory.ino, role, component.clone()), number, expected, |ino| Inode::new(ino, place, facts))
+    }
+
+    /// The directory of that number.
+    pub(in crate::fs) fn directory(&self, ino: Ino) -> Result<Arc<Inode<S>>> {
+        let inode = self.inode(ino)?;
+        if inode.is_directory() { Ok(inode) } else { Err(Error::new(Situation::NotDirectory, "it is not a directory")) }
+    }
+
+    /// The component of a name that is to be made, and the key it would have.
+    pub(in crate::fs) async fn new_name(&self, directory: &Arc<Inode<S>>, name: &[u8], role: Role) -> Result<(Component, Key)> {
+        let text = utf8(name)?;
+        if text.len() > MAX_NEW_BYTES {
+            return Err(Error::new(Situation::NameTooLong, format!("a new name of {} bytes is longer than 255", text.len())));
+        }
+        let invalid = || Error::new(Situation::Invalid, format!("'{text}' stands for no S3 key; see: pailfs help names"));
+        let shown = name::parse(text).ok_or_else(invalid)?;
+        if shown.component.as_str().is_empty() && role == Role::Object {
+            return Err(Error::new(Situation::Invalid, "'%2F' stands for the key of the directory itself and cannot be created"));
+        }
+        if shown.beside_directory {
+            let plain = Shown { beside_directory: false, ..shown.clone() };
+            let beside = self.find(directory, &plain).await?;
+            if role == Role::Directory || beside.is_none_or(|inode| !inode.is_directory()) {
+                return Err(invalid());
+            }
+        }
+        let slash = if role == Role::Directory { "/" } else { "" };
+        let key = Key::new(format!("{}{}{slash}", self.prefix_of(directory), shown.component.as_str()))?;
+        Ok((shown.component, key))
+    }
+
+    /// Makes a directory: its marker is put before this returns, on the condition that there is none.
+    ///
+    /// # Errors
+    /// [`Situation::Exists`], [`Situation::ReadOnly`], names that cannot be, and the store's failures.
+    pub async fn mkdir(&self, parent: Ino, name: &[u8], mode: u32, caller: Caller) -> Result<Stat> {
+        let attr = Attr { mode: mode & 0o7777, ..self.new_attr(parent, Kind::Directory, caller)? };
+        self.make(parent, name, Kind::Directory, attr, None).await
+    }
+
+    /// Makes a symbolic link to `target`.
+    ///
+    /// # Errors
+    /// As [`Fs::mkdir`]; [`Situation::NameTooLong`] for a target that does not fit the metadata.
+    pub async fn symlink(&self, parent: Ino, name: &[u8], target: &[u8], caller: Caller) -> Result<Stat> {
+        let target = utf8(target)?;
+        if target.len() > MAX_TARGET_BYTES {
+            return Err(Error::new(Situation::NameTooLong, "the target is longer than an object's metadata can hold (1,500 bytes)"));
+        }
+        let attr = Attr { mode: 0o777, size: target.len() as u64, ..self.new_attr(parent, Kind::Symlink, caller)? };
+        self.make(parent, name, Kind::Symlink, attr, Some(target)).await
+    }
+
+    /// Makes an empty file, a FIFO, a socket or a device node.
+    ///
+    /// # Errors
+    /// As [`Fs::mkdir`].
+    pub async fn mknod(&self, parent: Ino, name: &[u8], mode: u32, rdev: u32, caller: Caller) -> Result<Stat> {
+        let kind = match posix::kind_by_type_bits(mode) {
+            None if mode & !0o7777 == 0 => Kind::File,
+            Some(kind) if !matches!(kind, Kind::Directory | Kind::Symlink) => kind,
+            _ => return Err(Error::new(Situation::Invalid, "mknod makes files, FIFOs, sockets and devices")),
+        };
+        let attr = Attr { mode: mode & 0o7777, rdev, ..self.new_attr(parent, kind, caller)? };
+        self.make(parent, name, kind, attr, None).await
+    }
+
+    /// What a new name starts with: its owner, the group of a setgid directory, the present.
+    pub(in crate::fs) fn new_attr(&self, parent: Ino, kind: Kind, caller: Caller) -> Result<Attr> {
+        let parent = self.directory(parent)?.lock().attr;
+        let gid = if parent.mode & 0o2000 != 0 { parent.gid } else { caller.gid };
+        let now = clock::now();
+        Ok(Attr {
+            size: 0,
+            mode: 0,
+            uid: self.config.force_uid.unwrap_or(caller.uid),
+            gid: self.config.force_gid.unwrap_or(gid),
+            atime: now,
+            mtime: now,
+            ctime: now,
+            rdev: 0,
+            nlink: if kind == Kind::Directory { 2 } else { 1 },
+        })
+    }
+
+    /// Puts a zero-byte object that is something, under `If-None-Match: *`.
+    async fn make(&self, parent: Ino, name: &[u8], kind: Kind, mut attr: Attr, target: Option<&str>) -> Result<Stat> {
+        self.writable()?;
+        let directory = self.directory(parent)?;
+        if kind == Kind::Directory && directory.lock().attr.mode & 0o2000 != 0 {
+            attr.mode |= 0o2000;
+        }
+        let role = if kind == Kind::Directory { Role::Directory } else { Role::Object };
+        let (component, key) = self.new_name(&directory, name, role).await?;
+        self.must_be_free(&directory, &component)?;
+        let mut properties = Properties { headers: Headers::default(), ..Properties::default() };
+        properties.headers.content_type = Some(match kind {
+            Kind::Directory => guess::DIRECTORY.to_owned(),
+            Kind::File => guess::content_type(component.as_str()),
+            _ => guess::UNKNOWN.to_owned(),
+        });
+        let explicit = ExplicitTimes::default();
+        posix::encode(&self.config, kind, &attr, explicit, &mut properties.metadata);
+        if let Some(target) = target {
+            properties.metadata.insert(posix::SYMLINK_TARGET.to_owned(), target.to_owned());
+        }
+        let info = self.put_new(key, properties).await?;
+        let etag = Some(info.etag.clone());
+        let facts = Facts { kind, attr, explicit, exact: true, info: Some(Arc::new(info.clone())), listed_class: None, etag };
+        let inode = self.insert(&directory, &component, facts, None);
+        inode.lock().committed(info);
+        self.note_made(&directory, &inode, &component, false);
+        Ok(self.told(&inode))
+    }
+
+    /// PUT of an empty object where there is none. An answer that got lost is settled by looking.
+    async fn put_new(&self, key: Key, properties: Properties) -> Result<ObjectInfo> {
+        let bucket = self.config.bucket.clone();
+        let destination = with_token(&Destination { bucket: bucket.clone(), key: key.clone(), properties });
+        let request = PutObject {
+            bucket,
+            key,
+            payload: Payload::default(),
+            properties: destination.properties.clone(),
+            condition: Condition::IfAbsent,
+        };
+        let committed = crate::data::write::commit::settled(&self.store, &destination, self.store.put(&request).await).await?;
+        Ok(new_info(committed, 0, destination.properties))
+    }
+
+    /// Refuses a name that this mount knows to be taken.
+    pub(in crate::fs) fn must_be_free(&self, directory: &Arc<Inode<S>>, component: &Component) -> Result<()> {
+        for role in [Role::Object, Role::Directory] {
+            let Some(there) = self.table.at(directory.ino, role, component) else { continue };
+            let state = there.lock();
+            if state.doomed.is_some() {
+                return Err(Error::new(
+                    Situation::Busy,
+                    "a removed file of this name is still being read; its object goes when the last reader closes it",
+                ));
+            }
+            let written = state.is_dirty() || state.committed_at.is_some();
+            if written && state.linked {
+                return Err(Error::new(Situation::Exists, "the name is taken"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes a name that this mount has made. It is `pinned` while the store does not have it.
+    pub(in crate::fs) fn note_made(&self, directory: &Arc<Inode<S>>, inode: &Arc<Inode<S>>, component: &Component, pinned: bool) {
+        let now = clock::instant();
+        let mut state = directory.lock();
+        state.directory.edit(inode.role(), component.clone(), true, pinned, now);
+        touch_directory(&mut state.attr);
+    }
+
+    fn believes_markers(&self) -> bool {
+        self.config.attrs != crate::fs::config::AttrsMode::Listing
+    }
+}
+
+/// The longest target of a symbolic link, in bytes: metadata holds 2 KiB in all, and base64 takes a third more.
+const MAX_TARGET_BYTES: usize = 1500;
+
+/// What a request that made an object tells about it.
+pub(in crate::fs) fn new_info(committed: crate::store::Committed, size: u64, properties: Properties) -> ObjectInfo {
+    ObjectInfo {
+        size,
+        etag: committed.etag,
+        last_modified: clock::now(),
+        version: committed.version,
+        properties,
+        archive_status: None,
+        restore: None,
+        checksums: std::collections::BTreeMap::new(),
+    }
+}
+
+/// Names in it have changed.
+pub(in crate::fs) fn touch_directory(attr: &mut Attr) {
+    let now = clock::now();
+    attr.mtime = now;
+    attr.ctime = now;
+}
+
+/// The one of directory and object that a shown name stands for.
+fn choose<T>(shown: &Shown, directory: Option<T>, object: Option<T>) -> Option<T> {
+    match (shown.beside_directory, directory) {
+        (true, Some(_)) => object,
+        (true, None) => None,
+        (false, Some(directory)) => Some(directory),
+        (false, None) => object,
+    }
+}
+
+/// The name as text.
+pub(in crate::fs) fn utf8(name: &[u8]) -> Result<&str> {
+    std::str::from_utf8(name).map_err(|_| Error::new(Situation::NameNotUtf8, "S3 keys are UTF-8, and this name is not"))
+}
+
+fn parse_existing(name: &[u8]) -> Result<Option<Shown>> {
+    let text = utf8(name)?;
+    if text.len() > MAX_SHOWN_BYTES {
+        return Err(Error::new(Situation::NameTooLong, "the name is longer than 1,024 bytes"));
+    }
+    Ok(name::parse(text))
+}
+
+/// A store's word that a name is taken, whatever it was asked.
+pub(in crate::fs) fn is_missing(error: &crate::store::Error) -> bool {
+    error.kind() == ErrorKind::NotFound
+}

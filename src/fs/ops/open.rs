@@ -1,0 +1,267 @@
+//! Opening: create, open, and what a content begins with.
+//!
+//! Every open asks the store, with the request that is needed anyway: a reader's first GET carries `If-Match`. When another
+//! client has replaced the object the open is [`Situation::Stale`]; the kernel then looks the name up anew by itself and
+//! opens the new inode, so old and new bytes never share a page cache.
+
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+
+use crate::base::clock;
+use crate::data::budget::Class;
+use crate::data::guess;
+use crate::data::read::{OPEN_BYTES, Reader};
+use crate::data::write::commit::{Base, OnConflict};
+use crate::data::write::{Destination, Writer};
+use crate::fs::attr::{Attr, Caller, Ino, Kind};
+use crate::fs::error::{Error, Result, Situation};
+use crate::fs::handles::{HandleId, OpenFile, OpenMode};
+use crate::fs::meta::posix::ExplicitTimes;
+use crate::fs::tree::inode::{Content, Facts, Inode, Role, Writing};
+use crate::fs::{Fs, Stat};
+use crate::store::{
+    BucketService, ByteRange, ETag, ErrorKind, GetObject, HeadObject, Headers, Key, ObjectInfo, ObjectRef, ObjectStore, Properties,
+};
+
+impl<S: ObjectStore + BucketService> Fs<S> {
+    /// Opens a file.
+    ///
+    /// # Errors
+    /// [`Situation::Stale`] when another client has replaced it, [`Situation::Archived`], [`Situation::Denied`],
+    /// [`Situation::ReadOnly`], and the store's failures.
+    pub async fn open(&self, ino: Ino, mode: OpenMode, caller: Caller) -> Result<HandleId> {
+        let inode = self.inode(ino)?;
+        if inode.is_directory() {
+            return Err(Error::new(Situation::IsDirectory, "it is a directory"));
+        }
+        if mode.write {
+            self.writable()?;
+        }
+        let opened = if mode.write && mode.truncate {
+            self.begin_whole(&inode).await.map(|()| None)
+        } else if mode.read {
+            self.open_reader(&inode, caller).await
+        } else {
+            Ok(None)
+        };
+        let reader = opened.inspect_err(|error| self.forget_if_stale(&inode, error))?;
+        Ok(self.add_handle(&inode, mode, caller, reader))
+    }
+
+    /// Makes a file and opens it. The store hears of it at the first flush.
+    ///
+    /// # Errors
+    /// [`Situation::Exists`], [`Situation::ReadOnly`], and names that cannot be.
+    pub async fn create(
+        &self,
+        parent: Ino,
+        name: &[u8],
+        file_mode: u32,
+        mode: OpenMode,
+        caller: Caller,
+    ) -> Result<(Stat, HandleId)> {
+        self.writable()?;
+        let directory = self.directory(parent)?;
+        let (component, key) = self.new_name(&directory, name, Role::Object).await?;
+        if let Err(taken) = self.must_be_free(&directory, &component) {
+            let there = self.table.at(directory.ino, Role::Object, &component);
+            // Two creators without O_EXCL: the later one opens what the earlier one has made.
+            return match there {
+                Some(there) if taken.situation() == Situation::Exists && !mode.exclusive => {
+                    let handle = self.open(there.ino, mode, caller).await?;
+                    Ok((self.told(&there), handle))
+                }
+                _ => Err(taken),
+            };
+        }
+        let attr = Attr { mode: file_mode & 0o7777, ..self.new_attr(parent, Kind::File, caller)? };
+        let facts = Facts {
+            kind: Kind::File,
+            attr,
+            explicit: ExplicitTimes::default(),
+            exact: true,
+            info: None,
+            listed_class: None,
+            etag: None,
+        };
+        let old = self.table.at(directory.ino, Role::Object, &component);
+        let inode = self.insert(&directory, &component, facts, old.as_ref());
+        {
+            let headers = Headers { content_type: Some(guess::content_type(component.as_str())), ..Headers::default() };
+            let properties = Properties { headers, ..Properties::default() };
+            let destination = Destination { bucket: self.config.bucket.clone(), key, properties };
+            let on_conflict = if mode.exclusive { OnConflict::Fail } else { OnConflict::Replace };
+            let writer = Writer::new(self.writes.clone(), destination);
+            let mut state = inode.lock();
+            state.ours = true;
+            state.content = Content::Writing(Writing { writer, base: Base::Absent, on_conflict });
+        }
+        self.note_made(&directory, &inode, &component, true);
+        let stat = self.told(&inode);
+        Ok((stat, self.add_handle(&inode, mode, caller, None)))
+    }
+
+    fn add_handle(&self, inode: &Arc<Inode<S>>, mode: OpenMode, caller: Caller, reader: Option<Arc<Reader<S>>>) -> HandleId {
+        {
+            let mut state = inode.lock();
+            state.opens += 1;
+            state.writers += u32::from(mode.write);
+        }
+        self.handles.add_file(OpenFile {
+            inode: Arc::clone(inode),
+            mode,
+            opened_by: caller.tid,
+            reader: Mutex::new(reader),
+            released: AtomicBool::new(false),
+        })
+    }
+}
+
+impl<S: ObjectStore> Fs<S> {
+    /// What is stale must be asked for anew: the next lookup may not believe the listing.
+    pub(in crate::fs) fn forget_if_stale(&self, inode: &Arc<Inode<S>>, error: &Error) {
+        if error.situation() != Situation::Stale {
+            return;
+        }
+        if let Some(parent) = inode.place().parent {
+            parent.lock().directory.forget_listing();
+        }
+    }
+
+    /// Begins a new content of an existing file, with nothing in it; the old object stays until it is committed.
+    pub(in crate::fs) async fn begin_whole(&self, inode: &Arc<Inode<S>>) -> Result<()> {
+        let _alone = inode.gate.write().await;
+        let writing = inode.writing();
+        match writing {
+            Some(writing) => writing.writer.truncate(0).await?,
+            None => self.begin_writing(inode).await?,
+        }
+        let mut state = inode.lock();
+        if matches!(state.content, Content::Orphan(_)) {
+            state.content = Content::Orphan(bytes::Bytes::new());
+        }
+        state.attr.size = 0;
+        state.attr.mtime = clock::now();
+        state.attr.ctime = state.attr.mtime;
+        state.explicit.mtime = false;
+        Ok(())
+    }
+
+    /// Turns a clean file into one that is written from its start. The caller holds the gate alone.
+    pub(in crate::fs) async fn begin_writing(&self, inode: &Arc<Inode<S>>) -> Result<()> {
+        if !matches!(inode.lock().content, Content::Clean(_)) {
+            return Ok(());
+        }
+        let info = self.known_info(inode).await?;
+        let key = Key::new(self.key_of(inode))?;
+        let destination = Destination { bucket: self.config.bucket.clone(), key, properties: info.properties.clone() };
+        let writer = Writer::new(self.writes.clone(), destination);
+        let base = Base::Object(info.etag.clone());
+        inode.lock().content = Content::Writing(Writing { writer, base, on_conflict: OnConflict::Replace });
+        Ok(())
+    }
+
+    /// All that HEAD says about an object, asked when it is not known. It is that of the inode's own tag, or the inode is
+    /// stale.
+    pub(in crate::fs) async fn known_info(&self, inode: &Arc<Inode<S>>) -> Result<Arc<ObjectInfo>> {
+        let known = inode.lock().info.clone();
+        match known {
+            Some(info) => Ok(info),
+            None => self.fresh_info(inode).await,
+        }
+    }
+
+    /// As [`Fs::known_info`], but always asked: what changes without the object changing (a restore).
+    pub(in crate::fs) async fn fresh_info(&self, inode: &Arc<Inode<S>>) -> Result<Arc<ObjectInfo>> {
+        let object = self.object_ref(&self.key_of(inode))?;
+        let info = match self.store.head(&HeadObject { object }).await {
+            Ok(info) => Arc::new(info),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Err(replaced()),
+            Err(error) => return Err(error.into()),
+        };
+        let facts = if inode.is_directory() { self.directory_facts(Some(Arc::clone(&info))) } else { self.object_facts(Arc::clone(&info)) };
+        let mut state = inode.lock();
+        let own = state.etag();
+        if !inode.is_directory() && own.is_some_and(|own| own != info.etag) {
+            return Err(replaced());
+        }
+        state.learn(&facts);
+        state.info = Some(Arc::clone(&info));
+        drop(state);
+        Ok(info)
+    }
+
+    /// Sends the GET that an open needs anyway, and waits for its headers.
+    async fn open_reader(&self, inode: &Arc<Inode<S>>, caller: Caller) -> Result<Option<Arc<Reader<S>>>> {
+        let (etag, size, read_before) = {
+            let state = inode.lock();
+            match &state.content {
+                Content::Clean(etag) => (etag.clone(), state.attr.size, !state.readers.is_empty()),
+                Content::Writing(_) | Content::Orphan(_) | Content::Directory => return Ok(None),
+            }
+        };
+        let object = self.object_ref(&self.key_of(inode))?;
+        let range = ByteRange::new(0, size.min(OPEN_BYTES));
+        let (Some(etag), Some(range), false) = (etag, range, read_before && size > OPEN_BYTES) else {
+            // Empty, of unknown tag, or in the page cache already: HEAD tells as much.
+            let info = self.fresh_info(inode).await?;
+            self.judge(inode, caller)?;
+            if info.archived() && info.restore.is_none() && info.size > 0 {
+                return Err(archived(&object));
+            }
+            return Ok(Some(self.new_reader(inode, object, &info)));
+        };
+        let permit = self.budget.acquire(Class::Read, range.len()).await;
+        let request = GetObject { object: object.clone(), range: Some(range), if_match: Some(etag) };
+        let download = match self.store.get(&request).await {
+            Ok(download) => download,
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Changed) => return Err(replaced()),
+            // The object is shorter than the range: another one.
+            Err(error) if error.story().status == Some(416) => return Err(replaced()),
+            Err(error) => return Err(error.into()),
+        };
+        let info = Arc::new(download.info.clone());
+        inode.lock().learn(&self.object_facts(Arc::clone(&info)));
+        self.judge(inode, caller)?;
+        let reader = self.new_reader(inode, object, &info);
+        reader.adopt(download, permit);
+        Ok(Some(reader))
+    }
+
+    /// A reader of the object as `info` has it, known to the inode so that it can be pinned anew.
+    pub(in crate::fs) fn new_reader(&self, inode: &Arc<Inode<S>>, object: ObjectRef, info: &ObjectInfo) -> Arc<Reader<S>> {
+        // Where the bucket keeps versions, the bytes stay to be had after a change.
+        let object = ObjectRef { version: info.version.clone(), ..object };
+        self.reader_of(inode, object, info.etag.clone(), info.size)
+    }
+
+    pub(in crate::fs) fn reader_of(&self, inode: &Arc<Inode<S>>, object: ObjectRef, etag: ETag, size: u64) -> Arc<Reader<S>> {
+        let reader = Reader::new(self.store.clone(), self.budget.clone(), object, etag, size);
+        let mut state = inode.lock();
+        state.readers.retain(|reader| reader.strong_count() > 0);
+        state.readers.push(Arc::downgrade(&reader));
+        reader
+    }
+
+    /// Whatever a listing said, an open is judged by the metadata that its own answer carries.
+    fn judge(&self, inode: &Arc<Inode<S>>, caller: Caller) -> Result<()> {
+        let attr = inode.lock().attr;
+        let shift = if caller.uid == attr.uid {
+            6
+        } else if caller.gid == attr.gid {
+            3
+        } else {
+            0
+        };
+        let allowed = caller.uid == 0 || (attr.mode >> shift) & 4 != 0 || (shift == 0 && (attr.mode >> 3) & 4 != 0);
+        if allowed { Ok(()) } else { Err(Error::new(Situation::Denied, "the mode in the object's metadata forbids reading")) }
+    }
+}
+
+fn replaced() -> Error {
+    Error::new(Situation::Stale, "another client has replaced or removed the object")
+}
+
+fn archived(object: &ObjectRef) -> Error {
+    crate::store::Error::new(ErrorKind::Archived, crate::store::Operation::GetObject, object, "the object is archived").into()
+}

@@ -1,0 +1,205 @@
+//! Rename of a file: a copy inside the store and a delete, both conditional; a file that the store does not have yet moves
+//! with no request.
+
+use std::sync::Arc;
+
+use super::names::new_info;
+use crate::base::clock;
+use crate::data::write::Destination;
+use crate::data::write::commit::{Base, copy_object, with_token};
+use crate::fs::Fs;
+use crate::fs::attr::Ino;
+use crate::fs::error::{Error, Result, Situation};
+use crate::fs::name::{self, Component, Shown};
+use crate::fs::ops::names::touch_directory;
+use crate::fs::tree::inode::{Content, Inode, Place, Role};
+use crate::store::{BucketService, Condition, Key, ObjectRef, ObjectStore};
+
+/// Whether a rename may replace what is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replace {
+    /// POSIX rename.
+    Allowed,
+    /// `RENAME_NOREPLACE`.
+    Forbidden,
+}
+
+/// Where a name is and what it is there.
+struct Spot<'a, S> {
+    directory: Arc<Inode<S>>,
+    name: &'a [u8],
+}
+
+impl<S: ObjectStore + BucketService> Fs<S> {
+    /// Moves a file to another name.
+    ///
+    /// # Errors
+    /// [`Situation::CrossDevice`] for directories (`mv` copies them then), [`Situation::Exists`], [`Situation::IsDirectory`],
+    /// [`Situation::Archived`], [`Situation::Stale`], and the store's failures. Until the copy is complete nothing has
+    /// changed; if only the delete fails, the file has both names.
+    pub async fn rename(&self, from: (Ino, &[u8]), to: (Ino, &[u8]), replace: Replace) -> Result<()> {
+        self.writable()?;
+        let _shape = self.rename_lock.lock().await;
+        let from = Spot { directory: self.directory(from.0)?, name: from.1 };
+        let to = Spot { directory: self.directory(to.0)?, name: to.1 };
+        let inode = self.must_find(&from.directory, from.name).await?;
+        if inode.is_directory() {
+            return Err(Error::new(Situation::CrossDevice, "renaming a directory is not supported yet: mv copies and removes it"));
+        }
+        let (component, key) = self.new_name(&to.directory, to.name, Role::Object).await?;
+        let target = self.target(&to, &component, replace).await?;
+        if target.as_ref().is_some_and(|target| Arc::ptr_eq(target, &inode)) {
+            return Ok(());
+        }
+        let _gates = Gates::lock(&inode, target.as_ref()).await;
+        let moved = self.move_object(&inode, target.as_ref(), &key).await;
+        moved.inspect_err(|error| {
+            self.forget_if_stale(&inode, error);
+            to.directory.lock().directory.forget_listing();
+        })?;
+        self.note_moved(&inode, target.as_ref(), &to.directory, component);
+        Ok(())
+    }
+
+    /// What is at the new name.
+    async fn target(&self, to: &Spot<'_, S>, component: &Component, replace: Replace) -> Result<Option<Arc<Inode<S>>>> {
+        let text = super::names::utf8(to.name)?;
+        let beside_directory = name::parse(text).is_some_and(|shown| shown.beside_directory);
+        let target = self.find(&to.directory, &Shown { component: component.clone(), beside_directory }).await?;
+        match &target {
+            Some(target) if replace == Replace::Forbidden || target.lock().doomed.is_some() => {
+                Err(Error::new(Situation::Exists, "the new name is taken"))
+            }
+            Some(target) if target.is_directory() => Err(Error::new(Situation::IsDirectory, "the new name is a directory")),
+            _ => Ok(target),
+        }
+    }
+
+    /// Brings the bytes under the new key and away from the old one. Both gates are held alone.
+    async fn move_object(&self, inode: &Arc<Inode<S>>, target: Option<&Arc<Inode<S>>>, key: &Key) -> Result<()> {
+        if let Some(target) = target {
+            self.keep_readable(target).await?;
+        }
+        let replaced = target.map_or(Base::Absent, |target| match &target.lock().content {
+            Content::Writing(writing) => writing.base.clone(),
+            _ => target.lock_etag().map_or(Base::Absent, Base::Object),
+        });
+        let writing = inode.writing();
+        if let Some(writing) = &writing
+            && writing.writer.is_dirty()
+        {
+            if writing.base == Base::Absent && !writing.writer.has_left() {
+                let mut state = inode.lock();
+                if let Content::Writing(writing) = &mut state.content {
+                    writing.base = replaced;
+                    writing.on_conflict = crate::data::write::commit::OnConflict::Replace;
+                }
+                return Ok(());
+            }
+            self.commit_alone(inode).await?;
+        }
+        self.copy_and_delete(inode, replaced, key).await
+    }
+
+    async fn copy_and_delete(&self, inode: &Arc<Inode<S>>, replaced: Base, key: &Key) -> Result<()> {
+        let info = self.known_info(inode).await?;
+        if info.archived() {
+            return Err(Error::new(Situation::Archived, "an archived object cannot be copied, so it cannot be renamed: restore it first"));
+        }
+        let source = self.object_ref(&self.key_of(inode))?;
+        let destination = with_token(&Destination {
+            bucket: self.config.bucket.clone(),
+            key: key.clone(),
+            properties: info.properties.clone(),
+        });
+        let condition = match replaced {
+            Base::Absent => Condition::IfAbsent,
+            Base::Object(etag) => Condition::IfMatch(etag),
+        };
+        let copied = copy_object(&self.store, source.clone(), info.etag.clone(), info.size, &destination, condition).await;
+        let committed = copied.map_err(|error| match Error::from(error) {
+            // Somebody has taken the new name meanwhile: what is believed of it is stale.
+            error if error.situation() == Situation::Exists => error.in_situation(Situation::Stale),
+            error => error,
+        })?;
+        self.delete_object(source.key.as_str(), Some(info.etag.clone())).await?;
+        let object = ObjectRef::current(source.bucket, key.clone());
+        let readers = {
+            let mut state = inode.lock();
+            let size = info.size;
+            state.committed(new_info(committed.clone(), size, destination.properties));
+            state.readers()
+        };
+        for reader in readers {
+            reader.repin(ObjectRef { version: committed.version.clone(), ..object.clone() }, committed.etag.clone());
+        }
+        Ok(())
+    }
+
+    /// What is replaced may be open: its readers keep its bytes.
+    async fn keep_readable(&self, target: &Arc<Inode<S>>) -> Result<()> {
+        let (etag, size) = {
+            let state = target.lock();
+            match &state.content {
+                Content::Clean(etag) if state.opens > 0 && state.attr.size > 0 && state.version().is_none() => {
+                    (etag.clone(), state.attr.size)
+                }
+                _ => return Ok(()),
+            }
+        };
+        if size > MAX_KEPT_BYTES {
+            return Err(Error::new(Situation::Busy, "the file to be replaced is large and being read"));
+        }
+        let bytes = self.fetch_whole(target, etag).await?;
+        target.lock().content = Content::Orphan(bytes);
+        Ok(())
+    }
+
+    fn note_moved(&self, inode: &Arc<Inode<S>>, target: Option<&Arc<Inode<S>>>, to: &Arc<Inode<S>>, component: Component) {
+        if let Some(target) = target {
+            let mut state = target.lock();
+            state.linked = false;
+            state.attr.nlink = 0;
+            drop(state);
+            self.table.unlink(to.ino, Role::Object, &component, target);
+            self.table.release(target.ino);
+        }
+        let old = inode.place();
+        let dirty = {
+            let mut state = inode.lock();
+            state.place = Place { parent: Some(Arc::clone(to)), component: component.clone() };
+            state.attr.ctime = clock::now();
+            state.is_dirty()
+        };
+        if let Some(from) = &old.parent {
+            self.table.relink((from.ino, &old.component), (to.ino, &component), inode);
+            self.note_gone(from, Role::Object, old.component, false);
+        }
+        let mut state = to.lock();
+        state.directory.edit(Role::Object, component, true, dirty, clock::instant());
+        touch_directory(&mut state.attr);
+    }
+}
+
+/// A replaced file that is open is fetched up to this size, in bytes.
+const MAX_KEPT_BYTES: u64 = 64 << 20;
+
+impl<S: ObjectStore> Inode<S> {
+    fn lock_etag(&self) -> Option<crate::store::ETag> {
+        self.lock().etag()
+    }
+}
+
+/// Two gates held alone, taken in the order of the inode numbers, under the rename lock.
+struct Gates<'a> {
+    _first: tokio::sync::RwLockWriteGuard<'a, ()>,
+    _second: Option<tokio::sync::RwLockWriteGuard<'a, ()>>,
+}
+
+impl<'a> Gates<'a> {
+    async fn lock<S>(one: &'a Arc<Inode<S>>, other: Option<&'a Arc<Inode<S>>>) -> Self {
+        let Some(other) = other else { return Self { _first: one.gate.write().await, _second: None } };
+        let (first, second) = if one.ino < other.ino { (one, other) } else { (other, one) };
+        Self { _first: first.gate.write().await, _second: Some(second.gate.write().await) }
+    }
+}

@@ -1,0 +1,153 @@
+//! A directory read whole from the store: pages, markers, zero-byte objects, the sample that tells whose bucket it is.
+//!
+//! A page that fails fails the listing: never a shorter directory. The store's order is not relied upon: a file and a
+//! directory of one name meet in one map, so only one of them gets the plain name.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures_util::StreamExt as _;
+
+use super::directory::{Child, ListedChild, Listing};
+use super::inode::Inode;
+use crate::base::clock;
+use crate::fs::Fs;
+use crate::fs::config::AttrsMode;
+use crate::fs::error::Result;
+use crate::fs::meta::posix;
+use crate::fs::name::Component;
+use crate::store::{
+    Delimiter, ErrorKind, HeadObject, ListObjects, ListPage, ListStart, ListedObject, MAX_PAGE_KEYS, ObjectInfo, ObjectStore, Prefix,
+};
+
+/// Objects of a listing that are asked for at once.
+const PARALLEL_HEADS: usize = 32;
+/// Of each page, so many of the newest objects and of the others are looked at for POSIX metadata.
+const SAMPLE: usize = 4;
+
+impl<S: ObjectStore> Fs<S> {
+    /// The directory's listing, from memory while it is fresh. One caller asks the store, the others wait for him.
+    pub(in crate::fs) async fn listing(&self, inode: &Arc<Inode<S>>) -> Result<Arc<Listing>> {
+        let _alone = inode.gate.write().await;
+        let fresh = inode.lock().directory.fresh_listing(clock::instant(), self.config.ttl);
+        if let Some(listing) = fresh {
+            return Ok(listing);
+        }
+        let prefix = self.prefix_of(inode);
+        let last = inode.lock().directory.last_listing();
+        let listing = Arc::new(self.list_directory(&prefix, last.as_deref()).await?);
+        inode.lock().directory.learn(Arc::clone(&listing));
+        if listing.unshowable > 0 {
+            tracing::warn!(prefix, count = listing.unshowable, "keys that no file name can show are left out");
+        }
+        Ok(listing)
+    }
+
+    async fn list_directory(&self, prefix: &str, last: Option<&Listing>) -> Result<Listing> {
+        let mut listing = Listing {
+            began: clock::instant(),
+            children: BTreeMap::new(),
+            posix: self.config.attrs == AttrsMode::Posix || last.is_some_and(|last| last.posix),
+            unshowable: 0,
+        };
+        let mut start = ListStart::Beginning;
+        loop {
+            let request = ListObjects {
+                bucket: self.config.bucket.clone(),
+                prefix: Prefix::new(prefix),
+                delimiter: Delimiter::Slash,
+                start,
+                max_keys: MAX_PAGE_KEYS,
+            };
+            let page = self.store.list(&request).await?;
+            let next = page.next.clone();
+            self.take_page(&mut listing, prefix, page, last).await?;
+            match next {
+                Some(token) => start = ListStart::Token(token),
+                None => return Ok(listing),
+            }
+        }
+    }
+
+    async fn take_page(&self, listing: &mut Listing, prefix: &str, page: ListPage, last: Option<&Listing>) -> Result<()> {
+        for below in &page.prefixes {
+            match below.strip_prefix(prefix).and_then(|name| name.strip_suffix('/')).and_then(Component::new) {
+                Some(component) => listing.children.entry(component).or_default().directory = true,
+                None => listing.unshowable += 1,
+            }
+        }
+        let mut fresh: Vec<(Component, ListedObject)> = Vec::new();
+        for object in page.objects {
+            let marker = object.size == 0 && object.key.ends_with('/');
+            match object.key.strip_prefix(prefix).and_then(Component::new) {
+                _ if marker => {}
+                Some(component) => fresh.push((component, object)),
+                None => listing.unshowable += 1,
+            }
+        }
+        let wanted = self.to_ask(listing, &fresh, last);
+        let mut infos = self.ask(&fresh, &wanted).await?;
+        // One object with POSIX metadata tells that others have it too, on this page and the next ones.
+        listing.posix = listing.posix || infos.values().any(|info| posix::is_posix(&info.properties.metadata));
+        for (index, (component, object)) in fresh.into_iter().enumerate() {
+            let info = infos.remove(&index).or_else(|| remembered(last, &component, &object));
+            let child = ListedChild {
+                size: object.size,
+                etag: object.etag,
+                last_modified: object.last_modified,
+                storage_class: object.storage_class,
+                info,
+            };
+            listing.children.entry(component).or_default().object = Some(child);
+        }
+        Ok(())
+    }
+
+    /// Which objects of a page are asked for: zero-byte ones, whose type must be right, and a sample for POSIX metadata.
+    fn to_ask(&self, listing: &Listing, objects: &[(Component, ListedObject)], last: Option<&Listing>) -> Vec<usize> {
+        if self.config.attrs == AttrsMode::Listing {
+            return Vec::new();
+        }
+        let unknown = |index: &usize| remembered(last, &objects[*index].0, &objects[*index].1).is_none();
+        let mut wanted: Vec<usize> = (0..objects.len()).filter(|index| objects[*index].1.size == 0).filter(unknown).collect();
+        if self.config.attrs == AttrsMode::Auto && !listing.posix {
+            let mut by_age: Vec<usize> = (0..objects.len()).collect();
+            by_age.sort_by_key(|index| std::cmp::Reverse(objects[*index].1.last_modified));
+            let (newest, others) = by_age.split_at(by_age.len().min(SAMPLE));
+            let spread = others.iter().step_by((others.len() / SAMPLE).max(1)).take(SAMPLE);
+            wanted.extend(newest.iter().chain(spread).copied().filter(unknown));
+            wanted.sort_unstable();
+            wanted.dedup();
+        }
+        wanted
+    }
+
+    /// HEADs of the `wanted` objects, in parallel. What is gone or refused is left as the listing said.
+    async fn ask(&self, objects: &[(Component, ListedObject)], wanted: &[usize]) -> Result<BTreeMap<usize, Arc<ObjectInfo>>> {
+        let heads = wanted.iter().map(|index| async move {
+            let object = self.object_ref(&objects[*index].1.key)?;
+            match self.store.head(&HeadObject { object }).await {
+                Ok(info) => Ok(Some((*index, Arc::new(info)))),
+                Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Denied) => Ok(None),
+                Err(error) => Err(crate::fs::error::Error::from(error)),
+            }
+        });
+        let answers: Vec<_> = futures_util::stream::iter(heads).buffer_unordered(PARALLEL_HEADS).collect().await;
+        answers.into_iter().filter_map(Result::transpose).collect()
+    }
+}
+
+/// What HEAD said about the same object in the last listing: same tag and date.
+fn remembered(last: Option<&Listing>, component: &Component, object: &ListedObject) -> Option<Arc<ObjectInfo>> {
+    let known: &Child = last?.children.get(component)?;
+    let known = known.object.as_ref()?;
+    (known.etag == object.etag && known.last_modified == object.last_modified).then(|| known.info.clone()).flatten()
+}
+
+impl Listing {
+    /// Whether an object's attributes must come from its metadata.
+    #[must_use]
+    pub fn wants_metadata(&self, child: &ListedChild) -> bool {
+        self.posix && child.info.is_none()
+    }
+}

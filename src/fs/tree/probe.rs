@@ -1,0 +1,152 @@
+//! One name asked of the store: is there an object, is there a directory? HEAD beside LIST, in one round trip.
+
+use std::sync::Arc;
+
+use super::inode::Facts;
+use crate::fs::Fs;
+use crate::fs::attr::Kind;
+use crate::fs::config::AttrsMode;
+use crate::fs::error::Result;
+use crate::fs::meta::posix;
+use crate::fs::name::Component;
+use crate::store::{
+    Delimiter, ErrorKind, HeadObject, Key, ListObjects, ListStart, ListedObject, MAX_KEY_BYTES, ObjectInfo, ObjectRef, ObjectStore,
+    Prefix,
+};
+
+/// What the store has under a name.
+#[derive(Debug, Default)]
+pub struct Probe {
+    /// The object.
+    pub object: Option<Facts>,
+    /// The directory.
+    pub directory: Option<Facts>,
+}
+
+impl<S: ObjectStore> Fs<S> {
+    /// Asks the store for `component` in the directory whose keys begin with `prefix`.
+    pub(in crate::fs) async fn probe(&self, prefix: &str, component: &Component) -> Result<Probe> {
+        let object_key = format!("{prefix}{}", component.as_str());
+        let below = format!("{object_key}/");
+        let (object, directory) = tokio::join!(self.probe_object(&object_key), self.probe_directory(&below));
+        match (object, directory) {
+            (Ok(object), Ok(directory)) => Ok(Probe { object, directory }),
+            // Who may not list can still use the objects whose names he knows, and the other way round.
+            (Ok(Some(object)), Err(_)) => Ok(Probe { object: Some(object), directory: None }),
+            (Err(_), Ok(Some(directory))) => Ok(Probe { object: None, directory: Some(directory) }),
+            (Err(error), _) | (_, Err(error)) => Err(error),
+        }
+    }
+
+    async fn probe_object(&self, key: &str) -> Result<Option<Facts>> {
+        // The empty component of the bucket's root would be the empty key, and too long keys do not exist.
+        if key == self.config.prefix && self.config.prefix.is_empty() || key.len() > MAX_KEY_BYTES {
+            return Ok(None);
+        }
+        let object = self.object_ref(key)?;
+        match self.store.head(&HeadObject { object }).await {
+            // A zero-byte key that ends in a slash is a marker, never an entry.
+            Ok(info) if key.ends_with('/') && info.size == 0 => Ok(None),
+            Ok(info) => Ok(Some(self.object_facts(Arc::new(info)))),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) if error.kind() == ErrorKind::Denied => self.listed_object(key, error.into()).await,
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// What a listing says about one key: where HEAD is refused.
+    async fn listed_object(&self, key: &str, refused: crate::fs::error::Error) -> Result<Option<Facts>> {
+        let page = self.list_some(key, Delimiter::None, 1).await.map_err(|_| refused)?;
+        Ok(page.into_iter().find(|listed| listed.key == key).map(|listed| self.listed_facts(&listed)))
+    }
+
+    async fn probe_directory(&self, below: &str) -> Result<Option<Facts>> {
+        if below.len() > MAX_KEY_BYTES {
+            return Ok(None);
+        }
+        let page = self.list_some(below, Delimiter::None, 1).await?;
+        let Some(first) = page.first() else { return Ok(None) };
+        let mut facts = self.directory_facts(None);
+        if first.key == below && first.size == 0 {
+            facts.attr.mtime = first.last_modified;
+            facts.attr.ctime = first.last_modified;
+            if self.config.attrs != AttrsMode::Listing {
+                facts = self.marker_facts(below).await?.unwrap_or(facts);
+            }
+        }
+        Ok(Some(facts))
+    }
+
+    /// What a directory's marker says, when it has one.
+    pub(in crate::fs) async fn marker_facts(&self, below: &str) -> Result<Option<Facts>> {
+        let object = self.object_ref(below)?;
+        match self.store.head(&HeadObject { object }).await {
+            Ok(info) if info.size == 0 => Ok(Some(self.directory_facts(Some(Arc::new(info))))),
+            Ok(_) => Ok(None),
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Denied) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The first keys that begin with `prefix`.
+    pub(in crate::fs) async fn list_some(&self, prefix: &str, delimiter: Delimiter, max_keys: u16) -> Result<Vec<ListedObject>> {
+        let request = ListObjects {
+            bucket: self.config.bucket.clone(),
+            prefix: Prefix::new(prefix),
+            delimiter,
+            start: ListStart::Beginning,
+            max_keys,
+        };
+        Ok(self.store.list(&request).await?.objects)
+    }
+
+    /// What an object's metadata says about it as a file.
+    pub(in crate::fs) fn object_facts(&self, info: Arc<ObjectInfo>) -> Facts {
+        if self.config.attrs == AttrsMode::Listing && info.size > 0 {
+            let attr = posix::from_listing(&self.config, info.size, info.last_modified);
+            return Facts { info: Some(Arc::clone(&info)), etag: Some(info.etag.clone()), ..plain(Kind::File, attr) };
+        }
+        let decoded = posix::decode(&self.config, &info, false, false);
+        Facts {
+            kind: decoded.kind,
+            attr: decoded.attr,
+            explicit: decoded.explicit,
+            exact: true,
+            etag: Some(info.etag.clone()),
+            info: Some(info),
+            listed_class: None,
+        }
+    }
+
+    /// What a listing says about an object as a file.
+    pub(in crate::fs) fn listed_facts(&self, listed: &ListedObject) -> Facts {
+        let attr = posix::from_listing(&self.config, listed.size, listed.last_modified);
+        Facts { listed_class: listed.storage_class.clone(), etag: listed.etag.clone(), ..plain(Kind::File, attr) }
+    }
+
+    /// What is known of a directory, by its marker if it has one.
+    pub(in crate::fs) fn directory_facts(&self, marker: Option<Arc<ObjectInfo>>) -> Facts {
+        match marker {
+            None => plain(Kind::Directory, posix::directory(&self.config, self.mounted_at)),
+            Some(info) => {
+                let decoded = posix::decode(&self.config, &info, true, false);
+                Facts {
+                    explicit: decoded.explicit,
+                    exact: true,
+                    etag: Some(info.etag.clone()),
+                    info: Some(info),
+                    ..plain(Kind::Directory, decoded.attr)
+                }
+            }
+        }
+    }
+
+    /// The current object under `key`.
+    pub(in crate::fs) fn object_ref(&self, key: &str) -> Result<ObjectRef> {
+        Ok(ObjectRef::current(self.config.bucket.clone(), Key::new(key)?))
+    }
+}
+
+fn plain(kind: Kind, attr: crate::fs::attr::Attr) -> Facts {
+    Facts { kind, attr, explicit: posix::ExplicitTimes::default(), exact: false, info: None, listed_class: None, etag: None }
+}
