@@ -1,4 +1,6 @@
 //! pailfs mounts S3 buckets as directories.
 
 pub mod base;
+#[cfg(feature = "demo")]
+pub mod devserver;
 pub mod store;
