@@ -3,5 +3,7 @@
 pub mod base;
 pub mod data;
 pub mod fs;
+#[cfg(feature = "demo")]
+pub mod devserver;
 pub mod store;
 pub mod telemetry;

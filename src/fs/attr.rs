@@ -112,3 +112,10 @@ pub struct Caller {
     /// Thread, 0 when the kernel does not say.
     pub tid: u32,
 }
+
+/// The mode after somebody other than root has written, or after a chown: no setuid, and no setgid where it means execution.
+#[must_use]
+pub const fn without_privileges(mode: u32) -> u32 {
+    let mode = mode & !0o4000;
+    if mode & 0o010 != 0 { mode & !0o2000 } else { mode }
+}

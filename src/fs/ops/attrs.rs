@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use super::files::without_privileges;
 use super::names::new_info;
 use crate::base::clock;
 use crate::data::guess;
 use crate::data::write::Destination;
 use crate::data::write::commit::{replace_properties, settled, with_token};
-use crate::fs::attr::{Attr, Ino, Kind, SetAttr, SetTime};
+use crate::fs::attr::{Attr, Caller, Ino, Kind, SetAttr, SetTime, without_privileges};
 use crate::fs::config::AttrsMode;
 use crate::fs::error::{Error, Result, Situation};
 use crate::fs::meta::posix::{self, ExplicitTimes};
@@ -64,28 +63,28 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     /// # Errors
     /// [`Situation::ReadOnly`], [`Situation::Unsupported`] for a length in the middle of an object, [`Situation::Archived`],
     /// [`Situation::Stale`], and the store's failures.
-    pub async fn setattr(&self, ino: Ino, change: SetAttr) -> Result<Stat> {
+    pub async fn setattr(&self, ino: Ino, change: SetAttr, caller: Caller) -> Result<Stat> {
         self.writable()?;
         let inode = self.inode(ino)?;
-        let changed = self.change(&inode, change).await;
+        let changed = self.change(&inode, change, caller).await;
         changed.inspect_err(|error| self.forget_if_stale(&inode, error))?;
         Ok(self.stat(&inode))
     }
 
-    async fn change(&self, inode: &Arc<Inode<S>>, change: SetAttr) -> Result<()> {
+    async fn change(&self, inode: &Arc<Inode<S>>, change: SetAttr, caller: Caller) -> Result<()> {
         if let Some(size) = change.size {
-            self.truncate(inode, size).await?;
+            self.truncate(inode, size, caller).await?;
         }
         if change.changes_attributes() { self.change_attributes(inode, change).await } else { Ok(()) }
     }
 
-    async fn truncate(&self, inode: &Arc<Inode<S>>, size: u64) -> Result<()> {
+    async fn truncate(&self, inode: &Arc<Inode<S>>, size: u64, caller: Caller) -> Result<()> {
         if inode.is_directory() {
             return Err(Error::new(Situation::IsDirectory, "a directory has no length"));
         }
         let (old, writing) = (inode.lock().attr.size, inode.writing());
         if size == 0 && (old > 0 || writing.is_some()) {
-            self.begin_whole(inode).await?;
+            self.begin_whole(inode, caller).await?;
         } else if let Some(writing) = writing {
             let _alone = inode.gate.write().await;
             writing.writer.truncate(size).await?;
@@ -101,10 +100,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         }
         let nobody_writes = {
             let mut state = inode.lock();
-            state.attr.size = size;
-            state.attr.mtime = clock::now();
-            state.attr.ctime = state.attr.mtime;
-            state.explicit.mtime = false;
+            state.note_changed(size, caller);
             state.writers == 0
         };
         if nobody_writes {

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::base::clock;
 use crate::data::read::Reader;
 use crate::data::write::{Writer, Written};
 use crate::fs::Fs;
@@ -163,14 +162,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     }
 
     fn note_written(&self, inode: &Arc<Inode<S>>, writer: &Arc<Writer<S>>, caller: Caller) {
-        let mut state = inode.lock();
-        state.attr.size = writer.len();
-        state.attr.mtime = clock::now();
-        state.attr.ctime = state.attr.mtime;
-        state.explicit.mtime = false;
-        if caller.uid != 0 {
-            state.attr.mode = without_privileges(state.attr.mode);
-        }
+        inode.lock().note_changed(writer.len(), caller);
     }
 
     /// A descriptor of the handle is closed: commits what is new, unless a further flush certainly comes.
@@ -251,10 +243,4 @@ impl<S: ObjectStore + BucketService> Fs<S> {
 /// Where a write goes: to the end for O_APPEND, whatever size the kernel believes in.
 fn place<S: ObjectStore>(open: &OpenFile<S>, writer: &Arc<Writer<S>>, offset: u64) -> u64 {
     if open.mode.append { writer.len() } else { offset }
-}
-
-/// The mode after somebody other than root has written: no setuid, and no setgid where it means execution.
-pub(in crate::fs) const fn without_privileges(mode: u32) -> u32 {
-    let mode = mode & !0o4000;
-    if mode & 0o010 != 0 { mode & !0o2000 } else { mode }
 }

@@ -1,11 +1,11 @@
 //! The operations, by what they work on.
 
-pub mod attrs;
-pub mod commit;
-pub mod dirs;
-pub mod files;
-pub mod names;
-pub mod open;
-pub mod remove;
-pub mod rename;
-pub mod xattrs;
+pub(super) mod attrs;
+pub(super) mod commit;
+pub(super) mod dirs;
+pub(super) mod files;
+pub(super) mod names;
+pub(super) mod open;
+pub(super) mod remove;
+pub(super) mod rename;
+pub(super) mod xattrs;

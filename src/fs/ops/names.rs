@@ -15,7 +15,7 @@ use crate::fs::tree::directory::{Child, Listing};
 use crate::fs::tree::inode::{Facts, Inode, Place, Role};
 use crate::fs::tree::table::number_of;
 use crate::fs::{Fs, Stat};
-use crate::store::{Condition, ErrorKind, Headers, Key, ObjectInfo, ObjectStore, Payload, Properties, PutObject};
+use crate::store::{Condition, Headers, Key, ObjectInfo, ObjectStore, Payload, Properties, PutObject};
 
 /// What a lookup found.
 #[derive(Debug, Clone, Copy)]
@@ -393,9 +393,4 @@ fn parse_existing(name: &[u8]) -> Result<Option<Shown>> {
         return Err(Error::new(Situation::NameTooLong, "the name is longer than 1,024 bytes"));
     }
     Ok(name::parse(text))
-}
-
-/// A store's word that a name is taken, whatever it was asked.
-pub(in crate::fs) fn is_missing(error: &crate::store::Error) -> bool {
-    error.kind() == ErrorKind::NotFound
 }

@@ -7,7 +7,6 @@
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
-use crate::base::clock;
 use crate::data::budget::Class;
 use crate::data::guess;
 use crate::data::read::{OPEN_BYTES, Reader};
@@ -38,7 +37,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             self.writable()?;
         }
         let opened = if mode.write && mode.truncate {
-            self.begin_whole(&inode).await.map(|()| None)
+            self.begin_whole(&inode, caller).await.map(|()| None)
         } else if mode.read {
             self.open_reader(&inode, caller).await
         } else {
@@ -129,7 +128,7 @@ impl<S: ObjectStore> Fs<S> {
     }
 
     /// Begins a new content of an existing file, with nothing in it; the old object stays until it is committed.
-    pub(in crate::fs) async fn begin_whole(&self, inode: &Arc<Inode<S>>) -> Result<()> {
+    pub(in crate::fs) async fn begin_whole(&self, inode: &Arc<Inode<S>>, caller: Caller) -> Result<()> {
         let _alone = inode.gate.write().await;
         let writing = inode.writing();
         match writing {
@@ -140,10 +139,7 @@ impl<S: ObjectStore> Fs<S> {
         if matches!(state.content, Content::Orphan(_)) {
             state.content = Content::Orphan(bytes::Bytes::new());
         }
-        state.attr.size = 0;
-        state.attr.mtime = clock::now();
-        state.attr.ctime = state.attr.mtime;
-        state.explicit.mtime = false;
+        state.note_changed(0, caller);
         Ok(())
     }
 

@@ -17,7 +17,7 @@ use crate::base::clock;
 use crate::data::read::Reader;
 use crate::data::write::Writer;
 use crate::data::write::commit::{Base, OnConflict};
-use crate::fs::attr::{Attr, Ino, Kind};
+use crate::fs::attr::{Attr, Caller, Ino, Kind, without_privileges};
 use crate::fs::meta::posix::ExplicitTimes;
 use crate::fs::name::Component;
 use crate::store::{ETag, ObjectInfo, StorageClass, VersionId};
@@ -262,6 +262,17 @@ impl<S> State<S> {
         }
         self.attr.ctime = clock::now();
         self.info = Some(Arc::new(info));
+    }
+
+    /// Notes that `caller` has changed the bytes, now `size` of them.
+    pub fn note_changed(&mut self, size: u64, caller: Caller) {
+        self.attr.size = size;
+        self.attr.mtime = clock::now();
+        self.attr.ctime = self.attr.mtime;
+        self.explicit.mtime = false;
+        if caller.uid != 0 {
+            self.attr.mode = without_privileges(self.attr.mode);
+        }
     }
 
     /// The tag of the object in the store, as far as known.

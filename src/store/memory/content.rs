@@ -93,20 +93,34 @@ impl Content {
     }
 }
 
-/// An iterator over slices of at most [`MAX_CHUNK_BYTES`].
+/// The bytes of an opened object: slices of at most 1 MiB, without a copy.
 #[derive(Debug)]
-pub(super) struct Reader {
+pub struct Reader {
     content: Content,
     next: usize,
     at: u64,
     end: u64,
 }
 
+impl Reader {
+    /// Bytes still to come.
+    #[must_use]
+    pub const fn remaining(&self) -> u64 {
+        self.end.saturating_sub(self.at)
+    }
+
+    /// The bytes of `range` of the same object, whatever was read; what is past the end is left out.
+    #[must_use]
+    pub fn narrow(self, range: ByteRange) -> Self {
+        self.content.read(range.start(), range.end())
+    }
+}
+
 impl Iterator for Reader {
     type Item = Bytes;
 
     fn next(&mut self) -> Option<Bytes> {
-        let left = self.end.saturating_sub(self.at).min(MAX_CHUNK_BYTES as u64);
+        let left = self.remaining().min(MAX_CHUNK_BYTES as u64);
         if left == 0 {
             return None;
         }

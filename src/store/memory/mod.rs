@@ -22,6 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 pub use archive::Restored;
+pub use content::Reader;
 pub use listing::Query;
 pub use object::Checksums;
 pub use pattern::{PATTERN_BYTES, named_size, pattern_at};

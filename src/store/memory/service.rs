@@ -22,8 +22,7 @@ impl ObjectStore for Memory {
     }
 
     async fn get(&self, request: &GetObject) -> Result<Download> {
-        let opened = self.open(request);
-        let (info, range, reader) = opened.map_err(|failure| failure.of(Operation::GetObject, &request.object))?;
+        let (info, range, reader) = self.open_now(request)?;
         Ok(Download { info, range, body: Body::new(stream::iter(reader.map(Ok))) })
     }
 

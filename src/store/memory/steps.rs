@@ -95,8 +95,15 @@ impl Memory {
         Ok(object.info(moment()))
     }
 
-    /// The range that a GET answers with, and the slices of it.
-    pub(super) fn open(&self, request: &GetObject) -> Outcome<(ObjectInfo, Option<ByteRange>, Reader)> {
+    /// `GetObject`: what is known, the range that is answered, and the slices of it.
+    ///
+    /// # Errors
+    /// As [`crate::store::ObjectStore::get`].
+    pub fn open_now(&self, request: &GetObject) -> Result<(ObjectInfo, Option<ByteRange>, Reader)> {
+        self.try_open(request).map_err(|failure| failure.of(Operation::GetObject, &request.object))
+    }
+
+    fn try_open(&self, request: &GetObject) -> Outcome<(ObjectInfo, Option<ByteRange>, Reader)> {
         let now = moment();
         let object = self.account().object(&request.object)?;
         if let Some(tag) = &request.if_match {

@@ -1,0 +1,62 @@
+//! Buckets.
+
+use http::StatusCode;
+use s3s::S3Response;
+use s3s::dto::{
+    Bucket, BucketLocationConstraint, CreateBucketInput, CreateBucketOutput, DeleteBucketOutput, GetBucketLocationOutput,
+    GetBucketVersioningOutput, HeadBucketOutput, ListBucketsOutput, Owner,
+};
+
+use super::convert::{bucket, refuse, timestamp};
+use super::{Answer, OWNER};
+use crate::store::BucketService as _;
+use crate::store::memory::Memory;
+
+/// The region whose name S3 never says.
+const FIRST_REGION: &str = "us-east-1";
+
+pub(super) async fn list(memory: &Memory) -> Answer<ListBucketsOutput> {
+    let found = memory.list_buckets().await.map_err(refuse)?;
+    let named = |bucket: crate::store::Bucket| Bucket {
+        name: Some(bucket.name),
+        creation_date: bucket.created.map(timestamp),
+        ..Bucket::default()
+    };
+    Ok(S3Response::new(ListBucketsOutput {
+        buckets: Some(found.into_iter().map(named).collect()),
+        owner: Some(Owner { id: Some(OWNER.to_owned()), display_name: Some(OWNER.to_owned()) }),
+        ..ListBucketsOutput::default()
+    }))
+}
+
+async fn region(memory: &Memory, name: &str) -> s3s::S3Result<Option<String>> {
+    Ok(memory.head_bucket(&bucket(name)?).await.map_err(refuse)?.region)
+}
+
+pub(super) async fn head(memory: &Memory, name: &str) -> Answer<HeadBucketOutput> {
+    let bucket_region = region(memory, name).await?;
+    Ok(S3Response::new(HeadBucketOutput { bucket_region, ..HeadBucketOutput::default() }))
+}
+
+pub(super) async fn location(memory: &Memory, name: &str) -> Answer<GetBucketLocationOutput> {
+    let region = region(memory, name).await?.filter(|region| region != FIRST_REGION);
+    Ok(S3Response::new(GetBucketLocationOutput { location_constraint: region.map(BucketLocationConstraint::from) }))
+}
+
+/// No bucket keeps versions: an empty answer.
+pub(super) async fn versioning(memory: &Memory, name: &str) -> Answer<GetBucketVersioningOutput> {
+    region(memory, name).await?;
+    Ok(S3Response::new(GetBucketVersioningOutput::default()))
+}
+
+pub(super) async fn create(memory: &Memory, input: CreateBucketInput) -> Answer<CreateBucketOutput> {
+    let name = bucket(&input.bucket)?;
+    let location = input.create_bucket_configuration.and_then(|configuration| configuration.location_constraint);
+    memory.create_bucket(&name, location.as_ref().map(BucketLocationConstraint::as_str)).await.map_err(refuse)?;
+    Ok(S3Response::new(CreateBucketOutput { location: Some(format!("/{name}")) }))
+}
+
+pub(super) async fn delete(memory: &Memory, name: &str) -> Answer<DeleteBucketOutput> {
+    memory.delete_bucket(&bucket(name)?).await.map_err(refuse)?;
+    Ok(S3Response::with_status(DeleteBucketOutput::default(), StatusCode::NO_CONTENT))
+}

@@ -1,0 +1,164 @@
+//! Properties of objects in headers, both ways: as they were sent, with no parsing between. Pure.
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use s3s::{S3Error, S3ErrorCode, S3Result};
+
+use super::convert::invalid;
+use crate::base::{date, encode};
+use crate::store::{Headers, Metadata, ObjectInfo, Properties, RestoreState, StorageClass};
+
+/// What an object is when nobody said.
+const DEFAULT_CONTENT_TYPE: &str = "binary/octet-stream";
+const META: &str = "x-amz-meta-";
+/// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutObject.html>
+const CLASSES: [&str; 11] = [
+    "STANDARD",
+    "REDUCED_REDUNDANCY",
+    "STANDARD_IA",
+    "ONEZONE_IA",
+    "INTELLIGENT_TIERING",
+    "GLACIER",
+    "DEEP_ARCHIVE",
+    "OUTPOSTS",
+    "GLACIER_IR",
+    "SNOW",
+    "EXPRESS_ONEZONE",
+];
+
+/// The properties of a new object.
+pub(super) fn read(headers: &HeaderMap) -> S3Result<Properties> {
+    let text = |name: HeaderName| headers.get(name).map(value_text).transpose();
+    Ok(Properties {
+        headers: Headers {
+            content_type: Some(text(header::CONTENT_TYPE)?.unwrap_or_else(|| DEFAULT_CONTENT_TYPE.to_owned())),
+            cache_control: text(header::CACHE_CONTROL)?,
+            content_disposition: text(header::CONTENT_DISPOSITION)?,
+            content_encoding: text(header::CONTENT_ENCODING)?.and_then(|encoding| without_framing(&encoding)),
+            content_language: text(header::CONTENT_LANGUAGE)?,
+            expires: text(header::EXPIRES)?,
+            website_redirect: text(HeaderName::from_static("x-amz-website-redirect-location"))?,
+        },
+        metadata: read_metadata(headers)?,
+        storage_class: storage_class(headers)?,
+    })
+}
+
+/// `x-amz-storage-class`.
+pub(super) fn storage_class(headers: &HeaderMap) -> S3Result<Option<StorageClass>> {
+    let Some(class) = headers.get("x-amz-storage-class").map(value_text).transpose()? else { return Ok(None) };
+    if CLASSES.contains(&class.as_str()) {
+        return Ok(Some(StorageClass::new(&class)));
+    }
+    Err(S3Error::with_message(S3ErrorCode::InvalidStorageClass, "The storage class you specified is not valid"))
+}
+
+fn read_metadata(headers: &HeaderMap) -> S3Result<Metadata> {
+    let mut metadata = Metadata::new();
+    for name in headers.keys() {
+        let Some(short) = name.as_str().strip_prefix(META) else { continue };
+        // S3 joins what was sent several times.
+        let values = headers.get_all(name).iter().map(value_text).collect::<S3Result<Vec<_>>>()?;
+        metadata.insert(short.to_owned(), values.join(","));
+    }
+    Ok(metadata)
+}
+
+fn value_text(value: &HeaderValue) -> S3Result<String> {
+    std::str::from_utf8(value.as_bytes()).map(str::to_owned).map_err(|_| invalid("A header is not UTF-8."))
+}
+
+/// `aws-chunked` is about the request, not the object.
+fn without_framing(encoding: &str) -> Option<String> {
+    let kept: Vec<&str> = encoding.split(',').map(str::trim).filter(|part| *part != "aws-chunked" && !part.is_empty()).collect();
+    (!kept.is_empty()).then(|| kept.join(","))
+}
+
+/// The headers of an answer about an object that `s3s` would not give back as they were.
+pub(super) fn write(info: &ObjectInfo) -> HeaderMap {
+    let mut answer = HeaderMap::new();
+    let properties = &info.properties;
+    let Headers {
+        content_type,
+        cache_control,
+        content_disposition,
+        content_encoding,
+        content_language,
+        expires,
+        website_redirect,
+    } = &properties.headers;
+    let mut put = |name: HeaderName, value: Option<&str>| {
+        // What came in a header fits in one.
+        if let Some(value) = value.and_then(|value| HeaderValue::from_bytes(value.as_bytes()).ok()) {
+            answer.insert(name, value);
+        }
+    };
+    put(header::CONTENT_TYPE, content_type.as_deref());
+    put(header::CACHE_CONTROL, cache_control.as_deref());
+    put(header::CONTENT_DISPOSITION, content_disposition.as_deref());
+    put(header::CONTENT_ENCODING, content_encoding.as_deref());
+    put(header::CONTENT_LANGUAGE, content_language.as_deref());
+    put(header::EXPIRES, expires.as_deref());
+    put(HeaderName::from_static("x-amz-website-redirect-location"), website_redirect.as_deref());
+    put(HeaderName::from_static("x-amz-storage-class"), properties.storage_class.as_ref().map(StorageClass::as_str));
+    put(HeaderName::from_static("x-amz-archive-status"), info.archive_status.as_deref());
+    put(HeaderName::from_static("x-amz-restore"), info.restore.map(restore).as_deref());
+    for (name, value) in &properties.metadata {
+        if let Ok(name) = HeaderName::try_from(format!("{META}{name}")) {
+            put(name, Some(&travelling(value)));
+        }
+    }
+    answer
+}
+
+/// S3 answers with RFC 2047 words where a value is not ASCII.
+fn travelling(value: &str) -> String {
+    if value.is_ascii() { value.to_owned() } else { format!("=?UTF-8?B?{}?=", encode::base64(value.as_bytes())) }
+}
+
+/// `x-amz-restore`.
+fn restore(state: RestoreState) -> String {
+    match state {
+        RestoreState::Ongoing => "ongoing-request=\"true\"".to_owned(),
+        RestoreState::Until(time) => format!("ongoing-request=\"false\", expiry-date=\"{}\"", date::http(time)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_come_back_as_they_were_sent() {
+        let sent = [
+            ("content-type", "text/plain"),
+            ("expires", "next week"),
+            ("cache-control", "no-cache"),
+            ("x-amz-meta-a_b", " =?x?="),
+            ("x-amz-storage-class", "GLACIER"),
+        ];
+        let headers: HeaderMap =
+            sent.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect();
+        let properties = read(&headers).unwrap();
+        let info = ObjectInfo {
+            size: 0,
+            etag: crate::store::ETag::new("x"),
+            last_modified: std::time::UNIX_EPOCH,
+            version: None,
+            properties,
+            archive_status: None,
+            restore: Some(RestoreState::Ongoing),
+            checksums: std::collections::BTreeMap::new(),
+        };
+        let answer = write(&info);
+        for (name, value) in sent {
+            assert_eq!(answer[name], value);
+        }
+        assert_eq!(answer["x-amz-restore"], "ongoing-request=\"true\"");
+        let chunked: HeaderMap =
+            [(header::CONTENT_ENCODING, HeaderValue::from_static("gzip, aws-chunked"))].into_iter().collect();
+        assert_eq!(read(&chunked).unwrap().headers.content_encoding.as_deref(), Some("gzip"));
+        let wrong: HeaderMap =
+            [(HeaderName::from_static("x-amz-storage-class"), HeaderValue::from_static("GOLD"))].into_iter().collect();
+        assert!(read(&wrong).is_err());
+    }
+}
