@@ -5,5 +5,7 @@ pub mod data;
 pub mod fs;
 #[cfg(feature = "demo")]
 pub mod devserver;
+pub mod mount;
+pub mod s3;
 pub mod store;
 pub mod telemetry;

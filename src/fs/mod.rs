@@ -112,6 +112,11 @@ impl<S> Fs<S> {
         &self.failures
     }
 
+    /// The kernel has forgotten an inode so often.
+    pub fn forget(&self, ino: Ino, lookups: u64) {
+        self.table.forget(ino, lookups);
+    }
+
     /// Refuses changes of a read-only mount.
     fn writable(&self) -> Result<()> {
         if self.config.read_only { Err(Error::new(Situation::ReadOnly, "the mount is read-only")) } else { Ok(()) }

@@ -1,3 +1,4 @@
 //! t
 #[test]
 fn a() {}
+mod smoke;

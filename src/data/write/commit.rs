@@ -79,18 +79,14 @@ impl<S: ObjectStore> Writer<S> {
             (with_token(&state.destination), Payload::new(state.staged.share()))
         };
         let size = payload.len();
-        let mut request = PutObject {
+        let request = PutObject {
             bucket: destination.bucket.clone(),
             key: destination.key.clone(),
             payload,
             properties: destination.properties.clone(),
             condition: Condition::None,
         };
-        let committed = conditional(&self.shared.store, &destination, base, on_conflict, async |condition| {
-            request.condition = condition;
-            self.shared.store.put(&request).await
-        })
-        .await?;
+        let committed = conditional(&self.shared.store, &destination, base, on_conflict, Replacing::Put(request)).await?;
         Ok(CommitDone { committed, destination, size })
     }
 
@@ -107,12 +103,8 @@ impl<S: ObjectStore> Writer<S> {
         let parts = self.finished_parts()?;
         let (upload, destination) = self.lock().upload.get().cloned().ok_or(Error::TooLarge)?;
         let size = parts.iter().map(|part| part.size).sum();
-        let mut request = CompleteUpload { upload, parts, condition: Condition::None };
-        let committed = conditional(&self.shared.store, &destination, base, on_conflict, async |condition| {
-            request.condition = condition;
-            self.shared.store.complete_upload(&request).await
-        })
-        .await?;
+        let request = CompleteUpload { upload, parts, condition: Condition::None };
+        let committed = conditional(&self.shared.store, &destination, base, on_conflict, Replacing::Complete(request)).await?;
         self.lock().completed = true;
         self.settle_destination(CommitDone { committed, destination, size }).await
     }
@@ -150,13 +142,34 @@ impl<S: ObjectStore> Writer<S> {
     }
 }
 
+/// A request that makes the object.
+enum Replacing {
+    Put(PutObject),
+    Complete(CompleteUpload),
+}
+
+impl Replacing {
+    async fn send<S: ObjectStore>(&mut self, store: &S, condition: Condition) -> store::Result<Committed> {
+        match self {
+            Self::Put(request) => {
+                request.condition = condition;
+                store.put(request).await
+            }
+            Self::Complete(request) => {
+                request.condition = condition;
+                store.complete_upload(request).await
+            }
+        }
+    }
+}
+
 /// Sends a replacing request under a condition, and does what its failure asks for.
 async fn conditional<S: ObjectStore>(
     store: &S,
     destination: &Destination,
     mut base: Base,
     on_conflict: OnConflict,
-    mut send: impl AsyncFnMut(Condition) -> store::Result<Committed>,
+    mut request: Replacing,
 ) -> Result<Committed> {
     let object = ObjectRef::current(destination.bucket.clone(), destination.key.clone());
     let mut failure = Error::Stale;
@@ -165,7 +178,7 @@ async fn conditional<S: ObjectStore>(
             Base::Absent => Condition::IfAbsent,
             Base::Object(etag) => Condition::IfMatch(etag.clone()),
         };
-        let error = match send(condition).await {
+        let error = match request.send(store, condition).await {
             Ok(committed) => return Ok(committed),
             Err(error) => error,
         };

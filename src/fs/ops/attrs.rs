@@ -42,6 +42,13 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         Ok(self.stat(&inode))
     }
 
+    /// What stat shows, when nothing must be asked: for the FUSE thread.
+    #[must_use]
+    pub fn getattr_now(&self, ino: Ino) -> Option<Stat> {
+        let inode = self.table.get(ino)?;
+        (!self.wants_metadata(&inode)).then(|| self.stat(&inode))
+    }
+
     /// Whether the attributes shown are only a listing's, where the metadata may say otherwise.
     fn wants_metadata(&self, inode: &Arc<Inode<S>>) -> bool {
         let (exact, parent) = {

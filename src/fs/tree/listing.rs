@@ -124,16 +124,20 @@ impl<S: ObjectStore> Fs<S> {
 
     /// HEADs of the `wanted` objects, in parallel. What is gone or refused is left as the listing said.
     async fn ask(&self, objects: &[(Component, ListedObject)], wanted: &[usize]) -> Result<BTreeMap<usize, Arc<ObjectInfo>>> {
-        let heads = wanted.iter().map(|index| async move {
-            let object = self.object_ref(&objects[*index].1.key)?;
-            match self.store.head(&HeadObject { object }).await {
-                Ok(info) => Ok(Some((*index, Arc::new(info)))),
-                Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Denied) => Ok(None),
-                Err(error) => Err(crate::fs::error::Error::from(error)),
-            }
-        });
+        let mut heads = Vec::with_capacity(wanted.len());
+        for index in wanted {
+            heads.push(self.ask_one(*index, HeadObject { object: self.object_ref(&objects[*index].1.key)? }));
+        }
         let answers: Vec<_> = futures_util::stream::iter(heads).buffer_unordered(PARALLEL_HEADS).collect().await;
         answers.into_iter().filter_map(Result::transpose).collect()
+    }
+
+    async fn ask_one(&self, index: usize, request: HeadObject) -> Result<Option<(usize, Arc<ObjectInfo>)>> {
+        match self.store.head(&request).await {
+            Ok(info) => Ok(Some((index, Arc::new(info)))),
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Denied) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 

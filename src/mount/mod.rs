@@ -1,0 +1,261 @@
+//! Layer 5: the composition root: a store and a file system behind a mount point, from its first check to its end.
+//!
+//! Lifecycle: check the directory (a dead mount on it is taken away) and the source; mount; tell who waits that it is
+//! usable; serve until a signal or an unmount from outside; upload what is left; unmount; end. What could not be uploaded
+//! is said, and makes the process fail.
+
+mod adapter;
+mod dispatch;
+pub mod errno;
+mod fdinfo;
+pub mod mountinfo;
+mod reply;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::{fs as std_fs, io};
+
+use rustix::io::Errno;
+use rustix::mount::UnmountFlags;
+
+use self::adapter::Adapter;
+use self::dispatch::Dispatch;
+use crate::base::tasks;
+use crate::fs::config::Config;
+use crate::fs::{Fs, Pending};
+use crate::store::{BucketService, ObjectStore};
+use crate::telemetry::counters::Counters;
+
+/// FUSE threads: for liveness, not for throughput.
+const FUSE_THREADS: usize = 2;
+/// What the kernel reads ahead by itself, in KiB, where we may say so: larger READs, and some in flight.
+const READ_AHEAD_KIB: &str = "1024";
+
+/// What is mounted where.
+#[derive(Debug, Clone)]
+pub struct MountSettings {
+    /// The directory.
+    pub directory: PathBuf,
+    /// How the source is shown in the mount table.
+    pub source: String,
+    /// The file system's settings.
+    pub config: Config,
+    /// Other users may use the mount.
+    pub allow_other: bool,
+    /// More options for the kernel, as they are (`noexec`, ...).
+    pub kernel_options: Vec<String>,
+}
+
+/// Why a mount did not come about, or did not end well: one line that says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum MountError {
+    /// The directory cannot be mounted on.
+    #[error("cannot mount on '{0}': {1}")]
+    Directory(PathBuf, String),
+    /// The kernel or fusermount3 refused.
+    #[error("cannot mount: {0}")]
+    Refused(String),
+    /// The serving threads failed.
+    #[error("the mount broke: {0}")]
+    Broken(io::Error),
+    /// Data that is not in the store.
+    #[error("{} not uploaded, first of them '{}': {}", files(.0.len()), .0[0].path, .0[0].error.as_deref().unwrap_or("still being written"))]
+    NotUploaded(Vec<Pending>),
+    /// A second signal ended the process.
+    #[error("stopped at once by a second signal: {} not uploaded", files(*.0))]
+    Interrupted(usize),
+}
+
+fn files(count: usize) -> String {
+    if count == 1 { "1 file was".to_owned() } else { format!("{count} files were") }
+}
+
+/// Makes sure that `directory` can be mounted on; a dead mount on it is taken away first.
+///
+/// # Errors
+/// [`MountError::Directory`] with the reason.
+pub fn prepare_directory(directory: &Path) -> Result<PathBuf, MountError> {
+    let refuse = |why: String| MountError::Directory(directory.to_owned(), why);
+    if let Err(error) = std_fs::metadata(directory)
+        && error.raw_os_error() == Some(libc::ENOTCONN)
+    {
+        // A daemon that was killed leaves its mount in the table.
+        unmount(directory, Detach::Yes).map_err(|error| refuse(format!("a dead mount on it cannot be removed: {error}")))?;
+    }
+    let directory = std_fs::canonicalize(directory).map_err(|error| refuse(error.to_string()))?;
+    if !directory.is_dir() {
+        return Err(refuse("it is not a directory".to_owned()));
+    }
+    let there = mountinfo::on(&directory).map_err(|error| refuse(error.to_string()))?;
+    if let Some(there) = there
+        && there.fs_type == mountinfo::FS_TYPE
+    {
+        return Err(refuse(format!("'{}' is mounted there already; pailfs umount {} first", there.source, directory.display())));
+    }
+    Ok(directory)
+}
+
+/// Makes sure that there is a FUSE device that may be opened.
+///
+/// # Errors
+/// [`MountError::Refused`] with what to do.
+pub fn check_device() -> Result<(), MountError> {
+    match std_fs::OpenOptions::new().read(true).write(true).open("/dev/fuse") {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(MountError::Refused("/dev/fuse is missing: load the module with 'modprobe fuse' (in a container: --device /dev/fuse)".into()))
+        }
+        Err(error) => Err(MountError::Refused(format!("/dev/fuse cannot be opened: {error}"))),
+    }
+}
+
+/// A mount that is being served.
+#[derive(Debug)]
+pub struct Mounted<S> {
+    fs: Arc<Fs<S>>,
+    directory: PathBuf,
+    session: fuser::BackgroundSession,
+}
+
+impl<S: ObjectStore + BucketService> Mounted<S> {
+    /// Mounts `store`; when this returns the mount can be used.
+    ///
+    /// # Errors
+    /// [`MountError::Refused`].
+    pub fn start(
+        store: S,
+        settings: MountSettings,
+        counters: Arc<Counters>,
+        runtime: &tokio::runtime::Handle,
+    ) -> Result<Self, MountError> {
+        let fs = Fs::new(store, settings.config.clone(), counters);
+        let mount_id = Arc::new(OnceLock::new());
+        let adapter = Adapter::new(Dispatch::new(Arc::clone(&fs), runtime.clone(), Arc::clone(&mount_id)));
+        let refused = |error: io::Error| MountError::Refused(explain(&error));
+        let session = fuser::Session::new(adapter, &settings.directory, &session_config(&settings)).map_err(refused)?;
+        let session = session.spawn().map_err(refused)?;
+        if let Ok(Some(mount)) = mountinfo::on(&settings.directory) {
+            // Set once, here.
+            let _ = mount_id.set(mount.id);
+            let read_ahead = format!("/sys/class/bdi/{}/read_ahead_kb", mount.device);
+            if let Err(error) = std_fs::write(&read_ahead, READ_AHEAD_KIB) {
+                tracing::debug!(%error, "the kernel's read-ahead stays at 128 KiB");
+            }
+        }
+        Ok(Self { fs, directory: settings.directory, session })
+    }
+
+    /// Serves until `stop` is told or the mount is taken away from outside, then uploads what is left and unmounts.
+    ///
+    /// # Errors
+    /// [`MountError::NotUploaded`], [`MountError::Interrupted`], [`MountError::Broken`].
+    pub async fn serve(self, mut stop: impl AsyncFnMut()) -> Result<(), MountError> {
+        let Self { fs, directory, session } = self;
+        let (ended, mut end) = tokio::sync::oneshot::channel();
+        let ending = tasks::spawn(async move {
+            let outcome = tasks::blocking(move || session.join()).await;
+            // Nobody listens once the process is going.
+            let _ = ended.send(outcome);
+        });
+        let mut broken = None;
+        let still_mounted = tokio::select! {
+            () = stop() => true,
+            outcome = &mut end => {
+                broken = outcome.ok().and_then(io::Result::err);
+                false
+            }
+        };
+        let pending = tokio::select! {
+            pending = fs.commit_all() => pending,
+            () = stop() => return Err(MountError::Interrupted(fs.pending().len())),
+        };
+        if still_mounted {
+            tasks::blocking(move || {
+                if unmount(&directory, Detach::No).is_err()
+                    && let Err(error) = unmount(&directory, Detach::Yes)
+                {
+                    tracing::error!(%error, directory = %directory.display(), "cannot unmount");
+                }
+            })
+            .await;
+        }
+        ending.abort();
+        match (pending.is_empty(), broken) {
+            (false, _) => Err(MountError::NotUploaded(pending)),
+            (true, Some(error)) if error.raw_os_error() != Some(libc::ENODEV) => Err(MountError::Broken(error)),
+            (true, _) => Ok(()),
+        }
+    }
+}
+
+fn session_config(settings: &MountSettings) -> fuser::Config {
+    use fuser::MountOption;
+    let mut options = vec![
+        MountOption::FSName(settings.source.clone()),
+        MountOption::Subtype("pailfs".to_owned()),
+        MountOption::DefaultPermissions,
+        MountOption::NoSuid,
+        MountOption::NoDev,
+        MountOption::NoAtime,
+    ];
+    if settings.config.read_only {
+        options.push(MountOption::RO);
+    }
+    options.extend(settings.kernel_options.iter().map(|option| match option.as_str() {
+        "noexec" => MountOption::NoExec,
+        "exec" => MountOption::Exec,
+        "sync" => MountOption::Sync,
+        "dirsync" => MountOption::DirSync,
+        other => MountOption::CUSTOM(other.to_owned()),
+    }));
+    let mut config = fuser::Config::default();
+    config.mount_options = options;
+    config.n_threads = Some(FUSE_THREADS);
+    config.acl = if settings.allow_other { fuser::SessionACL::All } else { fuser::SessionACL::Owner };
+    config
+}
+
+fn explain(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(libc::EPERM) => format!("{error}: mounting needs root, or the program fusermount3 (package fuse3)"),
+        Some(libc::ENOENT) => format!("{error}: is the program fusermount3 there? (package fuse3)"),
+        _ => error.to_string(),
+    }
+}
+
+/// Whether a busy mount is taken out of the tree all the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Detach {
+    /// Gone from the tree now, for good when nobody uses it any more.
+    Yes,
+    /// Refused while it is in use.
+    No,
+}
+
+/// Unmounts a directory, by the system call where that is allowed, else by `fusermount3`.
+///
+/// # Errors
+/// `EBUSY` while it is in use, and what else umount2(2) says.
+pub fn unmount(directory: &Path, detach: Detach) -> io::Result<()> {
+    let flags = if detach == Detach::Yes { UnmountFlags::DETACH } else { UnmountFlags::empty() };
+    match rustix::mount::unmount(directory, flags) {
+        Ok(()) => Ok(()),
+        Err(Errno::PERM) => by_helper(directory, detach),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn by_helper(directory: &Path, detach: Detach) -> io::Result<()> {
+    let mut command = std::process::Command::new("fusermount3");
+    command.arg("-u");
+    if detach == Detach::Yes {
+        command.arg("-z");
+    }
+    let output = command.arg("--").arg(directory).output()?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let words = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    let busy = words.contains("busy");
+    Err(if busy { Errno::BUSY.into() } else { io::Error::other(words) })
+}

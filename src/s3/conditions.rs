@@ -1,0 +1,111 @@
+//! Conditions on stores of which it is not known whether they keep them.
+//!
+//! On an unknown store the first `If-Match` of each operation follows a HEAD and carries a tag that cannot match: 412 proves
+//! support, and the request is repeated with the right tag; success was the commit itself, and the store is known to ignore
+//! conditions. On a store that ignores them the object is looked at just before each request: a lost-update window of one
+//! request remains. A 412 although HEAD shows the wanted tag is a dialect (radosgw wants it without quotes), not a conflict.
+
+use super::S3Store;
+use super::client::Answered;
+use super::dialect::Known;
+use super::request::Request;
+use crate::store::{Condition, ETag, Error, ErrorKind, HeadObject, ObjectRef, ObjectStore as _, Operation, Result};
+
+/// No object has this tag.
+const IMPOSSIBLE_ETAG: &str = "00000000000000000000000000000000-pailfs";
+
+impl S3Store {
+    /// Sends a request under its condition, whatever the store makes of it.
+    pub(super) async fn call_conditional(&self, request: Request) -> Result<Answered> {
+        match request.condition.clone() {
+            Condition::None => self.0.call(request).await,
+            Condition::IfAbsent => self.call_if_absent(request).await,
+            Condition::IfMatch(etag) => self.call_if_match(request, &etag).await,
+        }
+    }
+
+    async fn call_if_absent(&self, request: Request) -> Result<Answered> {
+        // A PUT's `If-None-Match: *` needs no test: what else would the store answer? The others are ignored by some stores.
+        let trusted = match self.0.dialect.conditions(request.operation) {
+            Known::Yes => true,
+            Known::Unknown => request.operation == Operation::PutObject,
+            Known::No => false,
+        };
+        if !trusted && self.current_etag(&request).await?.is_some() {
+            return Err(conflict(&request, ErrorKind::Exists));
+        }
+        self.0.call(request).await
+    }
+
+    async fn call_if_match(&self, request: Request, etag: &ETag) -> Result<Answered> {
+        match self.0.dialect.conditions(request.operation) {
+            Known::Yes => self.call_honoured(request, etag).await,
+            Known::No => {
+                self.must_be(&request, etag).await?;
+                self.0.call(Request { condition: Condition::None, ..request }).await
+            }
+            Known::Unknown => {
+                self.must_be(&request, etag).await?;
+                let probe = Request { condition: Condition::IfMatch(ETag::new(IMPOSSIBLE_ETAG)), ..request.clone() };
+                match self.0.call(probe).await {
+                    Ok(answered) => {
+                        self.0.dialect.learn_conditions(request.operation, false);
+                        tracing::warn!(operation = %request.operation, "this store ignores conditions: others' changes are looked for just before");
+                        Ok(answered)
+                    }
+                    Err(error) if error.kind() == ErrorKind::Changed => {
+                        self.0.dialect.learn_conditions(request.operation, true);
+                        self.call_honoured(request, etag).await
+                    }
+                    Err(error) => Err(error),
+                }
+            }
+        }
+    }
+
+    /// Sends a condition that the store keeps; a 412 against what HEAD shows is a matter of quotes.
+    async fn call_honoured(&self, request: Request, etag: &ETag) -> Result<Answered> {
+        let error = match self.0.call(request.clone()).await {
+            Err(error) if error.kind() == ErrorKind::Changed && !self.0.dialect.bare_etags() => error,
+            answer => return answer,
+        };
+        if self.0.endpoint.is_aws() || self.current_etag(&request).await?.as_ref() != Some(etag) {
+            return Err(error);
+        }
+        let bare = Request { condition: Condition::None, ..request }.header("if-match", etag.as_str());
+        let answered = self.0.call(Request { source_etag: Some(etag.clone()), ..bare }).await?;
+        self.0.dialect.learn_bare_etags();
+        Ok(answered)
+    }
+
+    /// The source of a copy, looked at first where the store is not known to do so.
+    pub(super) async fn check_source(&self, request: &Request, source: &ObjectRef, etag: Option<&ETag>) -> Result<()> {
+        let Some(etag) = etag else { return Ok(()) };
+        // A copy onto itself has the same condition on its destination.
+        let itself = request.key.as_ref() == Some(&source.key) && request.bucket.as_ref() == Some(&source.bucket);
+        if self.0.dialect.source_conditions() == Known::Yes || itself && request.condition != Condition::None {
+            return Ok(());
+        }
+        let info = self.head(&HeadObject { object: source.clone() }).await?;
+        if info.etag == *etag { Ok(()) } else { Err(conflict(request, ErrorKind::Changed)) }
+    }
+
+    async fn must_be(&self, request: &Request, etag: &ETag) -> Result<()> {
+        if self.current_etag(request).await?.as_ref() == Some(etag) { Ok(()) } else { Err(conflict(request, ErrorKind::Changed)) }
+    }
+
+    async fn current_etag(&self, request: &Request) -> Result<Option<ETag>> {
+        let (Some(bucket), Some(key)) = (&request.bucket, &request.key) else { return Ok(None) };
+        let object = ObjectRef::current(bucket.clone(), key.clone());
+        match self.head(&HeadObject { object }).await {
+            Ok(info) => Ok(Some(info.etag)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn conflict(request: &Request, kind: ErrorKind) -> Error {
+    let words = if kind == ErrorKind::Exists { "there is an object already" } else { "the object is another one now" };
+    Error::new(kind, request.operation, request.target(), words)
+}

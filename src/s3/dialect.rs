@@ -1,0 +1,130 @@
+//! What is known of a store that not all stores do: learnt by looking at what it answers, never by writing for a test.
+
+use std::sync::Mutex;
+use std::sync::PoisonError;
+
+use crate::store::Operation;
+
+/// Whether a store does something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Known {
+    /// Nobody has looked yet.
+    #[default]
+    Unknown,
+    /// It does.
+    Yes,
+    /// It ignores it.
+    No,
+}
+
+#[derive(Debug, Default)]
+struct Facts {
+    checksums: Known,
+    put: Known,
+    complete: Known,
+    copy: Known,
+    delete: Known,
+    source: Known,
+    bare_etags: bool,
+    speaks_s3: bool,
+}
+
+/// The dialect of one endpoint. Shared by all its clones.
+#[derive(Debug, Default)]
+pub struct Dialect(Mutex<Facts>);
+
+impl Dialect {
+    /// Amazon's own: everything is known.
+    #[must_use]
+    pub fn aws() -> Self {
+        Self(Mutex::new(Facts {
+            checksums: Known::Yes,
+            put: Known::Yes,
+            complete: Known::Yes,
+            copy: Known::Yes,
+            delete: Known::Yes,
+            source: Known::Yes,
+            bare_etags: false,
+            speaks_s3: true,
+        }))
+    }
+
+    /// Whether the store verifies `x-amz-checksum-*`.
+    #[must_use]
+    pub fn checksums(&self) -> Known {
+        self.with(|facts| facts.checksums)
+    }
+
+    /// An answer to a request that carried a checksum did, or did not, report it.
+    pub fn learn_checksums(&self, reported: bool) {
+        self.with(|facts| facts.checksums = if reported { Known::Yes } else { Known::No });
+    }
+
+    /// Whether the store honours `If-Match` of an operation.
+    #[must_use]
+    pub fn conditions(&self, operation: Operation) -> Known {
+        self.with(|facts| *slot(facts, operation))
+    }
+
+    /// What a request with a tag that could not match has shown.
+    pub fn learn_conditions(&self, operation: Operation, honoured: bool) {
+        self.with(|facts| *slot(facts, operation) = if honoured { Known::Yes } else { Known::No });
+    }
+
+    /// Whether the store checks the condition on a copy's source.
+    #[must_use]
+    pub fn source_conditions(&self) -> Known {
+        self.with(|facts| facts.source)
+    }
+
+    /// Whether `If-Match` wants the tag without its quotes (radosgw 16).
+    #[must_use]
+    pub fn bare_etags(&self) -> bool {
+        self.with(|facts| facts.bare_etags)
+    }
+
+    /// The bare form was right where the quoted one was not.
+    pub fn learn_bare_etags(&self) {
+        self.with(|facts| facts.bare_etags = true);
+    }
+
+    /// Whether this endpoint has answered as an S3 store would.
+    #[must_use]
+    pub fn speaks_s3(&self) -> bool {
+        self.with(|facts| facts.speaks_s3)
+    }
+
+    /// It has.
+    pub fn learn_speaks_s3(&self) {
+        self.with(|facts| facts.speaks_s3 = true);
+    }
+
+    fn with<T>(&self, use_facts: impl FnOnce(&mut Facts) -> T) -> T {
+        use_facts(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+const fn slot(facts: &mut Facts, operation: Operation) -> &mut Known {
+    match operation {
+        Operation::CompleteMultipartUpload => &mut facts.complete,
+        Operation::CopyObject => &mut facts.copy,
+        Operation::DeleteObject => &mut facts.delete,
+        _ => &mut facts.put,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_operation_is_learnt_by_itself() {
+        let dialect = Dialect::default();
+        dialect.learn_conditions(Operation::PutObject, true);
+        dialect.learn_conditions(Operation::DeleteObject, false);
+        assert_eq!(dialect.conditions(Operation::PutObject), Known::Yes);
+        assert_eq!(dialect.conditions(Operation::DeleteObject), Known::No);
+        assert_eq!(dialect.conditions(Operation::CopyObject), Known::Unknown);
+        assert_eq!(Dialect::aws().conditions(Operation::CopyObject), Known::Yes);
+    }
+}

@@ -1,0 +1,35 @@
+//! Checksums of payloads. Pure.
+
+use md5::{Digest as _, Md5};
+
+use crate::base::encode;
+use crate::store::Payload;
+
+/// CRC64NVME as `x-amz-checksum-crc64nvme` has it: base64 of the big-endian value.
+/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.html>
+#[must_use]
+pub fn crc64nvme(payload: &Payload) -> String {
+    let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc64Nvme);
+    for chunk in payload.chunks() {
+        digest.update(chunk);
+    }
+    encode::base64(&digest.finalize().to_be_bytes())
+}
+
+/// `Content-MD5`.
+#[must_use]
+pub fn content_md5(bytes: &[u8]) -> String {
+    encode::base64(&Md5::digest(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn known_values() {
+        // The check value of CRC-64/NVME for "123456789" is ae8b14860a799888.
+        assert_eq!(crc64nvme(&Payload::from("123456789")), encode::base64(&0xae8b_1486_0a79_9888u64.to_be_bytes()));
+        assert_eq!(content_md5(b""), "1B2M2Y8AsgTpgAmY7PhCfg==");
+    }
+}

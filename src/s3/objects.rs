@@ -1,0 +1,245 @@
+//! `ObjectStore` over HTTP.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::S3Store;
+use super::client::{Answered, Client};
+use super::dialect::Known;
+use super::request::{self, Request};
+use super::transport::AnswerBody;
+use super::{response, xml};
+use crate::store::*;
+
+impl ObjectStore for S3Store {
+    async fn head(&self, request: &HeadObject) -> Result<ObjectInfo> {
+        let request = request::head(request);
+        let answered = self.0.call(request.clone()).await?;
+        let size = response::text(&answered.headers, "content-length").and_then(|length| length.parse().ok());
+        let info = size.and_then(|size| response::object_info(&answered.headers, size));
+        self.0.dialect.learn_speaks_s3();
+        info.ok_or_else(|| self.0.not_s3(&request))
+    }
+
+    async fn get(&self, request: &GetObject) -> Result<Download> {
+        let sent = Arc::new(request::get(request));
+        let answer = self.0.send(&sent).await?;
+        let not_s3 = || self.0.not_s3(&sent);
+        let length: u64 = response::text(&answer.headers, "content-length").and_then(|text| text.parse().ok()).ok_or_else(not_s3)?;
+        let served = response::text(&answer.headers, "content-range").and_then(|value| response::content_range(&value));
+        let (range, size) = match (answer.status, served) {
+            (206, Some((range, size))) => (Some(range), size),
+            // A store that ignores the range sends everything.
+            _ => (ByteRange::new(0, length), length),
+        };
+        let info = response::object_info(&answer.headers, size).ok_or_else(not_s3)?;
+        self.0.dialect.learn_speaks_s3();
+        if request.if_match.as_ref().is_some_and(|wanted| *wanted != info.etag) {
+            return Err(Error::new(ErrorKind::Changed, sent.operation, sent.target(), "the object is another one now"));
+        }
+        if range.map_or(0, ByteRange::len) != length {
+            return Err(not_s3());
+        }
+        let wanted = request.range.and_then(|wanted| ByteRange::new(wanted.start(), wanted.end().min(size)));
+        let body = Incoming { client: Arc::clone(&self.0), request: sent, body: Some(answer.body), left: length };
+        Ok(cut(Download { info, range, body: body.into_body() }, wanted))
+    }
+
+    async fn list(&self, request: &ListObjects) -> Result<ListPage> {
+        let request = request::list(request);
+        let answered = self.0.call(request.clone()).await?;
+        let page = xml::list_page(&answered.body).ok_or_else(|| self.0.not_s3(&request))?;
+        self.0.dialect.learn_speaks_s3();
+        Ok(page)
+    }
+
+    async fn put(&self, request: &PutObject) -> Result<Committed> {
+        let request = request::put(request);
+        let answered = self.call_conditional(request.clone()).await?;
+        self.note_checksum(&answered);
+        response::committed(&answered.headers).ok_or_else(|| self.0.not_s3(&request))
+    }
+
+    async fn delete(&self, request: &DeleteObject) -> Result<()> {
+        if request.condition == Condition::IfAbsent {
+            return Err(Error::new(ErrorKind::Invalid, Operation::DeleteObject, &request.object, "nothing cannot be deleted"));
+        }
+        let plain = request.condition == Condition::None;
+        match self.call_conditional(request::delete(request)).await {
+            Err(error) if plain && error.kind() == ErrorKind::NotFound => Ok(()),
+            answer => answer.map(|_| ()),
+        }
+    }
+
+    async fn delete_many(&self, bucket: &BucketName, keys: &[Key]) -> Result<Vec<Result<()>>> {
+        if keys.len() > usize::from(MAX_PAGE_KEYS) {
+            return Err(Error::new(ErrorKind::Invalid, Operation::DeleteObjects, bucket, "more than 1,000 keys"));
+        }
+        let (sendable, odd): (Vec<&Key>, Vec<&Key>) = keys.iter().partition(|key| xml::can_hold(key.as_str()));
+        let mut failed: HashMap<String, Error> = HashMap::new();
+        if !sendable.is_empty() {
+            let request = request::delete_many(bucket, &sendable);
+            let answered = self.0.call(request.clone()).await?;
+            let failures = xml::delete_failures(&answered.body).ok_or_else(|| self.0.not_s3(&request))?;
+            for (key, code, message) in failures {
+                let kind = if code == "AccessDenied" { ErrorKind::Denied } else { ErrorKind::Unavailable };
+                let error = Error::new(kind, Operation::DeleteObjects, format_args!("{bucket}/{key}"), message);
+                failed.insert(key, error.with(|story| story.code = Some(code)));
+            }
+        }
+        // XML 1.0 cannot name them: one by one.
+        for key in odd {
+            let object = ObjectRef::current(bucket.clone(), key.clone());
+            if let Err(error) = self.delete(&DeleteObject { object, condition: Condition::None }).await {
+                failed.insert(key.as_str().to_owned(), error);
+            }
+        }
+        Ok(keys.iter().map(|key| failed.remove(key.as_str()).map_or(Ok(()), Err)).collect())
+    }
+
+    async fn copy(&self, request: &CopyObject) -> Result<Committed> {
+        let sent = request::copy(request);
+        self.check_source(&sent, &request.source, request.source_if_match.as_ref()).await?;
+        let answered = self.call_conditional(sent.clone()).await?;
+        let etag = xml::result_etag(&answered.body).ok_or_else(|| self.0.not_s3(&sent))?;
+        Ok(Committed { etag, version: response::version(&answered.headers) })
+    }
+
+    async fn create_upload(&self, request: &CreateUpload) -> Result<Upload> {
+        let sent = request::create_upload(request, self.0.dialect.checksums() == Known::Yes);
+        let answered = self.0.call(sent.clone()).await?;
+        let id = xml::upload_id(&answered.body).ok_or_else(|| self.0.not_s3(&sent))?;
+        Ok(Upload { bucket: request.bucket.clone(), key: request.key.clone(), id })
+    }
+
+    async fn upload_part(&self, request: &UploadPart) -> Result<Part> {
+        let sent = request::upload_part(request);
+        let answered = self.0.call(sent.clone()).await?;
+        let etag = response::text(&answered.headers, "etag").ok_or_else(|| self.0.not_s3(&sent))?;
+        Ok(Part {
+            number: request.number,
+            etag: ETag::new(&etag),
+            crc64nvme: response::text(&answered.headers, response::CRC64NVME),
+            size: request.payload.len(),
+        })
+    }
+
+    async fn copy_part(&self, request: &CopyPart) -> Result<Part> {
+        let sent = request::copy_part(request);
+        self.check_source(&sent, &request.source, request.source_if_match.as_ref()).await?;
+        let answered = self.0.call(sent.clone()).await?;
+        let etag = xml::result_etag(&answered.body).ok_or_else(|| self.0.not_s3(&sent))?;
+        Ok(Part { number: request.number, etag, crc64nvme: None, size: request.range.len() })
+    }
+
+    async fn complete_upload(&self, request: &CompleteUpload) -> Result<Committed> {
+        let checked = self.0.dialect.checksums() == Known::Yes && request.parts.iter().all(|part| part.crc64nvme.is_some());
+        let sent = request::complete(request, checked);
+        let answered = self.call_conditional(sent.clone()).await?;
+        let etag = xml::result_etag(&answered.body).ok_or_else(|| self.0.not_s3(&sent))?;
+        Ok(Committed { etag, version: response::version(&answered.headers) })
+    }
+
+    async fn abort_upload(&self, upload: &Upload) -> Result<()> {
+        self.0.call(request::abort(upload)).await.map(|_| ())
+    }
+
+    async fn list_parts(&self, upload: &Upload) -> Result<Vec<Part>> {
+        let mut all = Vec::new();
+        let mut after: Option<String> = None;
+        loop {
+            let request = request::list_parts(upload, after.as_deref());
+            let answered = self.0.call(request.clone()).await?;
+            let (parts, next) = xml::parts_page(&answered.body).ok_or_else(|| self.0.not_s3(&request))?;
+            all.extend(parts);
+            match next {
+                Some(next) if after.as_ref() != Some(&next) => after = Some(next),
+                _ => return Ok(all),
+            }
+        }
+    }
+
+    async fn list_uploads(&self, bucket: &BucketName, prefix: &Prefix, after: Option<(String, String)>) -> Result<UploadPage> {
+        let request = request::list_uploads(bucket, prefix, after.as_ref());
+        let answered = self.0.call(request.clone()).await?;
+        xml::uploads_page(&answered.body, bucket).ok_or_else(|| self.0.not_s3(&request))
+    }
+}
+
+impl S3Store {
+    /// A store that verifies checksums says so by reporting them.
+    fn note_checksum(&self, answered: &Answered) {
+        if self.0.dialect.checksums() == Known::Unknown {
+            self.0.dialect.learn_checksums(answered.headers.contains_key(response::CRC64NVME));
+        }
+    }
+}
+
+/// A body that must be exactly as long as was said.
+struct Incoming {
+    client: Arc<Client>,
+    request: Arc<Request>,
+    body: Option<AnswerBody>,
+    left: u64,
+}
+
+impl Incoming {
+    fn into_body(self) -> Body {
+        Body::new(futures_util::stream::unfold(self, |mut incoming| async move {
+            let chunk = incoming.next().await?;
+            Some((chunk, incoming))
+        }))
+    }
+
+    async fn next(&mut self) -> Option<Result<Bytes>> {
+        let body = self.body.as_mut()?;
+        let failure = match body.next().await {
+            Some(Ok(chunk)) if chunk.len() as u64 <= self.left => {
+                self.left -= chunk.len() as u64;
+                return Some(Ok(chunk));
+            }
+            Some(Ok(_)) => self.corrupt("the body is longer than was said"),
+            Some(Err(error)) => self.client.broken(&self.request, &error),
+            None if self.left == 0 => {
+                self.body = None;
+                return None;
+            }
+            None => self.corrupt("the body ended early"),
+        };
+        self.body = None;
+        Some(Err(failure))
+    }
+
+    fn corrupt(&self, words: &str) -> Error {
+        Error::new(ErrorKind::Corrupt, self.request.operation, self.request.target(), words)
+    }
+}
+
+/// Takes the wanted range out of what was served, where a store has sent more.
+fn cut(download: Download, wanted: Option<ByteRange>) -> Download {
+    let (Some(wanted), Some(served)) = (wanted, download.range) else { return download };
+    if wanted == served || wanted.start() < served.start() || wanted.end() > served.end() {
+        return download;
+    }
+    let start = (download.body, served.start());
+    let stream = futures_util::stream::unfold(start, move |(mut body, mut at)| async move {
+        while at < wanted.end() {
+            let chunk = match body.next().await? {
+                Ok(chunk) => chunk,
+                Err(error) => return Some((Err(error), (body, wanted.end()))),
+            };
+            let (from, to) = (at.max(wanted.start()), (at + chunk.len() as u64).min(wanted.end()));
+            let begin = at;
+            at += chunk.len() as u64;
+            if from < to {
+                // Both lie within the chunk.
+                let slice = usize::try_from(from - begin).unwrap_or(0)..usize::try_from(to - begin).unwrap_or(0);
+                return Some((Ok(chunk.slice(slice)), (body, at)));
+            }
+        }
+        None
+    });
+    Download { range: Some(wanted), body: Body::new(stream), ..download }
+}

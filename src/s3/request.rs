@@ -1,0 +1,363 @@
+//! From the store's requests to HTTP's: method, query, headers, body. Pure.
+
+use super::xml;
+use crate::base::encode;
+use crate::store::*;
+
+/// The prefix of user metadata in headers.
+pub const META_PREFIX: &str = "x-amz-meta-";
+
+/// One request, before it is addressed and signed.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// What is asked.
+    pub operation: Operation,
+    /// The method.
+    pub method: &'static str,
+    /// The bucket.
+    pub bucket: Option<BucketName>,
+    /// The key.
+    pub key: Option<Key>,
+    /// Names and values, not encoded.
+    pub query: Vec<(String, String)>,
+    /// Lower-case names, ASCII values.
+    pub headers: Vec<(String, String)>,
+    /// The body.
+    pub payload: Payload,
+    /// The condition that the store shall check.
+    pub condition: Condition,
+    /// The tag that the source of a read or copy must have.
+    pub source_etag: Option<ETag>,
+}
+
+impl Request {
+    fn new(operation: Operation, method: &'static str) -> Self {
+        Self {
+            operation,
+            method,
+            bucket: None,
+            key: None,
+            query: Vec::new(),
+            headers: Vec::new(),
+            payload: Payload::default(),
+            condition: Condition::None,
+            source_etag: None,
+        }
+    }
+
+    fn object(mut self, bucket: &BucketName, key: &Key) -> Self {
+        self.bucket = Some(bucket.clone());
+        self.key = Some(key.clone());
+        self
+    }
+
+    fn bucket(mut self, bucket: &BucketName) -> Self {
+        self.bucket = Some(bucket.clone());
+        self
+    }
+
+    fn version(self, version: Option<&VersionId>) -> Self {
+        match version {
+            Some(version) => self.query("versionId", version.as_str()),
+            None => self,
+        }
+    }
+
+    /// Adds to the query.
+    #[must_use]
+    pub fn query(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.query.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// Adds a header.
+    #[must_use]
+    pub fn header(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.headers.push((name.to_owned(), value.into()));
+        self
+    }
+
+    fn xml(mut self, body: String) -> Self {
+        self.payload = Payload::from(bytes::Bytes::from(body));
+        self.header("content-type", "application/xml")
+    }
+
+    fn properties(mut self, properties: &Properties) -> Self {
+        let headers = &properties.headers;
+        for (name, value) in [
+            ("content-type", &headers.content_type),
+            ("cache-control", &headers.cache_control),
+            ("content-disposition", &headers.content_disposition),
+            ("content-encoding", &headers.content_encoding),
+            ("content-language", &headers.content_language),
+            ("expires", &headers.expires),
+            ("x-amz-website-redirect-location", &headers.website_redirect),
+        ] {
+            if let Some(value) = value {
+                self.headers.push((name.to_owned(), encode_word(value)));
+            }
+        }
+        for (name, value) in &properties.metadata {
+            self.headers.push((format!("{META_PREFIX}{name}"), encode_word(value)));
+        }
+        match &properties.storage_class {
+            Some(class) => self.header("x-amz-storage-class", class.as_str()),
+            None => self,
+        }
+    }
+
+    /// What is asked about, for people.
+    #[must_use]
+    pub fn target(&self) -> String {
+        match (&self.bucket, &self.key) {
+            (Some(bucket), Some(key)) => format!("{bucket}/{key}"),
+            (Some(bucket), None) => bucket.to_string(),
+            _ => String::new(),
+        }
+    }
+}
+
+/// HEAD of an object.
+#[must_use]
+pub fn head(request: &HeadObject) -> Request {
+    let object = &request.object;
+    Request::new(Operation::HeadObject, "HEAD").object(&object.bucket, &object.key).version(object.version.as_ref())
+        .header("x-amz-checksum-mode", "ENABLED")
+}
+
+/// GET of an object.
+#[must_use]
+pub fn get(request: &GetObject) -> Request {
+    let object = &request.object;
+    let mut get = Request::new(Operation::GetObject, "GET").object(&object.bucket, &object.key).version(object.version.as_ref());
+    get.source_etag.clone_from(&request.if_match);
+    if let Some(etag) = &request.if_match {
+        get = get.header("if-match", etag.quoted());
+    }
+    match request.range {
+        Some(range) => get.header("range", range.header()),
+        None => get,
+    }
+}
+
+/// `ListObjectsV2`.
+#[must_use]
+pub fn list(request: &ListObjects) -> Request {
+    let list = Request::new(Operation::ListObjectsV2, "GET")
+        .bucket(&request.bucket)
+        .query("list-type", "2")
+        .query("encoding-type", "url")
+        .query("max-keys", request.max_keys.to_string())
+        .query("prefix", request.prefix.as_str());
+    let list = match request.delimiter {
+        Delimiter::None => list,
+        Delimiter::Slash => list.query("delimiter", "/"),
+    };
+    match &request.start {
+        ListStart::Beginning => list,
+        ListStart::After(key) => list.query("start-after", key.as_str()),
+        ListStart::Token(token) => list.query("continuation-token", token.as_str()),
+    }
+}
+
+/// `PutObject`.
+#[must_use]
+pub fn put(request: &PutObject) -> Request {
+    let mut put = Request::new(Operation::PutObject, "PUT").object(&request.bucket, &request.key).properties(&request.properties);
+    put.payload = request.payload.clone();
+    put.condition = request.condition.clone();
+    put
+}
+
+/// `DeleteObject`.
+#[must_use]
+pub fn delete(request: &DeleteObject) -> Request {
+    let object = &request.object;
+    let mut delete =
+        Request::new(Operation::DeleteObject, "DELETE").object(&object.bucket, &object.key).version(object.version.as_ref());
+    delete.condition = request.condition.clone();
+    delete
+}
+
+/// `DeleteObjects`.
+#[must_use]
+pub fn delete_many(bucket: &BucketName, keys: &[&Key]) -> Request {
+    let body = xml::delete_request(keys);
+    let md5 = super::digest::content_md5(body.as_bytes());
+    Request::new(Operation::DeleteObjects, "POST").bucket(bucket).query("delete", "").header("content-md5", md5).xml(body)
+}
+
+fn copy_source(source: &ObjectRef) -> String {
+    let version = source.version.as_ref().map(|version| format!("?versionId={}", encode::uri(version.as_str()))).unwrap_or_default();
+    format!("/{}/{}{version}", source.bucket, encode::uri_path(source.key.as_str()))
+}
+
+fn source_condition(mut request: Request, etag: Option<&ETag>) -> Request {
+    request.source_etag = etag.cloned();
+    match etag {
+        Some(etag) => request.header("x-amz-copy-source-if-match", etag.quoted()),
+        None => request,
+    }
+}
+
+/// `CopyObject`.
+#[must_use]
+pub fn copy(request: &CopyObject) -> Request {
+    let copy = Request::new(Operation::CopyObject, "PUT")
+        .object(&request.bucket, &request.key)
+        .header("x-amz-copy-source", copy_source(&request.source));
+    let mut copy = match &request.replace {
+        Some(properties) => copy.header("x-amz-metadata-directive", "REPLACE").properties(properties),
+        None => copy.header("x-amz-metadata-directive", "COPY"),
+    };
+    copy.condition = request.condition.clone();
+    source_condition(copy, request.source_if_match.as_ref())
+}
+
+/// `CreateMultipartUpload`; with checksums where the store verifies them.
+#[must_use]
+pub fn create_upload(request: &CreateUpload, with_checksums: bool) -> Request {
+    let create = Request::new(Operation::CreateMultipartUpload, "POST")
+        .object(&request.bucket, &request.key)
+        .query("uploads", "")
+        .properties(&request.properties);
+    if with_checksums {
+        create.header("x-amz-checksum-algorithm", "CRC64NVME").header("x-amz-checksum-type", "FULL_OBJECT")
+    } else {
+        create
+    }
+}
+
+fn of_upload(operation: Operation, method: &'static str, upload: &Upload) -> Request {
+    Request::new(operation, method).object(&upload.bucket, &upload.key).query("uploadId", upload.id.as_str())
+}
+
+/// `UploadPart`.
+#[must_use]
+pub fn upload_part(request: &UploadPart) -> Request {
+    let mut part =
+        of_upload(Operation::UploadPart, "PUT", &request.upload).query("partNumber", request.number.get().to_string());
+    part.payload = request.payload.clone();
+    part
+}
+
+/// `UploadPartCopy`.
+#[must_use]
+pub fn copy_part(request: &CopyPart) -> Request {
+    let part = of_upload(Operation::UploadPartCopy, "PUT", &request.upload)
+        .query("partNumber", request.number.get().to_string())
+        .header("x-amz-copy-source", copy_source(&request.source))
+        .header("x-amz-copy-source-range", request.range.header());
+    source_condition(part, request.source_if_match.as_ref())
+}
+
+/// `CompleteMultipartUpload`.
+#[must_use]
+pub fn complete(request: &CompleteUpload, with_checksums: bool) -> Request {
+    let mut complete = of_upload(Operation::CompleteMultipartUpload, "POST", &request.upload)
+        .xml(xml::complete_request(&request.parts, with_checksums));
+    complete.condition = request.condition.clone();
+    complete
+}
+
+/// `AbortMultipartUpload`.
+#[must_use]
+pub fn abort(upload: &Upload) -> Request {
+    of_upload(Operation::AbortMultipartUpload, "DELETE", upload)
+}
+
+/// `ListParts`, after a marker.
+#[must_use]
+pub fn list_parts(upload: &Upload, after: Option<&str>) -> Request {
+    let list = of_upload(Operation::ListParts, "GET", upload);
+    match after {
+        Some(marker) => list.query("part-number-marker", marker),
+        None => list,
+    }
+}
+
+/// `ListMultipartUploads`, after markers.
+#[must_use]
+pub fn list_uploads(bucket: &BucketName, prefix: &Prefix, after: Option<&(String, String)>) -> Request {
+    let list = Request::new(Operation::ListMultipartUploads, "GET")
+        .bucket(bucket)
+        .query("uploads", "")
+        .query("encoding-type", "url")
+        .query("prefix", prefix.as_str());
+    match after {
+        Some((key, id)) => list.query("key-marker", key.as_str()).query("upload-id-marker", id.as_str()),
+        None => list,
+    }
+}
+
+/// `RestoreObject`.
+#[must_use]
+pub fn restore(request: &RestoreObject) -> Request {
+    let object = &request.object;
+    Request::new(Operation::RestoreObject, "POST")
+        .object(&object.bucket, &object.key)
+        .query("restore", "")
+        .version(object.version.as_ref())
+        .xml(xml::restore_request(request))
+}
+
+/// `ListBuckets`, from a token on.
+#[must_use]
+pub fn list_buckets(token: Option<&str>) -> Request {
+    let list = Request::new(Operation::ListBuckets, "GET");
+    match token {
+        Some(token) => list.query("continuation-token", token),
+        None => list,
+    }
+}
+
+/// `HeadBucket`.
+#[must_use]
+pub fn head_bucket(bucket: &BucketName) -> Request {
+    Request::new(Operation::HeadBucket, "HEAD").bucket(bucket)
+}
+
+/// `CreateBucket`. us-east-1 is where a bucket goes when nothing is said; saying it is refused.
+#[must_use]
+pub fn create_bucket(bucket: &BucketName, location: Option<&str>) -> Request {
+    let create = Request::new(Operation::CreateBucket, "PUT").bucket(bucket);
+    match location.filter(|location| *location != "us-east-1") {
+        Some(location) => create.xml(xml::location_request(location)),
+        None => create,
+    }
+}
+
+/// `DeleteBucket`.
+#[must_use]
+pub fn delete_bucket(bucket: &BucketName) -> Request {
+    Request::new(Operation::DeleteBucket, "DELETE").bucket(bucket)
+}
+
+/// A header value in ASCII: other text as an RFC 2047 encoded word, as S3's own clients send it.
+#[must_use]
+pub fn encode_word(value: &str) -> String {
+    let plain = value.bytes().all(|byte| matches!(byte, b' '..=b'~')) && !value.starts_with("=?");
+    if plain { value.to_owned() } else { format!("=?UTF-8?B?{}?=", encode::base64(value.as_bytes())) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_ascii_travels_encoded() {
+        assert_eq!(encode_word("plain text"), "plain text");
+        assert_eq!(encode_word("grüß"), "=?UTF-8?B?Z3LDvMOf?=");
+        assert_eq!(encode_word("=?x"), "=?UTF-8?B?PT94?=");
+    }
+
+    #[test]
+    fn a_copy_names_its_source_encoded() {
+        let source = ObjectRef {
+            bucket: BucketName::new("bucket").unwrap(),
+            key: Key::new("a b/+é?").unwrap(),
+            version: Some(VersionId::new("v/1")),
+        };
+        assert_eq!(copy_source(&source), "/bucket/a%20b/%2B%C3%A9%3F?versionId=v%2F1");
+    }
+}

@@ -1,0 +1,168 @@
+//! From HTTP's answers to what the store's traits return. Pure.
+
+use std::collections::BTreeMap;
+
+use http::HeaderMap;
+use percent_encoding::percent_decode_str;
+
+use super::request::META_PREFIX;
+use crate::base::{date, encode};
+use crate::store::{ByteRange, Committed, ETag, Headers, Metadata, ObjectInfo, Properties, RestoreState, StorageClass, VersionId};
+
+/// The header that carries a CRC64NVME.
+pub const CRC64NVME: &str = "x-amz-checksum-crc64nvme";
+
+/// A header's text: UTF-8 where it is, else as Latin-1, as HTTP has it.
+#[must_use]
+pub fn text(headers: &HeaderMap, name: &str) -> Option<String> {
+    let value = headers.get(name)?;
+    Some(std::str::from_utf8(value.as_bytes()).map_or_else(|_| value.as_bytes().iter().map(|byte| char::from(*byte)).collect(), str::to_owned))
+}
+
+/// What the headers of a HEAD or GET say. `None` when they are not S3's: no tag or no length.
+#[must_use]
+pub fn object_info(headers: &HeaderMap, size: u64) -> Option<ObjectInfo> {
+    let decoded = |name: &str| text(headers, name).map(|value| decode_words(&value));
+    let mut metadata = Metadata::new();
+    let mut checksums = BTreeMap::new();
+    for name in headers.keys() {
+        let name = name.as_str();
+        if let Some(own) = name.strip_prefix(META_PREFIX) {
+            metadata.insert(own.to_owned(), decoded(name)?);
+        } else if let Some(algorithm) = name.strip_prefix("x-amz-checksum-")
+            && algorithm != "type"
+        {
+            checksums.insert(algorithm.to_owned(), text(headers, name)?);
+        }
+    }
+    let last_modified = text(headers, "last-modified").and_then(|value| date::parse_http(&value));
+    Some(ObjectInfo {
+        size,
+        etag: ETag::new(&text(headers, "etag")?),
+        last_modified: last_modified?,
+        version: version(headers),
+        properties: Properties {
+            headers: Headers {
+                content_type: decoded("content-type"),
+                cache_control: decoded("cache-control"),
+                content_disposition: decoded("content-disposition"),
+                content_encoding: decoded("content-encoding").filter(|encoding| encoding != "aws-chunked"),
+                content_language: decoded("content-language"),
+                expires: decoded("expires"),
+                website_redirect: decoded("x-amz-website-redirect-location"),
+            },
+            metadata,
+            storage_class: text(headers, "x-amz-storage-class").filter(|class| class != "STANDARD").map(|class| StorageClass::new(&class)),
+        },
+        archive_status: text(headers, "x-amz-archive-status"),
+        restore: text(headers, "x-amz-restore").and_then(|value| restore_state(&value)),
+        checksums,
+    })
+}
+
+/// The version in an answer; stores that keep none say `null` or nothing.
+#[must_use]
+pub fn version(headers: &HeaderMap) -> Option<VersionId> {
+    text(headers, "x-amz-version-id").filter(|id| id != "null" && !id.is_empty()).map(|id| VersionId::new(&id))
+}
+
+/// What a PUT's headers say about the new object.
+#[must_use]
+pub fn committed(headers: &HeaderMap) -> Option<Committed> {
+    Some(Committed { etag: ETag::new(&text(headers, "etag")?), version: version(headers) })
+}
+
+/// `ongoing-request="false", expiry-date="Fri, 21 Dec 2012 00:00:00 GMT"`
+fn restore_state(value: &str) -> Option<RestoreState> {
+    if value.contains("ongoing-request=\"true\"") {
+        return Some(RestoreState::Ongoing);
+    }
+    let (_, rest) = value.split_once("expiry-date=\"")?;
+    date::parse_http(rest.split('"').next()?).map(RestoreState::Until)
+}
+
+/// The range and the whole size in `Content-Range: bytes 0-9/100`.
+#[must_use]
+pub fn content_range(value: &str) -> Option<(ByteRange, u64)> {
+    let (range, size) = value.strip_prefix("bytes ")?.split_once('/')?;
+    let (first, last) = range.split_once('-')?;
+    let (first, last) = (first.parse::<u64>().ok()?, last.parse::<u64>().ok()?);
+    Some((ByteRange::new(first, last.checked_add(1)?)?, size.parse().ok()?))
+}
+
+/// Decodes RFC 2047 encoded words; other text stays as it is.
+#[must_use]
+pub fn decode_words(value: &str) -> String {
+    if !value.contains("=?") {
+        return value.to_owned();
+    }
+    let words: Vec<Option<String>> = value.split(' ').filter(|word| !word.is_empty()).map(decode_word).collect();
+    // Encoded words in a row are one text; anything else is left alone.
+    words.into_iter().collect::<Option<Vec<String>>>().map_or_else(|| value.to_owned(), |words| words.concat())
+}
+
+fn decode_word(word: &str) -> Option<String> {
+    let inner = word.strip_prefix("=?")?.strip_suffix("?=")?;
+    let mut fields = inner.splitn(3, '?');
+    let (charset, encoding, text) = (fields.next()?, fields.next()?, fields.next()?);
+    if !charset.eq_ignore_ascii_case("utf-8") {
+        return None;
+    }
+    match encoding {
+        "B" | "b" => String::from_utf8(encode::base64_decode(text)?).ok(),
+        "Q" | "q" => {
+            let percent = text.replace('%', "%25").replace('_', " ").replace('=', "%");
+            percent_decode_str(&percent).decode_utf8().ok().map(std::borrow::Cow::into_owned)
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::s3::request::encode_word;
+
+    #[test]
+    fn headers_become_facts() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("etag", "\"abc\""),
+            ("last-modified", "Fri, 21 Dec 2012 00:00:00 GMT"),
+            ("x-amz-meta-a-b", "=?UTF-8?B?Z3LDvMOf?="),
+            ("x-amz-storage-class", "GLACIER"),
+            ("x-amz-restore", "ongoing-request=\"false\", expiry-date=\"Fri, 21 Dec 2012 00:00:00 GMT\""),
+            ("x-amz-version-id", "null"),
+            ("x-amz-checksum-crc64nvme", "AAAA"),
+            ("x-amz-checksum-type", "FULL_OBJECT"),
+        ] {
+            headers.insert(name, value.parse().unwrap());
+        }
+        let info = object_info(&headers, 7).unwrap();
+        assert_eq!(info.properties.metadata.get("a-b").map(String::as_str), Some("grüß"));
+        assert!(info.archived() && matches!(info.restore, Some(RestoreState::Until(_))));
+        assert_eq!((info.version, info.checksums.len(), info.size), (None, 1, 7));
+        assert_eq!(restore_state("ongoing-request=\"true\""), Some(RestoreState::Ongoing));
+        assert_eq!(object_info(&HeaderMap::new(), 0), None);
+    }
+
+    #[test]
+    fn ranges_and_words() {
+        assert_eq!(content_range("bytes 5-9/100"), Some((ByteRange::new(5, 10).unwrap(), 100)));
+        for bad in ["bytes */100", "bytes 9-5/100", "", "bytes 0-18446744073709551615/1"] {
+            assert_eq!(content_range(bad), None, "{bad}");
+        }
+        assert_eq!(decode_words("=?utf-8?Q?gr=C3=BC=C3=9F_x?="), "grüß x");
+        assert_eq!(decode_words("=?UTF-8?B?Z3LDvMOf?= =?UTF-8?B?Z3LDvMOf?="), "grüßgrüß");
+        assert_eq!(decode_words("a =?b"), "a =?b");
+    }
+
+    proptest! {
+        #[test]
+        fn any_value_survives_the_header(value in "\\PC{0,40}") {
+            prop_assert_eq!(decode_words(&encode_word(&value)), value);
+        }
+    }
+}

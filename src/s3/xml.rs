@@ -1,0 +1,320 @@
+//! S3's XML, in and out. Pure. Nothing from the network may panic: a document that is not understood is `None`.
+
+use quick_xml::escape::{escape, resolve_predefined_entity};
+use quick_xml::events::Event;
+
+use crate::base::{date, encode};
+use crate::store::{
+    Bucket, BucketName, ETag, Key, ListPage, ListedObject, PageToken, Part, PartNumber, RestoreObject, StorageClass, Upload, UploadId,
+    UploadPage,
+};
+
+/// Deeper documents are not S3's.
+const MAX_DEPTH: usize = 16;
+
+/// An element with what is in it.
+#[derive(Debug, Default, Clone)]
+struct Node {
+    name: String,
+    text: String,
+    children: Vec<Node>,
+}
+
+impl Node {
+    fn child(&self, name: &str) -> Option<&Self> {
+        self.children.iter().find(|child| child.name == name)
+    }
+
+    fn text(&self, name: &str) -> Option<&str> {
+        self.child(name).map(|child| child.text.as_str())
+    }
+
+    fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Self> {
+        self.children.iter().filter(move |child| child.name == name)
+    }
+
+    fn number(&self, name: &str) -> Option<u64> {
+        self.text(name)?.trim().parse().ok()
+    }
+}
+
+/// The root element of a document; `None` when it is not well-formed.
+fn parse(document: &[u8]) -> Option<Node> {
+    let mut reader = quick_xml::Reader::from_reader(document);
+    let mut stack = vec![Node::default()];
+    loop {
+        match reader.read_event().ok()? {
+            Event::Start(start) => {
+                if stack.len() > MAX_DEPTH {
+                    return None;
+                }
+                let name = String::from_utf8(start.local_name().as_ref().to_vec()).ok()?;
+                stack.push(Node { name, ..Node::default() });
+            }
+            Event::Empty(empty) => {
+                let name = String::from_utf8(empty.local_name().as_ref().to_vec()).ok()?;
+                stack.last_mut()?.children.push(Node { name, ..Node::default() });
+            }
+            Event::End(_) => {
+                let done = stack.pop()?;
+                stack.last_mut()?.children.push(done);
+            }
+            Event::Text(text) => stack.last_mut()?.text.push_str(&text.decode().ok()?),
+            Event::CData(text) => stack.last_mut()?.text.push_str(&text.decode().ok()?),
+            Event::GeneralRef(reference) => {
+                let text = &mut stack.last_mut()?.text;
+                match reference.resolve_char_ref().ok()? {
+                    Some(character) => text.push(character),
+                    None => text.push_str(resolve_predefined_entity(&reference.decode().ok()?)?),
+                }
+            }
+            Event::Eof => break,
+            Event::Comment(_) | Event::Decl(_) | Event::PI(_) | Event::DocType(_) => {}
+        }
+    }
+    let root = stack.pop().filter(|_| stack.is_empty())?;
+    root.children.into_iter().next()
+}
+
+/// An error document.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ErrorDocument {
+    /// `NoSuchKey`, ...
+    pub code: String,
+    /// S3's words.
+    pub message: String,
+    /// The request id, for stores that do not send it as a header.
+    pub request_id: Option<String>,
+    /// The region that should have been asked.
+    pub region: Option<String>,
+}
+
+/// Reads an error document, also one inside an answer of 200. `None` when it is none.
+#[must_use]
+pub fn error_document(body: &[u8]) -> Option<ErrorDocument> {
+    let root = parse(body)?;
+    let error = if root.name == "Error" { &root } else { root.child("Error")? };
+    let own = |name| error.text(name).filter(|text| !text.is_empty()).map(str::to_owned);
+    Some(ErrorDocument {
+        code: own("Code")?,
+        message: own("Message").unwrap_or_default(),
+        request_id: own("RequestId"),
+        region: own("Region"),
+    })
+}
+
+/// `encoding-type=url`: percent-encoded, with `+` for a space on some stores (a literal plus is always `%2B`).
+fn url_decoded(text: &str) -> Option<String> {
+    encode::uri_decode(&text.replace('+', "%20"))
+}
+
+/// Reads a page of `ListObjectsV2`.
+#[must_use]
+pub fn list_page(body: &[u8]) -> Option<ListPage> {
+    let root = parse(body).filter(|root| root.name == "ListBucketResult")?;
+    let encoded = root.text("EncodingType") == Some("url");
+    let name = |text: &str| if encoded { url_decoded(text) } else { Some(text.to_owned()) };
+    let mut page = ListPage::default();
+    for content in root.all("Contents") {
+        page.objects.push(ListedObject {
+            key: name(content.text("Key")?)?,
+            size: content.number("Size")?,
+            etag: content.text("ETag").map(ETag::new).filter(|etag| !etag.as_str().is_empty()),
+            last_modified: date::parse_iso8601(content.text("LastModified")?)?,
+            storage_class: content.text("StorageClass").filter(|class| !matches!(*class, "" | "STANDARD")).map(StorageClass::new),
+        });
+    }
+    for prefix in root.all("CommonPrefixes") {
+        page.prefixes.push(name(prefix.text("Prefix")?)?);
+    }
+    if root.text("IsTruncated").is_some_and(|text| text.trim() == "true") {
+        page.next = Some(PageToken::new(root.text("NextContinuationToken")?));
+    }
+    Some(page)
+}
+
+/// Reads the id of a begun upload.
+#[must_use]
+pub fn upload_id(body: &[u8]) -> Option<UploadId> {
+    let root = parse(body)?;
+    root.text("UploadId").filter(|id| !id.is_empty()).map(UploadId::new)
+}
+
+/// Reads the tag in the answer to a copy or a completion.
+#[must_use]
+pub fn result_etag(body: &[u8]) -> Option<ETag> {
+    let root = parse(body)?;
+    let known = matches!(root.name.as_str(), "CopyObjectResult" | "CopyPartResult" | "CompleteMultipartUploadResult");
+    root.text("ETag").filter(|_| known).map(ETag::new)
+}
+
+/// Reads a page of `ListParts`: the parts, and the marker of the next page.
+#[must_use]
+pub fn parts_page(body: &[u8]) -> Option<(Vec<Part>, Option<String>)> {
+    let root = parse(body).filter(|root| root.name == "ListPartsResult")?;
+    let mut parts = Vec::new();
+    for part in root.all("Part") {
+        parts.push(Part {
+            number: PartNumber::new(u16::try_from(part.number("PartNumber")?).ok()?)?,
+            etag: ETag::new(part.text("ETag")?),
+            crc64nvme: part.text("ChecksumCRC64NVME").map(str::to_owned),
+            size: part.number("Size")?,
+        });
+    }
+    let more = root.text("IsTruncated").is_some_and(|text| text.trim() == "true");
+    Some((parts, root.text("NextPartNumberMarker").filter(|_| more).map(str::to_owned)))
+}
+
+/// Reads a page of `ListMultipartUploads`.
+#[must_use]
+pub fn uploads_page(body: &[u8], bucket: &BucketName) -> Option<UploadPage> {
+    let root = parse(body).filter(|root| root.name == "ListMultipartUploadsResult")?;
+    let encoded = root.text("EncodingType") == Some("url");
+    let name = |text: &str| if encoded { url_decoded(text) } else { Some(text.to_owned()) };
+    let mut page = UploadPage::default();
+    for upload in root.all("Upload") {
+        let key = Key::new(name(upload.text("Key")?)?).ok()?;
+        let begun = upload.text("Initiated").and_then(date::parse_iso8601)?;
+        let id = UploadId::new(upload.text("UploadId")?);
+        page.uploads.push((Upload { bucket: bucket.clone(), key, id }, begun));
+    }
+    if root.text("IsTruncated").is_some_and(|text| text.trim() == "true") {
+        page.next = Some((name(root.text("NextKeyMarker")?)?, root.text("NextUploadIdMarker")?.to_owned()));
+    }
+    Some(page)
+}
+
+/// Reads `ListBuckets`: the buckets, and the token of the next page.
+#[must_use]
+pub fn buckets(body: &[u8]) -> Option<(Vec<Bucket>, Option<String>)> {
+    let root = parse(body).filter(|root| root.name == "ListAllMyBucketsResult")?;
+    let bucket = |node: &Node| {
+        Some(Bucket { name: node.text("Name")?.to_owned(), created: node.text("CreationDate").and_then(date::parse_iso8601) })
+    };
+    let all: Option<Vec<Bucket>> = root.child("Buckets").map_or(Some(Vec::new()), |list| list.all("Bucket").map(bucket).collect());
+    Some((all?, root.text("ContinuationToken").filter(|token| !token.is_empty()).map(str::to_owned)))
+}
+
+/// One key's failure in the answer to `DeleteObjects`: key, code, words.
+pub type DeleteFailure = (String, String, String);
+
+/// Reads the failures of a `DeleteObjects`.
+#[must_use]
+pub fn delete_failures(body: &[u8]) -> Option<Vec<DeleteFailure>> {
+    let root = parse(body).filter(|root| root.name == "DeleteResult")?;
+    let text = |node: &Node, name| node.text(name).unwrap_or_default().to_owned();
+    Some(root.all("Error").map(|error| (text(error, "Key"), text(error, "Code"), text(error, "Message"))).collect())
+}
+
+/// Whether XML 1.0 can hold the text at all. <https://www.w3.org/TR/xml/#charsets>
+#[must_use]
+pub fn can_hold(text: &str) -> bool {
+    text.chars().all(|c| matches!(c, '\t' | '\n' | '\r') || c >= ' ' && !matches!(c, '\u{FFFE}' | '\u{FFFF}'))
+}
+
+/// The body of a `DeleteObjects`, quiet.
+#[must_use]
+pub fn delete_request(keys: &[&Key]) -> String {
+    let objects: String = keys.iter().map(|key| format!("<Object><Key>{}</Key></Object>", escaped(key.as_str()))).collect();
+    format!("<Delete xmlns=\"{NAMESPACE}\"><Quiet>true</Quiet>{objects}</Delete>")
+}
+
+/// Escapes text so that it comes back as it is: a parser would normalise a bare carriage return.
+fn escaped(text: &str) -> String {
+    escape(text).replace('\r', "&#13;").replace('\n', "&#10;").replace('\t', "&#9;")
+}
+
+/// The body of a `CompleteMultipartUpload`; checksums only when the store verifies them.
+#[must_use]
+pub fn complete_request(parts: &[Part], with_checksums: bool) -> String {
+    let part = |part: &Part| {
+        let checksum = part.crc64nvme.as_ref().filter(|_| with_checksums);
+        let checksum = checksum.map(|sum| format!("<ChecksumCRC64NVME>{}</ChecksumCRC64NVME>", escaped(sum))).unwrap_or_default();
+        let etag = escaped(&part.etag.quoted());
+        format!("<Part><ETag>{etag}</ETag>{checksum}<PartNumber>{}</PartNumber></Part>", part.number.get())
+    };
+    let parts: String = parts.iter().map(part).collect();
+    format!("<CompleteMultipartUpload xmlns=\"{NAMESPACE}\">{parts}</CompleteMultipartUpload>")
+}
+
+/// The body of a `RestoreObject`.
+#[must_use]
+pub fn restore_request(request: &RestoreObject) -> String {
+    let days = request.days.map(|days| format!("<Days>{days}</Days>")).unwrap_or_default();
+    let tier = request.tier.map(|tier| tier.as_str());
+    let tier = match (tier, request.days) {
+        (None, _) => String::new(),
+        (Some(tier), Some(_)) => format!("<GlacierJobParameters><Tier>{tier}</Tier></GlacierJobParameters>"),
+        (Some(tier), None) => format!("<Tier>{tier}</Tier>"),
+    };
+    format!("<RestoreRequest xmlns=\"{NAMESPACE}\">{days}{tier}</RestoreRequest>")
+}
+
+/// The body of a `CreateBucket` elsewhere than in us-east-1.
+#[must_use]
+pub fn location_request(location: &str) -> String {
+    format!(
+        "<CreateBucketConfiguration xmlns=\"{NAMESPACE}\"><LocationConstraint>{}</LocationConstraint></CreateBucketConfiguration>",
+        escaped(location)
+    )
+}
+
+const NAMESPACE: &str = "http://s3.amazonaws.com/doc/2006-03-01/";
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_listing_with_encoded_names() {
+        let body = br#"<?xml version="1.0"?><ListBucketResult xmlns="x"><EncodingType>url</EncodingType>
+            <IsTruncated>true</IsTruncated><NextContinuationToken>a&amp;b==</NextContinuationToken>
+            <Contents><Key>a%0Ab+c%2B%C3%A9</Key><Size>5</Size><ETag>&quot;abc&quot;</ETag><LastModified>2020-01-01T00:00:00.5Z</LastModified>
+            <StorageClass>GLACIER</StorageClass></Contents>
+            <CommonPrefixes><Prefix>d%2Fe/</Prefix></CommonPrefixes></ListBucketResult>"#;
+        let page = list_page(body).unwrap();
+        assert_eq!(page.objects[0].key, "a\nb c+é");
+        assert_eq!(page.objects[0].etag, Some(ETag::new("abc")));
+        assert_eq!(page.objects[0].storage_class, Some(StorageClass::new("GLACIER")));
+        assert_eq!(page.prefixes, vec!["d/e/"]);
+        assert_eq!(page.next, Some(PageToken::new("a&b==")));
+        assert_eq!(list_page(b"<html>hello</html>"), None);
+        assert_eq!(list_page(b"not xml <"), None);
+    }
+
+    #[test]
+    fn errors_in_and_out_of_a_200() {
+        let body = b"  \n<?xml version=\"1.0\"?>\n<Error><Code>SlowDown</Code><Message>Reduce &lt;it&gt;</Message><RequestId>R</RequestId></Error>";
+        let error = error_document(body).unwrap();
+        assert_eq!((error.code.as_str(), error.message.as_str(), error.request_id.as_deref()), ("SlowDown", "Reduce <it>", Some("R")));
+        assert_eq!(error_document(b"<CopyObjectResult><ETag>x</ETag></CopyObjectResult>"), None);
+        assert_eq!(result_etag(b"<CopyObjectResult><ETag>&#34;x&#34;</ETag></CopyObjectResult>"), Some(ETag::new("x")));
+    }
+
+    #[test]
+    fn restores_by_class() {
+        use crate::store::{ObjectRef, RestoreTier};
+        let object = ObjectRef::current(BucketName::new("bucket").unwrap(), Key::new("k").unwrap());
+        let text = restore_request(&RestoreObject { object: object.clone(), days: Some(5), tier: Some(RestoreTier::Bulk) });
+        assert!(text.contains("<Days>5</Days><GlacierJobParameters><Tier>Bulk</Tier></GlacierJobParameters>"), "{text}");
+        let text = restore_request(&RestoreObject { object, days: None, tier: Some(RestoreTier::Bulk) });
+        assert!(!text.contains("Days") && text.contains("<Tier>Bulk</Tier>"), "{text}");
+    }
+
+    proptest! {
+        #[test]
+        fn any_key_that_xml_can_hold_survives_a_delete_request(text in "\\PC{1,20}|[\\r\\n\\t<>&\"' ]{1,8}") {
+            prop_assume!(can_hold(&text));
+            let key = Key::new(&text).unwrap();
+            let root = parse(delete_request(&[&key]).as_bytes()).unwrap();
+            prop_assert_eq!(root.child("Object").unwrap().text("Key").unwrap(), text);
+        }
+
+        #[test]
+        fn garbage_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = (list_page(&bytes), error_document(&bytes), parts_page(&bytes), buckets(&bytes));
+        }
+    }
+}
