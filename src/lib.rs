@@ -1,6 +1,7 @@
 //! pailfs mounts S3 buckets as directories.
 
 pub mod base;
+pub mod cli;
 pub mod data;
 pub mod fs;
 #[cfg(feature = "demo")]

@@ -1,0 +1,256 @@
+//! The arguments as they are typed.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+
+/// Mount S3 buckets as directories.
+#[derive(Debug, Parser)]
+#[command(name = "pailfs", version, disable_help_subcommand = true, propagate_version = true)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Mount a bucket, or a prefix of one, on a directory
+    Mount(Box<Mount>),
+    /// Upload what is left, then unmount
+    Umount(Umount),
+    /// Tell the last failure on a path in words
+    Why(Why),
+    /// An embedded S3 server with a mount of it: no account needed
+    #[cfg(feature = "demo")]
+    Demo(Demo),
+    /// The manual, by topic
+    Help(Help),
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub(super) struct Mount {
+    /// BUCKET, s3://BUCKET or s3://BUCKET/PREFIX
+    pub(super) source: String,
+    /// The directory to mount on
+    pub(super) directory: PathBuf,
+    /// Stay in the foreground, log to stderr
+    #[arg(long, short = 'f')]
+    pub(super) foreground: bool,
+    /// Mount without asking the store first
+    #[arg(long)]
+    pub(super) no_check: bool,
+    #[command(flatten)]
+    pub(super) store: Store,
+    /// Nothing may be changed
+    #[arg(long)]
+    pub(super) read_only: bool,
+    /// Let other users use the mount; permissions are checked by the kernel
+    #[arg(long)]
+    pub(super) allow_other: bool,
+    /// Memory for data on its way, for example 128MiB
+    #[arg(long, default_value = "512MiB", value_parser = parse_bytes, value_name = "SIZE")]
+    pub(super) memory_limit: u64,
+    /// How long names and attributes of others are believed, for example 5s or 500ms
+    #[arg(long, default_value = "5s", value_parser = parse_duration, value_name = "TIME")]
+    pub(super) ttl: Duration,
+    /// How much a listing is believed about attributes
+    #[arg(long, default_value = "auto", value_enum)]
+    pub(super) attrs: Attrs,
+    /// Show every file as this user's
+    #[arg(long)]
+    pub(super) uid: Option<u32>,
+    /// Show every file as this group's
+    #[arg(long)]
+    pub(super) gid: Option<u32>,
+    /// Permission bits taken off every mode, octal
+    #[arg(long, value_parser = parse_octal)]
+    pub(super) umask: Option<u32>,
+    /// Mode of files that have none, octal
+    #[arg(long, default_value = "0644", value_parser = parse_octal)]
+    pub(super) file_mode: u32,
+    /// Mode of directories that have none, octal
+    #[arg(long, default_value = "0755", value_parser = parse_octal)]
+    pub(super) dir_mode: u32,
+    /// Believe setuid bits and device nodes in objects' metadata
+    #[arg(long)]
+    pub(super) trust_special: bool,
+    /// More mount options, as in fstab, comma-separated
+    #[arg(short = 'o', value_name = "OPTIONS")]
+    pub(super) options: Vec<String>,
+    /// Log filter: error, warn, info, debug, or an expression as in RUST_LOG
+    #[arg(long, env = "PAILFS_LOG", default_value = "warn", value_name = "FILTER")]
+    pub(super) log: String,
+    /// Log as JSON
+    #[arg(long)]
+    pub(super) log_json: bool,
+    /// Log to this file (the default in the background is no log; `pailfs why` works without)
+    #[arg(long, value_name = "FILE")]
+    pub(super) log_file: Option<PathBuf>,
+    /// Tell the parent on stdout when the mount is usable
+    #[arg(long, hide = true)]
+    pub(super) report_to_parent: bool,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub(super) struct Store {
+    /// Address of the store, for example http://127.0.0.1:9000; AWS without
+    #[arg(long, value_name = "URL")]
+    pub(super) endpoint_url: Option<String>,
+    /// Region
+    #[arg(long)]
+    pub(super) region: Option<String>,
+    /// Profile of the AWS files
+    #[arg(long)]
+    pub(super) profile: Option<String>,
+    /// File with KEY:SECRET, of mode 0600
+    #[arg(long, value_name = "FILE", conflicts_with = "profile")]
+    pub(super) credentials_file: Option<PathBuf>,
+    /// Do not sign requests
+    #[arg(long, conflicts_with_all = ["profile", "credentials_file"])]
+    pub(super) anonymous: bool,
+    /// How buckets are named in requests
+    #[arg(long, default_value = "auto", value_enum)]
+    pub(super) addressing: Style,
+    /// Sign every byte, also where the store verifies checksums
+    #[arg(long)]
+    pub(super) sign_payloads: bool,
+    /// Pay for requests to others' buckets
+    #[arg(long)]
+    pub(super) requester_pays: bool,
+    /// Refuse a bucket that is not this account's
+    #[arg(long, value_name = "ACCOUNT")]
+    pub(super) expected_bucket_owner: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum Attrs {
+    Listing,
+    Posix,
+    Auto,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum Style {
+    Auto,
+    Path,
+    VirtualHost,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub(super) struct Umount {
+    /// The mounted directory
+    pub(super) directory: PathBuf,
+    /// Detach also when it is busy or data could not be uploaded
+    #[arg(long)]
+    pub(super) force: bool,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub(super) struct Why {
+    /// A path on a mount; it need not exist
+    pub(super) path: PathBuf,
+    /// All remembered failures on it, one JSON object a line
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub(super) struct Help {
+    /// A topic; without: the list of them
+    pub(super) topic: Option<String>,
+}
+
+#[cfg(feature = "demo")]
+#[derive(Debug, Clone, ClapArgs)]
+pub(super) struct Demo {
+    /// Where to mount; without: a temporary directory
+    pub(super) directory: Option<PathBuf>,
+    /// Only the S3 server, for tests and measurements
+    #[arg(long)]
+    pub(super) server_only: bool,
+    /// Where the server listens
+    #[arg(long, default_value = "127.0.0.1:0", value_name = "ADDR")]
+    pub(super) listen: std::net::SocketAddr,
+    /// Whether bytes are kept, or made up by the object's name
+    #[arg(long, default_value = "memory", value_enum)]
+    pub(super) data: Data,
+    /// Milliseconds before every answer
+    #[arg(long, default_value_t = 0, value_name = "MS")]
+    pub(super) latency: u64,
+    /// MiB per second of each connection
+    #[arg(long, value_name = "MIB")]
+    pub(super) bandwidth: Option<f64>,
+    /// What goes wrong, for example 'PutObject:3=503;GetObject:1=cut@65536'
+    #[arg(long, default_value = "", value_name = "RULES")]
+    pub(super) fault: String,
+    /// How long a restore takes, for example 2s
+    #[arg(long, default_value = "2s", value_parser = parse_duration, value_name = "TIME")]
+    pub(super) restore_time: Duration,
+    /// Buckets to begin with
+    #[arg(long, value_name = "NAME", default_value = "demo")]
+    pub(super) bucket: Vec<String>,
+}
+
+#[cfg(feature = "demo")]
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum Data {
+    Memory,
+    Synthetic,
+}
+
+/// `128MiB`, `1GiB`, `65536`
+pub(super) fn parse_bytes(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let number: u64 = digits.parse().map_err(|_| format!("'{text}' is not a size such as 128MiB"))?;
+    let unit: u64 = match &text[digits.len()..] {
+        "" | "B" => 1,
+        "K" | "KiB" => 1 << 10,
+        "M" | "MiB" => 1 << 20,
+        "G" | "GiB" => 1 << 30,
+        unit => return Err(format!("'{unit}' is not a unit: KiB, MiB or GiB")),
+    };
+    number.checked_mul(unit).ok_or_else(|| format!("'{text}' is too much"))
+}
+
+/// `5s`, `500ms`, `2m`, `3`
+pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let number: f64 = digits.parse().map_err(|_| format!("'{text}' is not a time such as 5s or 500ms"))?;
+    let seconds = match &text[digits.len()..] {
+        "ms" => number / 1000.0,
+        "" | "s" => number,
+        "m" | "min" => number * 60.0,
+        "h" => number * 3600.0,
+        unit => return Err(format!("'{unit}' is not a unit: ms, s, m or h")),
+    };
+    Duration::try_from_secs_f64(seconds).map_err(|error| format!("'{text}': {error}"))
+}
+
+fn parse_octal(text: &str) -> Result<u32, String> {
+    let bits = u32::from_str_radix(text.trim_start_matches("0o"), 8).ok().filter(|bits| *bits <= 0o7777);
+    bits.ok_or_else(|| format!("'{text}' is not an octal mode such as 0644"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_times() {
+        assert_eq!(parse_bytes("128MiB"), Ok(128 << 20));
+        assert_eq!(parse_bytes("7"), Ok(7));
+        assert!(parse_bytes("x").is_err() && parse_bytes("1TB").is_err() && parse_bytes("99999999999GiB").is_err());
+        assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(parse_duration("2m"), Ok(Duration::from_secs(120)));
+        assert!(parse_duration("-1s").is_err() && parse_duration("s").is_err());
+        assert_eq!(parse_octal("0644"), Ok(0o644));
+        assert!(parse_octal("8").is_err() && parse_octal("77777").is_err());
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory as _;
+        Args::command().debug_assert();
+    }
+}

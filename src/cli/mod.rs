@@ -1,0 +1,56 @@
+//! Layer 6: the command line: arguments as typed, settings as meant, one file for each sub-command.
+//!
+//! The only place that reads the environment, prints and chooses exit codes. Human output on a terminal, plain lines in a
+//! pipe. Secrets are never taken on the command line.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "printing is what a command line does")]
+
+mod args;
+mod control;
+#[cfg(feature = "demo")]
+mod demo;
+mod fstab;
+mod mounting;
+mod settings;
+mod topics;
+#[cfg(feature = "demo")]
+mod tour;
+mod unmounting;
+mod why;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use self::args::{Args, Command};
+
+/// What a sub-command ends with: nothing, or the one line that says what went wrong and what to do.
+type Outcome = Result<(), String>;
+
+/// Runs the program.
+#[must_use]
+pub fn run(argv: Vec<OsString>) -> ExitCode {
+    let argv = match fstab::as_mount_command(argv) {
+        Ok(argv) => argv,
+        Err(why) => return fail(&why),
+    };
+    let args = Args::parse_from(&argv);
+    let outcome = match args.command {
+        Command::Mount(mount) => mounting::mount(mount, &argv),
+        Command::Umount(umount) => unmounting::umount(&umount),
+        Command::Why(why) => why::why(&why),
+        #[cfg(feature = "demo")]
+        Command::Demo(demo) => demo::demo(demo),
+        Command::Help(topic) => topics::help(topic.topic.as_deref()),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => fail(&why),
+    }
+}
+
+fn fail(why: &str) -> ExitCode {
+    eprintln!("pailfs: {why}");
+    ExitCode::FAILURE
+}

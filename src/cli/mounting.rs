@@ -1,0 +1,185 @@
+//! `pailfs mount`: checks, goes to the background once the mount is usable, serves.
+//!
+//! The background process is this program again, started by the first one, which waits for one line on a pipe: `ready`, or
+//! why not. So the failure is the parent's exit code and one clear line, and nothing is forked with threads running.
+
+use std::ffi::OsString;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::args::Mount;
+use super::settings::{self, Settings};
+use super::Outcome;
+use crate::base::{clock, rng::Rng};
+use crate::mount::{self, Mounted};
+use crate::s3::S3Store;
+use crate::store::{
+    Delimiter, Error, ErrorKind, Limit, ListObjects, ListStart, ObjectStore as _, Prefix, Retry, RetryPolicy, Traced,
+};
+use crate::telemetry::counters::Counters;
+use crate::telemetry::subscriber::{self, LogFormat};
+
+/// The check of the source may take this long in all.
+const CHECK_LIMIT: Duration = Duration::from_secs(4);
+/// Threads of the runtime: signing, copying and waiting; the FUSE threads are beside them.
+const RUNTIME_THREADS: usize = 2;
+
+/// The store as the file system sees it.
+pub(super) type FullStore = Retry<Limit<Traced<S3Store>>>;
+
+/// Mounts, in the background unless told otherwise.
+pub(super) fn mount(arguments: Box<Mount>, argv: &[OsString]) -> Outcome {
+    if arguments.foreground || arguments.report_to_parent {
+        let told = serve(&arguments);
+        if arguments.report_to_parent
+            && let Err(why) = &told
+        {
+            // The parent may be gone: then nobody is told, and the log has it.
+            let _ = writeln!(std::io::stdout(), "error {}", why.replace('\n', " "));
+            tracing::error!(why, "ended");
+        }
+        return told;
+    }
+    // What can be refused at once is, without a process.
+    settings::resolve(&arguments, arguments.directory.clone())?;
+    start_daemon(argv)
+}
+
+fn start_daemon(argv: &[OsString]) -> Outcome {
+    let program = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
+    let mut child = Command::new(program)
+        .args(&argv[1..])
+        .arg("--report-to-parent")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(|error| format!("cannot start the background process: {error}"))?;
+    let stdout = child.stdout.take().ok_or("the background process has no output")?;
+    for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+        if line == "ready" {
+            return Ok(());
+        }
+        if let Some(why) = line.strip_prefix("error ") {
+            let _ = child.wait();
+            return Err(why.to_owned());
+        }
+    }
+    let status = child.wait().map_err(|error| error.to_string())?;
+    Err(format!("the background process ended before the mount was usable ({status})"))
+}
+
+/// Mounts and serves until the end.
+fn serve(arguments: &Mount) -> Outcome {
+    install_log(arguments)?;
+    mount::check_device().map_err(|error| error.to_string())?;
+    let directory = mount::prepare_directory(&arguments.directory).map_err(|error| error.to_string())?;
+    let settings = settings::resolve(arguments, directory)?;
+    let runtime = runtime()?;
+    let counters = Arc::new(Counters::default());
+    let store = runtime.block_on(open_store(&settings, !arguments.no_check, Arc::clone(&counters)))?;
+    let mounted = Mounted::start(store, settings.mount, counters, runtime.handle()).map_err(|error| error.to_string())?;
+    if arguments.report_to_parent {
+        detach()?;
+    }
+    let served = runtime.block_on(async {
+        let mut signals = Signals::new()?;
+        mounted.serve(async move || signals.next().await).await.map_err(|error| error.to_string())
+    });
+    // A request that hangs must not keep the process.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    served
+}
+
+fn install_log(arguments: &Mount) -> Outcome {
+    let format = if arguments.log_json { LogFormat::Json } else { LogFormat::Text };
+    let installed = match &arguments.log_file {
+        Some(path) => {
+            let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
+            let file = file.map_err(|error| format!("cannot log to '{}': {error}", path.display()))?;
+            subscriber::install(&arguments.log, format, Arc::new(file))
+        }
+        None => subscriber::install(&arguments.log, format, std::io::stderr),
+    };
+    installed.map_err(|error| error.to_string())
+}
+
+/// The runtime that everything but FUSE's own threads runs on.
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime, String> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(RUNTIME_THREADS)
+        .thread_name("pailfs")
+        .enable_all()
+        .build()
+        .map_err(|error| format!("cannot start: {error}"))
+}
+
+/// Sets the store up and looks whether the source is there, with one request.
+pub(super) async fn open_store(settings: &Settings, check: bool, counters: Arc<Counters>) -> Result<FullStore, String> {
+    let s3 = S3Store::new(settings.store.clone()).await.map_err(|error| error.to_string())?;
+    s3.check_credentials().await.map_err(|error| error.to_string())?;
+    if check {
+        let config = &settings.mount.config;
+        let request = ListObjects {
+            bucket: config.bucket.clone(),
+            prefix: Prefix::new(&config.prefix),
+            delimiter: Delimiter::None,
+            start: ListStart::Beginning,
+            max_keys: 1,
+        };
+        let endpoint = settings.store.endpoint.clone().unwrap_or_else(|| format!("AWS in {}", settings.store.region));
+        match clock::deadline(CHECK_LIMIT, s3.list(&request)).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => return Err(refusal(&error, config.bucket.as_str(), &endpoint)),
+            Err(_) => return Err(format!("{endpoint} does not answer: check the endpoint and the network")),
+        }
+    }
+    Ok(Retry::new(Limit::new(Traced::new(s3, counters)), RetryPolicy::default(), Rng::from_os()))
+}
+
+/// Why the source cannot be mounted, and what to do.
+fn refusal(error: &Error, bucket: &str, endpoint: &str) -> String {
+    match error.kind() {
+        ErrorKind::NoBucket => format!("there is no bucket '{bucket}' at {endpoint}: check its name and the region"),
+        ErrorKind::Rejected => format!("{endpoint} refuses the credentials: check access key and secret, and the clock ({error})"),
+        ErrorKind::Expired => format!("the credentials have expired: renew them ({error})"),
+        ErrorKind::Denied => format!("the credentials may not list '{bucket}': ask for s3:ListBucket, or use --no-check ({error})"),
+        ErrorKind::Unreachable => format!("cannot reach {endpoint}: check the address, and whether the store is running ({error})"),
+        ErrorKind::NotS3 => format!("what answers at {endpoint} is not an S3 store: check --endpoint-url"),
+        _ => format!("cannot use '{bucket}' at {endpoint}: {error}"),
+    }
+}
+
+/// Tells the parent, and lets go of its terminal and directory.
+fn detach() -> Outcome {
+    let mut stdout = std::io::stdout();
+    writeln!(stdout, "ready").and_then(|()| stdout.flush()).map_err(|error| format!("the parent is gone: {error}"))?;
+    // Fails only for a process group's leader, which a child that was just started is not.
+    let _ = rustix::process::setsid();
+    std::env::set_current_dir(Path::new("/")).map_err(|error| error.to_string())
+}
+
+/// SIGINT and SIGTERM.
+pub(super) struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    pub(super) fn new() -> Result<Self, String> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let of = |kind| signal(kind).map_err(|error| format!("cannot wait for signals: {error}"));
+        Ok(Self { interrupt: of(SignalKind::interrupt())?, terminate: of(SignalKind::terminate())? })
+    }
+
+    /// Waits for the next one of either.
+    pub(super) async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! What the arguments mean: validated and complete.
+
+use std::path::PathBuf;
+
+use super::args;
+use crate::fs::config::{AttrsMode, Config};
+use crate::mount::MountSettings;
+use crate::s3::config::{Addressing, CredentialsSource, PayloadSigning, S3Config, Timeouts};
+use crate::store::BucketName;
+
+/// The region when nobody names one: S3's own default.
+const DEFAULT_REGION: &str = "us-east-1";
+
+/// The options of fstab that the kernel or systemd take care of, or that change nothing here.
+const IGNORED_OPTIONS: [&str; 12] = [
+    "defaults", "auto", "noauto", "user", "nouser", "users", "owner", "_netdev", "nofail", "rw", "nosuid", "nodev",
+];
+
+/// What is mounted, where, and how.
+#[derive(Debug)]
+pub(super) struct Settings {
+    pub(super) mount: MountSettings,
+    pub(super) store: S3Config,
+}
+
+/// Makes settings of arguments; `directory` is the checked mount point.
+pub(super) fn resolve(arguments: &args::Mount, directory: PathBuf) -> Result<Settings, String> {
+    let (bucket, prefix) = source(&arguments.source)?;
+    let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
+    // Without --allow-other nobody else can look, so everything is the user's own; root sees what is stored.
+    let own = uid != 0 && !arguments.allow_other;
+    let mut config = Config {
+        bucket,
+        prefix,
+        uid: arguments.uid.unwrap_or(uid),
+        gid: arguments.gid.unwrap_or(gid),
+        file_mode: arguments.file_mode,
+        dir_mode: arguments.dir_mode,
+        force_uid: arguments.uid.or_else(|| own.then_some(uid)),
+        force_gid: arguments.gid.or_else(|| own.then_some(gid)),
+        umask: arguments.umask,
+        trust_special: arguments.trust_special,
+        ttl: arguments.ttl,
+        read_only: arguments.read_only,
+        attrs: match arguments.attrs {
+            args::Attrs::Listing => AttrsMode::Listing,
+            args::Attrs::Posix => AttrsMode::Posix,
+            args::Attrs::Auto => AttrsMode::Auto,
+        },
+        memory_limit: arguments.memory_limit,
+        owner_uid: uid,
+    };
+    if arguments.memory_limit < crate::data::budget::MIN_LIMIT_BYTES {
+        return Err("--memory-limit must be at least 64MiB".to_owned());
+    }
+    let mut allow_other = arguments.allow_other;
+    let mut kernel_options = Vec::new();
+    for option in arguments.options.iter().flat_map(|options| options.split(',')).filter(|option| !option.is_empty()) {
+        match option {
+            "ro" => config.read_only = true,
+            "allow_other" => allow_other = true,
+            "noexec" | "exec" | "sync" | "dirsync" | "nosymfollow" => kernel_options.push(option.to_owned()),
+            ignored if IGNORED_OPTIONS.contains(&ignored) || ignored.starts_with("x-") || ignored.starts_with("comment=") => {}
+            unknown => return Err(format!("'-o {unknown}' is not an option; see: pailfs mount --help")),
+        }
+    }
+    let mount = MountSettings { directory, source: arguments.source.clone(), config, allow_other, kernel_options };
+    Ok(Settings { mount, store: store(&arguments.store) })
+}
+
+/// The client's settings: options first, then the standard variables.
+pub(super) fn store(arguments: &args::Store) -> S3Config {
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let endpoint = arguments.endpoint_url.clone().or_else(|| variable("AWS_ENDPOINT_URL_S3")).or_else(|| variable("AWS_ENDPOINT_URL"));
+    let region = arguments.region.clone().or_else(|| variable("AWS_REGION")).or_else(|| variable("AWS_DEFAULT_REGION"));
+    S3Config {
+        endpoint,
+        region: region.unwrap_or_else(|| DEFAULT_REGION.to_owned()),
+        addressing: match arguments.addressing {
+            args::Style::Auto => Addressing::Auto,
+            args::Style::Path => Addressing::Path,
+            args::Style::VirtualHost => Addressing::VirtualHost,
+        },
+        credentials: match (&arguments.credentials_file, &arguments.profile) {
+            (Some(path), _) => CredentialsSource::File(path.clone()),
+            (None, Some(profile)) => CredentialsSource::Profile(profile.clone()),
+            (None, None) if arguments.anonymous => CredentialsSource::Anonymous,
+            (None, None) => CredentialsSource::Chain,
+        },
+        payload_signing: if arguments.sign_payloads { PayloadSigning::Always } else { PayloadSigning::Auto },
+        requester_pays: arguments.requester_pays,
+        expected_bucket_owner: arguments.expected_bucket_owner.clone(),
+        ca_bundle: variable("AWS_CA_BUNDLE").map(PathBuf::from),
+        timeouts: Timeouts::default(),
+    }
+}
+
+/// `BUCKET`, `s3://BUCKET` or `s3://BUCKET/PREFIX`; the prefix is raw key bytes and gets its slash.
+fn source(text: &str) -> Result<(BucketName, String), String> {
+    let bare = text.strip_prefix("s3://").unwrap_or(text);
+    if bare.is_empty() {
+        return Err("mounting every bucket of an account (s3://) is not supported yet: name one".to_owned());
+    }
+    let (bucket, prefix) = bare.split_once('/').unwrap_or((bare, ""));
+    let bucket = BucketName::new(bucket).map_err(|error| error.to_string())?;
+    let slash = if prefix.is_empty() || prefix.ends_with('/') { "" } else { "/" };
+    Ok((bucket, format!("{prefix}{slash}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources() {
+        let parsed = |text: &str| source(text).map(|(bucket, prefix)| (bucket.to_string(), prefix));
+        assert_eq!(parsed("bucket"), Ok(("bucket".into(), String::new())));
+        assert_eq!(parsed("s3://bucket/a/b"), Ok(("bucket".into(), "a/b/".into())));
+        assert_eq!(parsed("s3://bucket/a//"), Ok(("bucket".into(), "a//".into())));
+        assert!(parsed("s3://").is_err() && parsed("Bad_Name").is_err());
+    }
+}
