@@ -3,9 +3,9 @@
 pub mod base;
 pub mod cli;
 pub mod data;
-pub mod fs;
 #[cfg(feature = "demo")]
 pub mod devserver;
+pub mod fs;
 pub mod mount;
 pub mod s3;
 pub mod store;

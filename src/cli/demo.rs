@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Outcome;
 use super::args::{Data, Demo};
 use super::mounting::{Signals, runtime};
 use super::tour;
-use super::Outcome;
 use crate::base::rng::{self, Rng};
 use crate::base::tasks;
 use crate::devserver::{Server, ServerConfig};
@@ -30,12 +30,11 @@ pub(super) fn demo(arguments: Demo) -> Outcome {
     subscriber::install("error", LogFormat::Text, std::io::stderr).map_err(|error| error.to_string())?;
     let runtime = runtime()?;
     let config = server_config(&arguments)?;
-    let server = runtime.block_on(Server::start(config)).map_err(|error| format!("the server cannot listen on {}: {error}", arguments.listen))?;
-    let outcome = if arguments.server_only {
-        runtime.block_on(serve_alone(&server))
-    } else {
-        with_mount(&arguments, &server, &runtime)
-    };
+    let server = runtime
+        .block_on(Server::start(config))
+        .map_err(|error| format!("the server cannot listen on {}: {error}", arguments.listen))?;
+    let outcome =
+        if arguments.server_only { runtime.block_on(serve_alone(&server)) } else { with_mount(&arguments, &server, &runtime) };
     runtime.block_on(server.stop());
     runtime.shutdown_timeout(Duration::from_secs(1));
     outcome
@@ -101,7 +100,10 @@ fn mount_and_tour(arguments: &Demo, server: &Server, runtime: &tokio::runtime::R
             let outcome = tasks::blocking(move || tour::take(&place)).await;
             let stay = outcome.is_ok() && std::io::stdin().is_terminal();
             if stay {
-                println!("\nThe bucket is mounted on {}: try it from another terminal. Ctrl-C ends the demonstration.", directory.display());
+                println!(
+                    "\nThe bucket is mounted on {}: try it from another terminal. Ctrl-C ends the demonstration.",
+                    directory.display()
+                );
             }
             // Nobody listens when a signal came first.
             let _ = done.send((outcome, stay));

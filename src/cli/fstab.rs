@@ -4,12 +4,25 @@ use std::ffi::OsString;
 
 /// Options that take the place of a flag with a value: `-o region=eu-west-1` is `--region eu-west-1`.
 const VALUED: [&str; 16] = [
-    "endpoint_url", "region", "profile", "credentials_file", "addressing", "expected_bucket_owner", "memory_limit", "ttl", "attrs",
-    "uid", "gid", "umask", "file_mode", "dir_mode", "log", "log_file",
+    "endpoint_url",
+    "region",
+    "profile",
+    "credentials_file",
+    "addressing",
+    "expected_bucket_owner",
+    "memory_limit",
+    "ttl",
+    "attrs",
+    "uid",
+    "gid",
+    "umask",
+    "file_mode",
+    "dir_mode",
+    "log",
+    "log_file",
 ];
 /// Options that take the place of a flag.
-const FLAGS: [&str; 7] =
-    ["anonymous", "sign_payloads", "requester_pays", "trust_special", "no_check", "log_json", "allow_other"];
+const FLAGS: [&str; 7] = ["anonymous", "sign_payloads", "requester_pays", "trust_special", "no_check", "log_json", "allow_other"];
 
 /// The arguments of `pailfs mount`, when the program was called as `mount.pailfs` or `mount.fuse.pailfs`; else unchanged.
 pub(super) fn as_mount_command(argv: Vec<OsString>) -> Result<Vec<OsString>, String> {

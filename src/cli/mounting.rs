@@ -10,9 +10,9 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Outcome;
 use super::args::Mount;
 use super::settings::{self, Settings};
-use super::Outcome;
 use crate::base::{clock, rng::Rng};
 use crate::mount::{self, Mounted};
 use crate::s3::S3Store;
@@ -144,10 +144,16 @@ pub(super) async fn open_store(settings: &Settings, check: bool, counters: Arc<C
 fn refusal(error: &Error, bucket: &str, endpoint: &str) -> String {
     match error.kind() {
         ErrorKind::NoBucket => format!("there is no bucket '{bucket}' at {endpoint}: check its name and the region"),
-        ErrorKind::Rejected => format!("{endpoint} refuses the credentials: check access key and secret, and the clock ({error})"),
+        ErrorKind::Rejected => {
+            format!("{endpoint} refuses the credentials: check access key and secret, and the clock ({error})")
+        }
         ErrorKind::Expired => format!("the credentials have expired: renew them ({error})"),
-        ErrorKind::Denied => format!("the credentials may not list '{bucket}': ask for s3:ListBucket, or use --no-check ({error})"),
-        ErrorKind::Unreachable => format!("cannot reach {endpoint}: check the address, and whether the store is running ({error})"),
+        ErrorKind::Denied => {
+            format!("the credentials may not list '{bucket}': ask for s3:ListBucket, or use --no-check ({error})")
+        }
+        ErrorKind::Unreachable => {
+            format!("cannot reach {endpoint}: check the address, and whether the store is running ({error})")
+        }
         ErrorKind::NotS3 => format!("what answers at {endpoint} is not an S3 store: check --endpoint-url"),
         _ => format!("cannot use '{bucket}' at {endpoint}: {error}"),
     }

@@ -12,9 +12,8 @@ use crate::store::BucketName;
 const DEFAULT_REGION: &str = "us-east-1";
 
 /// The options of fstab that the kernel or systemd take care of, or that change nothing here.
-const IGNORED_OPTIONS: [&str; 12] = [
-    "defaults", "auto", "noauto", "user", "nouser", "users", "owner", "_netdev", "nofail", "rw", "nosuid", "nodev",
-];
+const IGNORED_OPTIONS: [&str; 12] =
+    ["defaults", "auto", "noauto", "user", "nouser", "users", "owner", "_netdev", "nofail", "rw", "nosuid", "nodev"];
 
 /// What is mounted, where, and how.
 #[derive(Debug)]
@@ -71,7 +70,8 @@ pub(super) fn resolve(arguments: &args::Mount, directory: PathBuf) -> Result<Set
 /// The client's settings: options first, then the standard variables.
 pub(super) fn store(arguments: &args::Store) -> S3Config {
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let endpoint = arguments.endpoint_url.clone().or_else(|| variable("AWS_ENDPOINT_URL_S3")).or_else(|| variable("AWS_ENDPOINT_URL"));
+    let endpoint =
+        arguments.endpoint_url.clone().or_else(|| variable("AWS_ENDPOINT_URL_S3")).or_else(|| variable("AWS_ENDPOINT_URL"));
     let region = arguments.region.clone().or_else(|| variable("AWS_REGION")).or_else(|| variable("AWS_DEFAULT_REGION"));
     S3Config {
         endpoint,

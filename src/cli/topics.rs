@@ -27,9 +27,10 @@ pub(super) fn help(topic: Option<&str>) -> Outcome {
             Ok(())
         }
         None => {
-            let nearest = TOPICS.iter().map(|(name, _, _)| *name).max_by(|left, right| {
-                strsim::jaro_winkler(left, topic).total_cmp(&strsim::jaro_winkler(right, topic))
-            });
+            let nearest = TOPICS
+                .iter()
+                .map(|(name, _, _)| *name)
+                .max_by(|left, right| strsim::jaro_winkler(left, topic).total_cmp(&strsim::jaro_winkler(right, topic)));
             Err(format!("there is no topic '{topic}'; did you mean '{}'? The list: pailfs help", nearest.unwrap_or("mount")))
         }
     }

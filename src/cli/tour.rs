@@ -31,14 +31,18 @@ pub(super) fn take(directory: &Path) -> Outcome {
         ("Copying.", "cp hello.txt copy.txt && cmp hello.txt copy.txt".into(), Expect::Prints("")),
         ("Reading it back.", "cat copy.txt".into(), Expect::Prints("hello from a bucket")),
         ("Metadata is an extended attribute.", "setfattr -n user.s3.meta.colour -v blue hello.txt".into(), Expect::Prints("")),
-        ("All that S3 knows of an object.", "getfattr -n user.s3 --only-values hello.txt".into(), Expect::Prints("meta.colour=blue")),
+        (
+            "All that S3 knows of an object.",
+            "getfattr -n user.s3 --only-values hello.txt".into(),
+            Expect::Prints("meta.colour=blue"),
+        ),
         (
             "This one lies in an archive,",
             format!("getfattr -n user.s3.storage-class --only-values {archived}"),
             Expect::Prints("GLACIER"),
         ),
         ("and refuses to be read.", format!("cat {archived}"), Expect::FailsWith("remote")),
-        ("Why?", why, Expect::Prints("archived")),
+        ("Why?", why, Expect::Prints("restore it first")),
         ("So it is restored, for 5 days.", format!("setfattr -n user.s3.restore -v 5 {archived}"), Expect::Prints("")),
         ("That takes a while,", format!("getfattr -n user.s3.restore --only-values {archived}"), Expect::Prints("ongoing")),
     ];

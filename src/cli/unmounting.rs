@@ -20,7 +20,8 @@ pub(super) fn umount(arguments: &Umount) -> Outcome {
     let directory = &arguments.directory;
     if std::fs::metadata(directory).is_err_and(|error| error.raw_os_error() == Some(libc::ENOTCONN)) {
         // Its daemon is dead already: nothing can be uploaded, and nothing is in use.
-        return mount::unmount(directory, Detach::Yes).map_err(|error| format!("cannot unmount '{}': {error}", directory.display()));
+        return mount::unmount(directory, Detach::Yes)
+            .map_err(|error| format!("cannot unmount '{}': {error}", directory.display()));
     }
     let directory = std::fs::canonicalize(directory).map_err(|error| format!("'{}': {error}", directory.display()))?;
     let there = mountinfo::on(&directory).map_err(|error| error.to_string())?;
@@ -101,7 +102,8 @@ fn wait_for_end(pid: &str) -> Outcome {
     let process = Path::new("/proc").join(pid);
     // A process that was started in the foreground by another one stays as a zombie until that one looks.
     let alive = || {
-        std::fs::read_to_string(process.join("stat")).is_ok_and(|stat| !stat.rsplit(") ").next().unwrap_or_default().starts_with('Z'))
+        std::fs::read_to_string(process.join("stat"))
+            .is_ok_and(|stat| !stat.rsplit(") ").next().unwrap_or_default().starts_with('Z'))
     };
     while alive() {
         if begun.elapsed() > END_LIMIT {

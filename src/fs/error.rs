@@ -141,10 +141,14 @@ const fn situation_of(kind: ErrorKind) -> Situation {
 /// What a person can do about a store's failure, where there is something.
 const fn advice(kind: ErrorKind) -> Option<&'static str> {
     match kind {
-        ErrorKind::Denied => Some("the credentials of this mount do not allow it: ask the owner of the bucket for the permission"),
+        ErrorKind::Denied => {
+            Some("the credentials of this mount do not allow it: ask the owner of the bucket for the permission")
+        }
         ErrorKind::Expired => Some("renew the credentials; the mount picks them up by itself, or at once on SIGHUP"),
         ErrorKind::Rejected => Some("check the access key and secret, and the clock of this machine"),
-        ErrorKind::Archived => Some("restore it first: setfattr -n user.s3.restore -v 5 FILE, and wait until getfattr -n user.s3.restore says 'until'"),
+        ErrorKind::Archived => Some(
+            "restore it first: setfattr -n user.s3.restore -v 5 FILE, and wait until getfattr -n user.s3.restore says 'until'",
+        ),
         ErrorKind::RestoreOngoing => Some("wait: getfattr -n user.s3.restore says 'until DATE' when it is done"),
         ErrorKind::Busy => Some("the store asked for fewer requests, and waiting did not help: try again later"),
         ErrorKind::Unreachable => Some("check the endpoint, the network and the store"),

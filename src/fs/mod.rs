@@ -33,9 +33,9 @@ use crate::data::write::WriteShared;
 use crate::store::{BucketService, ObjectStore};
 use crate::telemetry::counters::Counters;
 
-pub use ops::dirs::{Emitted, Full, Plus};
 pub use ops::attrs::SpaceInfo;
 pub use ops::commit::Pending;
+pub use ops::dirs::{Emitted, Full, Plus};
 pub use ops::files::{ReadNow, WriteNow};
 pub use ops::names::Looked;
 pub use ops::rename::Replace;

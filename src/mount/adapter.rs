@@ -12,9 +12,9 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use fuser::{
-    BsdFileFlags, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, InitFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags,
-    ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite,
-    ReplyXattr, Request, TimeOrNow, WriteFlags,
+    BsdFileFlags, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, InitFlags, KernelConfig, LockOwner, OpenFlags,
+    RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen,
+    ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
 use super::dispatch::{Dispatch, Subject, tell};
@@ -96,9 +96,11 @@ impl<S: ObjectStore + BucketService> Filesystem for Adapter<S> {
     fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let (parent, name, subject) = name_of(parent, name);
         let (fs, ttl) = (Arc::clone(self.dispatch.fs()), self.ttl());
-        self.dispatch.run("lookup", subject, reply, async move { fs.lookup(parent, &name).await }, move |reply, looked| match looked {
-            Looked::Found(stat) => reply.entry(&ttl, &file_attr(&stat), GENERATION),
-            Looked::Absent => reply.entry(&ttl, &absent(), GENERATION),
+        self.dispatch.run("lookup", subject, reply, async move { fs.lookup(parent, &name).await }, move |reply, looked| {
+            match looked {
+                Looked::Found(stat) => reply.entry(&ttl, &file_attr(&stat), GENERATION),
+                Looked::Absent => reply.entry(&ttl, &absent(), GENERATION),
+            }
         });
     }
 
@@ -338,7 +340,14 @@ impl<S: ObjectStore + BucketService> Filesystem for Adapter<S> {
         self.dispatch.spawn(task);
     }
 
-    fn readdirplus(&self, _request: &Request, number: INodeNo, directory: FileHandle, offset: u64, mut reply: ReplyDirectoryPlus) {
+    fn readdirplus(
+        &self,
+        _request: &Request,
+        number: INodeNo,
+        directory: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectoryPlus,
+    ) {
         let (fs, directory, number, ttl) = (Arc::clone(self.dispatch.fs()), handle(directory), ino(number), self.ttl());
         let task = async move {
             let listed = fs
@@ -376,7 +385,16 @@ impl<S: ObjectStore + BucketService> Filesystem for Adapter<S> {
         reply.statfs(blocks, blocks, blocks, files, files, space.block_bytes, space.name_bytes, space.block_bytes);
     }
 
-    fn setxattr(&self, request: &Request, number: INodeNo, name: &OsStr, value: &[u8], flags: i32, _position: u32, reply: ReplyEmpty) {
+    fn setxattr(
+        &self,
+        request: &Request,
+        number: INodeNo,
+        name: &OsStr,
+        value: &[u8],
+        flags: i32,
+        _position: u32,
+        reply: ReplyEmpty,
+    ) {
         let how = match flags {
             libc::XATTR_CREATE => SetHow::Create,
             libc::XATTR_REPLACE => SetHow::Replace,

@@ -55,8 +55,14 @@ impl<S: ObjectStore + BucketService> Dispatch<S> {
     }
 
     /// Runs an operation and answers with `reply`.
-    pub fn run<R, T, F>(&self, operation: &'static str, subject: Subject, reply: R, work: F, answer: impl FnOnce(R, T) + Send + 'static)
-    where
+    pub fn run<R, T, F>(
+        &self,
+        operation: &'static str,
+        subject: Subject,
+        reply: R,
+        work: F,
+        answer: impl FnOnce(R, T) + Send + 'static,
+    ) where
         R: Fail,
         T: Send + 'static,
         F: Future<Output = Result<T>> + Send + 'static,

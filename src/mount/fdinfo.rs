@@ -24,7 +24,10 @@ impl OpenElsewhere {
     /// Whether one of `threads` certainly has the file open for writing.
     #[must_use]
     pub fn is_shown_by(self, threads: [u32; 2]) -> bool {
-        threads.into_iter().filter(|thread| *thread != 0).any(|thread| self.is_shown_in(&Path::new("/proc").join(thread.to_string())))
+        threads
+            .into_iter()
+            .filter(|thread| *thread != 0)
+            .any(|thread| self.is_shown_in(&Path::new("/proc").join(thread.to_string())))
     }
 
     fn is_shown_in(self, process: &Path) -> bool {

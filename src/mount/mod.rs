@@ -5,6 +5,7 @@
 //! is said, and makes the process fail.
 
 mod adapter;
+mod attach;
 mod dispatch;
 pub mod errno;
 mod fdinfo;
@@ -15,8 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::{fs as std_fs, io};
 
-use rustix::io::Errno;
-use rustix::mount::UnmountFlags;
+pub use self::attach::{Detach, unmount};
 
 use self::adapter::Adapter;
 use self::dispatch::Dispatch;
@@ -26,8 +26,6 @@ use crate::fs::{Fs, Pending};
 use crate::store::{BucketService, ObjectStore};
 use crate::telemetry::counters::Counters;
 
-/// FUSE threads: for liveness, not for throughput.
-const FUSE_THREADS: usize = 2;
 /// What the kernel reads ahead by itself, in KiB, where we may say so: larger READs, and some in flight.
 const READ_AHEAD_KIB: &str = "1024";
 
@@ -102,9 +100,9 @@ pub fn prepare_directory(directory: &Path) -> Result<PathBuf, MountError> {
 pub fn check_device() -> Result<(), MountError> {
     match std_fs::OpenOptions::new().read(true).write(true).open("/dev/fuse") {
         Ok(_) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            Err(MountError::Refused("/dev/fuse is missing: load the module with 'modprobe fuse' (in a container: --device /dev/fuse)".into()))
-        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(MountError::Refused(
+            "/dev/fuse is missing: load the module with 'modprobe fuse' (in a container: --device /dev/fuse)".into(),
+        )),
         Err(error) => Err(MountError::Refused(format!("/dev/fuse cannot be opened: {error}"))),
     }
 }
@@ -132,7 +130,12 @@ impl<S: ObjectStore + BucketService> Mounted<S> {
         let mount_id = Arc::new(OnceLock::new());
         let adapter = Adapter::new(Dispatch::new(Arc::clone(&fs), runtime.clone(), Arc::clone(&mount_id)));
         let refused = |error: io::Error| MountError::Refused(explain(&error));
-        let session = fuser::Session::new(adapter, &settings.directory, &session_config(&settings)).map_err(refused)?;
+        let config = attach::session_config(&settings);
+        let session = match attach::by_system_call(&settings).map_err(refused)? {
+            Some(device) => fuser::Session::from_fd(adapter, device, config.acl, config),
+            None => fuser::Session::new(adapter, &settings.directory, &config),
+        };
+        let session = session.map_err(refused)?;
         let session = session.spawn().map_err(refused)?;
         if let Ok(Some(mount)) = mountinfo::on(&settings.directory) {
             // Set once, here.
@@ -188,74 +191,10 @@ impl<S: ObjectStore + BucketService> Mounted<S> {
     }
 }
 
-fn session_config(settings: &MountSettings) -> fuser::Config {
-    use fuser::MountOption;
-    let mut options = vec![
-        MountOption::FSName(settings.source.clone()),
-        MountOption::Subtype("pailfs".to_owned()),
-        MountOption::DefaultPermissions,
-        MountOption::NoSuid,
-        MountOption::NoDev,
-        MountOption::NoAtime,
-    ];
-    if settings.config.read_only {
-        options.push(MountOption::RO);
-    }
-    options.extend(settings.kernel_options.iter().map(|option| match option.as_str() {
-        "noexec" => MountOption::NoExec,
-        "exec" => MountOption::Exec,
-        "sync" => MountOption::Sync,
-        "dirsync" => MountOption::DirSync,
-        other => MountOption::CUSTOM(other.to_owned()),
-    }));
-    let mut config = fuser::Config::default();
-    config.mount_options = options;
-    config.n_threads = Some(FUSE_THREADS);
-    config.acl = if settings.allow_other { fuser::SessionACL::All } else { fuser::SessionACL::Owner };
-    config
-}
-
 fn explain(error: &io::Error) -> String {
     match error.raw_os_error() {
         Some(libc::EPERM) => format!("{error}: mounting needs root, or the program fusermount3 (package fuse3)"),
         Some(libc::ENOENT) => format!("{error}: is the program fusermount3 there? (package fuse3)"),
         _ => error.to_string(),
     }
-}
-
-/// Whether a busy mount is taken out of the tree all the same.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Detach {
-    /// Gone from the tree now, for good when nobody uses it any more.
-    Yes,
-    /// Refused while it is in use.
-    No,
-}
-
-/// Unmounts a directory, by the system call where that is allowed, else by `fusermount3`.
-///
-/// # Errors
-/// `EBUSY` while it is in use, and what else umount2(2) says.
-pub fn unmount(directory: &Path, detach: Detach) -> io::Result<()> {
-    let flags = if detach == Detach::Yes { UnmountFlags::DETACH } else { UnmountFlags::empty() };
-    match rustix::mount::unmount(directory, flags) {
-        Ok(()) => Ok(()),
-        Err(Errno::PERM) => by_helper(directory, detach),
-        Err(error) => Err(error.into()),
-    }
-}
-
-fn by_helper(directory: &Path, detach: Detach) -> io::Result<()> {
-    let mut command = std::process::Command::new("fusermount3");
-    command.arg("-u");
-    if detach == Detach::Yes {
-        command.arg("-z");
-    }
-    let output = command.arg("--").arg(directory).output()?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let words = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    let busy = words.contains("busy");
-    Err(if busy { Errno::BUSY.into() } else { io::Error::other(words) })
 }

@@ -78,11 +78,18 @@ impl Client {
             let told = response::text(&headers, "x-amz-bucket-region");
             let told = told.or_else(|| document.as_ref().and_then(|document| document.region.clone()));
             match told {
-                Some(told) if matches!(status, 301 | 307 | 400) && told != region => self.remember_region(request.bucket.as_ref(), told),
+                Some(told) if matches!(status, 301 | 307 | 400) && told != region => {
+                    self.remember_region(request.bucket.as_ref(), told)
+                }
                 _ => return Err(self.refused(request, status, &headers, document)),
             }
         }
-        Err(Error::new(ErrorKind::Invalid, request.operation, request.target(), "the store sends the request from region to region"))
+        Err(Error::new(
+            ErrorKind::Invalid,
+            request.operation,
+            request.target(),
+            "the store sends the request from region to region",
+        ))
     }
 
     async fn send_to(&self, request: &Arc<Request>, region: &str) -> Result<Answer> {
@@ -93,10 +100,16 @@ impl Client {
         let mut headers = request.headers.clone();
         self.add_payload_headers(request, &mut headers).await;
         self.add_account_headers(&mut headers);
+        if request.payload.is_empty() && matches!(request.method, "PUT" | "POST") {
+            // An empty body would go out without its length, and radosgw wants one.
+            headers.push(("content-length".to_owned(), "0".to_owned()));
+        }
         match &request.condition {
             Condition::None => {}
             Condition::IfAbsent => headers.push(("if-none-match".to_owned(), "*".to_owned())),
-            Condition::IfMatch(etag) if self.dialect.bare_etags() => headers.push(("if-match".to_owned(), etag.as_str().to_owned())),
+            Condition::IfMatch(etag) if self.dialect.bare_etags() => {
+                headers.push(("if-match".to_owned(), etag.as_str().to_owned()))
+            }
             Condition::IfMatch(etag) => headers.push(("if-match".to_owned(), etag.quoted())),
         }
         self.sign(request, region, &place.authority, &place.path, &mut headers).await?;
@@ -107,8 +120,14 @@ impl Client {
             map.append(name, value);
         }
         let payload = request.payload.clone();
-        let wire =
-            Wire { method: request.method, scheme: place.scheme, authority: place.authority, path_and_query, headers: map, payload };
+        let wire = Wire {
+            method: request.method,
+            scheme: place.scheme,
+            authority: place.authority,
+            path_and_query,
+            headers: map,
+            payload,
+        };
         self.transport.send(wire).await.map_err(|error| self.broken(request, &error))
     }
 
@@ -157,7 +176,8 @@ impl Client {
         if let Some(token) = &credentials.session_token {
             headers.push(("x-amz-security-token".to_owned(), token.clone()));
         }
-        let hash = headers.iter().find(|(name, _)| name == "x-amz-content-sha256").map(|(_, hash)| hash.clone()).unwrap_or_default();
+        let hash =
+            headers.iter().find(|(name, _)| name == "x-amz-content-sha256").map(|(_, hash)| hash.clone()).unwrap_or_default();
         let to_sign = ToSign { method: request.method, path, query: &request.query, headers, payload_hash: &hash };
         let authorization = sign::authorization(&to_sign, &credentials, region, now);
         headers.push(("authorization".to_owned(), authorization));

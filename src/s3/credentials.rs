@@ -113,13 +113,12 @@ async fn chain(region: &str, profile: Option<&str>) -> Inner {
     Inner::Chain { provider, cached: tokio::sync::Mutex::new(None) }
 }
 
+const HINT: &str = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or use --profile, --credentials-file or --anonymous";
+
 fn explain(error: &CredentialsError) -> NoCredentials {
     match error {
-        CredentialsError::CredentialsNotLoaded(_) => NoCredentials(
-            "no credentials found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or --profile, --credentials-file or --anonymous"
-                .to_owned(),
-        ),
-        error => NoCredentials(format!("the credentials cannot be loaded: {error}: {}", deepest(error))),
+        CredentialsError::CredentialsNotLoaded(_) => NoCredentials(format!("no credentials found: {HINT}")),
+        error => NoCredentials(format!("no credentials could be loaded: {HINT} ({})", deepest(error))),
     }
 }
 
@@ -144,7 +143,10 @@ fn read_file(path: &Path) -> Result<Credentials, NoCredentials> {
 
 fn parse_file(text: &str) -> Option<Credentials> {
     let field = |name: &str| {
-        text.lines().filter_map(|line| line.split_once('=')).find(|(key, _)| key.trim() == name).map(|(_, value)| value.trim().to_owned())
+        text.lines()
+            .filter_map(|line| line.split_once('='))
+            .find(|(key, _)| key.trim() == name)
+            .map(|(_, value)| value.trim().to_owned())
     };
     if let (Some(access_key), Some(secret_key)) = (field("aws_access_key_id"), field("aws_secret_access_key")) {
         return Some(Credentials { access_key, secret_key, session_token: field("aws_session_token") });

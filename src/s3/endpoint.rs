@@ -68,7 +68,9 @@ impl Endpoint {
         let scheme = self.scheme.clone();
         match bucket {
             None => Place { scheme, authority, path: "/".to_owned() },
-            Some(bucket) if self.in_host(bucket) => Place { scheme, authority: format!("{bucket}.{authority}"), path: format!("/{key}") },
+            Some(bucket) if self.in_host(bucket) => {
+                Place { scheme, authority: format!("{bucket}.{authority}"), path: format!("/{key}") }
+            }
             Some(bucket) if key.is_empty() => Place { scheme, authority, path: format!("/{bucket}") },
             Some(bucket) => Place { scheme, authority, path: format!("/{bucket}/{key}") },
         }
@@ -89,12 +91,7 @@ mod tests {
     use super::*;
 
     fn endpoint(url: Option<&str>, addressing: Addressing) -> Endpoint {
-        let config = S3Config {
-            endpoint: url.map(str::to_owned),
-            region: "eu-west-1".into(),
-            addressing,
-            ..S3Config::default()
-        };
+        let config = S3Config { endpoint: url.map(str::to_owned), region: "eu-west-1".into(), addressing, ..S3Config::default() };
         Endpoint::new(&config).unwrap()
     }
 

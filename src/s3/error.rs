@@ -106,24 +106,35 @@ fn by_code(code: &str, refusal: &Refusal<'_>) -> Option<ErrorKind> {
         "BucketNotEmpty" => ErrorKind::NotEmpty,
         "AccessDenied" | "AllAccessDisabled" | "AccountProblem" => ErrorKind::Denied,
         "ExpiredToken" | "TokenRefreshRequired" | "ExpiredTokenException" => ErrorKind::Expired,
-        "SignatureDoesNotMatch" | "InvalidAccessKeyId" | "InvalidToken" | "InvalidSecurity" | "NotSignedUp" | "RequestTimeTooSkewed"
-        | "AuthorizationHeaderMalformed" | "MissingSecurityHeader" => ErrorKind::Rejected,
+        "SignatureDoesNotMatch"
+        | "InvalidAccessKeyId"
+        | "InvalidToken"
+        | "InvalidSecurity"
+        | "NotSignedUp"
+        | "RequestTimeTooSkewed"
+        | "AuthorizationHeaderMalformed"
+        | "MissingSecurityHeader" => ErrorKind::Rejected,
         "InvalidObjectState" | "ObjectNotInActiveTierError" => match refusal.operation {
             // A restore of what is not archived has the same code.
             Operation::RestoreObject => ErrorKind::Invalid,
             _ => ErrorKind::Archived,
         },
         "RestoreAlreadyInProgress" => ErrorKind::RestoreOngoing,
-        "SlowDown" | "Throttling" | "ThrottlingException" | "TooManyRequests" | "RequestLimitExceeded" | "BandwidthLimitExceeded" => {
-            ErrorKind::Busy
-        }
+        "SlowDown"
+        | "Throttling"
+        | "ThrottlingException"
+        | "TooManyRequests"
+        | "RequestLimitExceeded"
+        | "BandwidthLimitExceeded" => ErrorKind::Busy,
         "RequestTimeout" => ErrorKind::TimedOut,
         "InternalError" | "ServiceUnavailable" => ErrorKind::Unavailable,
         "QuotaExceeded" => ErrorKind::OverQuota,
         "InsufficientStorage" | "XMinioStorageFull" | "InsufficientCapacity" => ErrorKind::StoreFull,
         "NotImplemented" | "MethodNotAllowed" => ErrorKind::Unsupported,
         "EntityTooLarge" => ErrorKind::TooLarge,
-        "BadDigest" | "XAmzContentSHA256Mismatch" | "IncompleteBody" | "InvalidDigest" | "XAmzContentChecksumMismatch" => ErrorKind::Corrupt,
+        "BadDigest" | "XAmzContentSHA256Mismatch" | "IncompleteBody" | "InvalidDigest" | "XAmzContentChecksumMismatch" => {
+            ErrorKind::Corrupt
+        }
         _ => return None,
     })
 }

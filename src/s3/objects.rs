@@ -27,7 +27,8 @@ impl ObjectStore for S3Store {
         let sent = Arc::new(request::get(request));
         let answer = self.0.send(&sent).await?;
         let not_s3 = || self.0.not_s3(&sent);
-        let length: u64 = response::text(&answer.headers, "content-length").and_then(|text| text.parse().ok()).ok_or_else(not_s3)?;
+        let length: u64 =
+            response::text(&answer.headers, "content-length").and_then(|text| text.parse().ok()).ok_or_else(not_s3)?;
         let served = response::text(&answer.headers, "content-range").and_then(|value| response::content_range(&value));
         let (range, size) = match (answer.status, served) {
             (206, Some((range, size))) => (Some(range), size),
@@ -139,7 +140,13 @@ impl ObjectStore for S3Store {
         let sent = request::complete(request, checked);
         let answered = self.call_conditional(sent.clone()).await?;
         let etag = xml::result_etag(&answered.body).ok_or_else(|| self.0.not_s3(&sent))?;
-        Ok(Committed { etag, version: response::version(&answered.headers) })
+        if !etag.as_str().is_empty() {
+            return Ok(Committed { etag, version: response::version(&answered.headers) });
+        }
+        // radosgw 16 completes without saying under which tag.
+        let object = ObjectRef::current(request.upload.bucket.clone(), request.upload.key.clone());
+        let info = self.head(&HeadObject { object }).await?;
+        Ok(Committed { etag: info.etag, version: info.version })
     }
 
     async fn abort_upload(&self, upload: &Upload) -> Result<()> {

@@ -121,7 +121,9 @@ impl Request {
 #[must_use]
 pub fn head(request: &HeadObject) -> Request {
     let object = &request.object;
-    Request::new(Operation::HeadObject, "HEAD").object(&object.bucket, &object.key).version(object.version.as_ref())
+    Request::new(Operation::HeadObject, "HEAD")
+        .object(&object.bucket, &object.key)
+        .version(object.version.as_ref())
         .header("x-amz-checksum-mode", "ENABLED")
 }
 
@@ -188,7 +190,8 @@ pub fn delete_many(bucket: &BucketName, keys: &[&Key]) -> Request {
 }
 
 fn copy_source(source: &ObjectRef) -> String {
-    let version = source.version.as_ref().map(|version| format!("?versionId={}", encode::uri(version.as_str()))).unwrap_or_default();
+    let version =
+        source.version.as_ref().map(|version| format!("?versionId={}", encode::uri(version.as_str()))).unwrap_or_default();
     format!("/{}/{}{version}", source.bucket, encode::uri_path(source.key.as_str()))
 }
 
@@ -235,8 +238,7 @@ fn of_upload(operation: Operation, method: &'static str, upload: &Upload) -> Req
 /// `UploadPart`.
 #[must_use]
 pub fn upload_part(request: &UploadPart) -> Request {
-    let mut part =
-        of_upload(Operation::UploadPart, "PUT", &request.upload).query("partNumber", request.number.get().to_string());
+    let mut part = of_upload(Operation::UploadPart, "PUT", &request.upload).query("partNumber", request.number.get().to_string());
     part.payload = request.payload.clone();
     part
 }

@@ -7,7 +7,9 @@ use percent_encoding::percent_decode_str;
 
 use super::request::META_PREFIX;
 use crate::base::{date, encode};
-use crate::store::{ByteRange, Committed, ETag, Headers, Metadata, ObjectInfo, Properties, RestoreState, StorageClass, VersionId};
+use crate::store::{
+    ByteRange, Committed, ETag, Headers, Metadata, ObjectInfo, Properties, RestoreState, StorageClass, VersionId,
+};
 
 /// The header that carries a CRC64NVME.
 pub const CRC64NVME: &str = "x-amz-checksum-crc64nvme";
@@ -16,7 +18,10 @@ pub const CRC64NVME: &str = "x-amz-checksum-crc64nvme";
 #[must_use]
 pub fn text(headers: &HeaderMap, name: &str) -> Option<String> {
     let value = headers.get(name)?;
-    Some(std::str::from_utf8(value.as_bytes()).map_or_else(|_| value.as_bytes().iter().map(|byte| char::from(*byte)).collect(), str::to_owned))
+    Some(
+        std::str::from_utf8(value.as_bytes())
+            .map_or_else(|_| value.as_bytes().iter().map(|byte| char::from(*byte)).collect(), str::to_owned),
+    )
 }
 
 /// What the headers of a HEAD or GET say. `None` when they are not S3's: no tag or no length.
@@ -52,7 +57,9 @@ pub fn object_info(headers: &HeaderMap, size: u64) -> Option<ObjectInfo> {
                 website_redirect: decoded("x-amz-website-redirect-location"),
             },
             metadata,
-            storage_class: text(headers, "x-amz-storage-class").filter(|class| class != "STANDARD").map(|class| StorageClass::new(&class)),
+            storage_class: text(headers, "x-amz-storage-class")
+                .filter(|class| class != "STANDARD")
+                .map(|class| StorageClass::new(&class)),
         },
         archive_status: text(headers, "x-amz-archive-status"),
         restore: text(headers, "x-amz-restore").and_then(|value| restore_state(&value)),

@@ -69,8 +69,7 @@ pub fn authorization(request: &ToSign<'_>, credentials: &Credentials, region: &s
     let stamp = date::compact(time);
     let day = &stamp[..8];
     let scope = format!("{day}/{region}/s3/aws4_request");
-    let mut headers: Vec<(&str, String)> =
-        request.headers.iter().map(|(name, value)| (name.as_str(), squeeze(value))).collect();
+    let mut headers: Vec<(&str, String)> = request.headers.iter().map(|(name, value)| (name.as_str(), squeeze(value))).collect();
     headers.sort_unstable();
     let names: Vec<&str> = headers.iter().map(|(name, _)| *name).collect();
     let names = names.join(";");
@@ -83,10 +82,11 @@ pub fn authorization(request: &ToSign<'_>, credentials: &Credentials, region: &s
         request.payload_hash
     );
     let to_sign = format!("AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{}", sha256_hex([canonical.as_bytes()]));
-    let key = [region, "s3", "aws4_request"].iter().fold(
-        hmac(format!("AWS4{}", credentials.secret_key).as_bytes(), day.as_bytes()),
-        |key, part| hmac(&key, part.as_bytes()),
-    );
+    let key = [region, "s3", "aws4_request"]
+        .iter()
+        .fold(hmac(format!("AWS4{}", credentials.secret_key).as_bytes(), day.as_bytes()), |key, part| {
+            hmac(&key, part.as_bytes())
+        });
     let signature = encode::hex(&hmac(&key, to_sign.as_bytes()));
     format!("AWS4-HMAC-SHA256 Credential={}/{scope},SignedHeaders={names},Signature={signature}", credentials.access_key)
 }

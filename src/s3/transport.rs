@@ -169,7 +169,8 @@ impl Transport {
     }
 
     async fn send_usual(&self, wire: Wire, url: reqwest::Url) -> Result<Answer, TransportError> {
-        let method = reqwest::Method::from_bytes(wire.method.as_bytes()).map_err(|error| TransportError::Unsendable(error.to_string()))?;
+        let method =
+            reqwest::Method::from_bytes(wire.method.as_bytes()).map_err(|error| TransportError::Unsendable(error.to_string()))?;
         let mut request = self.usual.request(method, url).headers(wire.headers);
         if has_body(wire.method) {
             request = request.body(reqwest::Body::wrap(PayloadBody::new(wire.payload)));

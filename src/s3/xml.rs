@@ -5,8 +5,8 @@ use quick_xml::events::Event;
 
 use crate::base::{date, encode};
 use crate::store::{
-    Bucket, BucketName, ETag, Key, ListPage, ListedObject, PageToken, Part, PartNumber, RestoreObject, StorageClass, Upload, UploadId,
-    UploadPage,
+    Bucket, BucketName, ETag, Key, ListPage, ListedObject, PageToken, Part, PartNumber, RestoreObject, StorageClass, Upload,
+    UploadId, UploadPage,
 };
 
 /// Deeper documents are not S3's.
@@ -191,7 +191,8 @@ pub fn buckets(body: &[u8]) -> Option<(Vec<Bucket>, Option<String>)> {
     let bucket = |node: &Node| {
         Some(Bucket { name: node.text("Name")?.to_owned(), created: node.text("CreationDate").and_then(date::parse_iso8601) })
     };
-    let all: Option<Vec<Bucket>> = root.child("Buckets").map_or(Some(Vec::new()), |list| list.all("Bucket").map(bucket).collect());
+    let all: Option<Vec<Bucket>> =
+        root.child("Buckets").map_or(Some(Vec::new()), |list| list.all("Bucket").map(bucket).collect());
     Some((all?, root.text("ContinuationToken").filter(|token| !token.is_empty()).map(str::to_owned)))
 }
 
@@ -288,7 +289,10 @@ mod tests {
     fn errors_in_and_out_of_a_200() {
         let body = b"  \n<?xml version=\"1.0\"?>\n<Error><Code>SlowDown</Code><Message>Reduce &lt;it&gt;</Message><RequestId>R</RequestId></Error>";
         let error = error_document(body).unwrap();
-        assert_eq!((error.code.as_str(), error.message.as_str(), error.request_id.as_deref()), ("SlowDown", "Reduce <it>", Some("R")));
+        assert_eq!(
+            (error.code.as_str(), error.message.as_str(), error.request_id.as_deref()),
+            ("SlowDown", "Reduce <it>", Some("R"))
+        );
         assert_eq!(error_document(b"<CopyObjectResult><ETag>x</ETag></CopyObjectResult>"), None);
         assert_eq!(result_etag(b"<CopyObjectResult><ETag>&#34;x&#34;</ETag></CopyObjectResult>"), Some(ETag::new("x")));
     }

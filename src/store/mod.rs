@@ -24,9 +24,9 @@
 mod body;
 mod error;
 pub mod limit;
+pub mod memory;
 pub mod retry;
 pub mod traced;
-pub mod memory;
 mod types;
 
 use std::future::Future;
@@ -34,9 +34,9 @@ use std::future::Future;
 pub use body::{Body, Download};
 pub use error::{Error, ErrorKind, Operation, Outcome, Story};
 pub use limit::Limit;
+pub use memory::Memory;
 pub use retry::{Retry, RetryPolicy};
 pub use traced::Traced;
-pub use memory::Memory;
 pub use types::*;
 
 /// What every call returns.

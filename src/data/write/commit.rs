@@ -255,11 +255,7 @@ pub async fn copy_object<S: ObjectStore>(
 ///
 /// # Errors
 /// The answer's own, when what is there is not ours.
-pub async fn settled<S: ObjectStore>(
-    store: &S,
-    target: &Destination,
-    answer: store::Result<Committed>,
-) -> Result<Committed> {
+pub async fn settled<S: ObjectStore>(store: &S, target: &Destination, answer: store::Result<Committed>) -> Result<Committed> {
     let error = match answer {
         Ok(committed) => return Ok(committed),
         Err(error) => error,

@@ -283,13 +283,23 @@ mod tests {
 
     #[test]
     fn reads_the_spellings_of_others() {
-        let s3fs = decode(&config(), &info(5, &[("mode", "33256"), ("uid", "7"), ("gid", "8"), ("mtime", "1500000000.25")]), false, false);
+        let s3fs = decode(
+            &config(),
+            &info(5, &[("mode", "33256"), ("uid", "7"), ("gid", "8"), ("mtime", "1500000000.25")]),
+            false,
+            false,
+        );
         assert_eq!((s3fs.kind, s3fs.attr.mode, s3fs.attr.uid, s3fs.attr.gid), (Kind::File, 0o750, 7, 8));
         assert_eq!(s3fs.attr.mtime, UNIX_EPOCH + Duration::from_millis(1_500_000_000_250));
         let rclone = decode(&config(), &info(5, &[("mode", "0100600"), ("mtime", "2020-01-01T00:00:00.5Z")]), false, false);
         assert_eq!(rclone.attr.mode, 0o600);
         assert_eq!(rclone.attr.mtime, UNIX_EPOCH + Duration::from_millis(1_577_836_800_500));
-        let aws = decode(&config(), &info(5, &[("file-permissions", "0640"), ("file-owner", "9"), ("file-mtime", "1500ms")]), false, false);
+        let aws = decode(
+            &config(),
+            &info(5, &[("file-permissions", "0640"), ("file-owner", "9"), ("file-mtime", "1500ms")]),
+            false,
+            false,
+        );
         assert_eq!((aws.attr.mode, aws.attr.uid, aws.attr.mtime), (0o640, 9, UNIX_EPOCH + Duration::from_millis(1500)));
         let link = decode(&config(), &info(0, &[("mode", "41471"), ("symlink-target", "a/b")]), false, false);
         assert_eq!((link.kind, link.attr.size), (Kind::Symlink, 3));

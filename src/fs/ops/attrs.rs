@@ -61,7 +61,9 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         match self.config.attrs {
             AttrsMode::Listing => false,
             AttrsMode::Posix => true,
-            AttrsMode::Auto => parent.is_some_and(|parent| parent.lock().directory.last_listing().is_some_and(|listing| listing.posix)),
+            AttrsMode::Auto => {
+                parent.is_some_and(|parent| parent.lock().directory.last_listing().is_some_and(|listing| listing.posix))
+            }
         }
     }
 
@@ -220,8 +222,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             let headers = Headers { content_type: Some(guess::DIRECTORY.to_owned()), ..Headers::default() };
             let mut properties = Properties { headers, ..Properties::default() };
             apply(&mut properties);
-            let destination =
-                with_token(&Destination { bucket: object.bucket.clone(), key: object.key.clone(), properties });
+            let destination = with_token(&Destination { bucket: object.bucket.clone(), key: object.key.clone(), properties });
             let request = PutObject {
                 bucket: object.bucket,
                 key: object.key,

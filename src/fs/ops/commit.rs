@@ -113,7 +113,9 @@ impl<S: ObjectStore> Fs<S> {
 /// Says what the loser of a race may want to know.
 fn explain(error: Error) -> Error {
     match error.situation() {
-        Situation::Exists => Error::new(Situation::Exists, "another client has created the object since this file was created with O_EXCL"),
+        Situation::Exists => {
+            Error::new(Situation::Exists, "another client has created the object since this file was created with O_EXCL")
+        }
         _ => error,
     }
 }

@@ -233,7 +233,10 @@ impl<S: ObjectStore> Fs<S> {
     pub async fn symlink(&self, parent: Ino, name: &[u8], target: &[u8], caller: Caller) -> Result<Stat> {
         let target = utf8(target)?;
         if target.len() > MAX_TARGET_BYTES {
-            return Err(Error::new(Situation::NameTooLong, "the target is longer than an object's metadata can hold (1,500 bytes)"));
+            return Err(Error::new(
+                Situation::NameTooLong,
+                "the target is longer than an object's metadata can hold (1,500 bytes)",
+            ));
         }
         let attr = Attr { mode: 0o777, size: target.len() as u64, ..self.new_attr(parent, Kind::Symlink, caller)? };
         self.make(parent, name, Kind::Symlink, attr, Some(target)).await

@@ -19,7 +19,8 @@ use crate::fs::meta::posix::ExplicitTimes;
 use crate::fs::tree::inode::{Content, Facts, Inode, Role, Writing};
 use crate::fs::{Fs, Stat};
 use crate::store::{
-    BucketService, ByteRange, ETag, ErrorKind, GetObject, HeadObject, Headers, Key, ObjectInfo, ObjectRef, ObjectStore, Properties,
+    BucketService, ByteRange, ETag, ErrorKind, GetObject, HeadObject, Headers, Key, ObjectInfo, ObjectRef, ObjectStore,
+    Properties,
 };
 
 impl<S: ObjectStore + BucketService> Fs<S> {
@@ -175,7 +176,11 @@ impl<S: ObjectStore> Fs<S> {
             Err(error) if error.kind() == ErrorKind::NotFound => return Err(replaced()),
             Err(error) => return Err(error.into()),
         };
-        let facts = if inode.is_directory() { self.directory_facts(Some(Arc::clone(&info))) } else { self.object_facts(Arc::clone(&info)) };
+        let facts = if inode.is_directory() {
+            self.directory_facts(Some(Arc::clone(&info)))
+        } else {
+            self.object_facts(Arc::clone(&info))
+        };
         let mut state = inode.lock();
         let own = state.etag();
         if !inode.is_directory() && own.is_some_and(|own| own != info.etag) {

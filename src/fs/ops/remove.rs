@@ -180,7 +180,8 @@ impl<S: ObjectStore> Fs<S> {
         let _alone = inode.gate.write().await;
         let prefix = self.prefix_of(&inode);
         let not_empty = |what: &str| Error::new(Situation::NotEmpty, format!("the directory is not empty: it holds '{what}'"));
-        let uncommitted = self.pending().into_iter().find(|pending| pending.path.starts_with(&format!("{}/", self.path_of(inode.ino))));
+        let uncommitted =
+            self.pending().into_iter().find(|pending| pending.path.starts_with(&format!("{}/", self.path_of(inode.ino))));
         if let Some(pending) = uncommitted {
             return Err(not_empty(&pending.path));
         }

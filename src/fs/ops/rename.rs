@@ -44,7 +44,10 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         let to = Spot { directory: self.directory(to.0)?, name: to.1 };
         let inode = self.must_find(&from.directory, from.name).await?;
         if inode.is_directory() {
-            return Err(Error::new(Situation::CrossDevice, "renaming a directory is not supported yet: mv copies and removes it"));
+            return Err(Error::new(
+                Situation::CrossDevice,
+                "renaming a directory is not supported yet: mv copies and removes it",
+            ));
         }
         let (component, key) = self.new_name(&to.directory, to.name, Role::Object).await?;
         let target = self.target(&to, &component, replace).await?;
@@ -104,7 +107,10 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     async fn copy_and_delete(&self, inode: &Arc<Inode<S>>, replaced: Base, key: &Key) -> Result<()> {
         let info = self.known_info(inode).await?;
         if info.archived() {
-            return Err(Error::new(Situation::Archived, "an archived object cannot be copied, so it cannot be renamed: restore it first"));
+            return Err(Error::new(
+                Situation::Archived,
+                "an archived object cannot be copied, so it cannot be renamed: restore it first",
+            ));
         }
         let source = self.object_ref(&self.key_of(inode))?;
         let destination = with_token(&Destination {

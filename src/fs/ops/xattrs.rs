@@ -9,9 +9,7 @@ use crate::fs::error::{Error, Result, Situation};
 use crate::fs::meta::posix;
 use crate::fs::meta::xattr::{self, Control, Name, Refused};
 use crate::fs::tree::inode::{Content, Inode};
-use crate::store::{
-    BucketService, ObjectInfo, ObjectStore, Operation, Properties, RestoreObject, RestoreState, RestoreTier,
-};
+use crate::store::{BucketService, ObjectInfo, ObjectStore, Operation, Properties, RestoreObject, RestoreState, RestoreTier};
 
 /// What must hold of the attribute that is set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,9 +105,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
 
     fn get_of_directory(&self, inode: &Arc<Inode<S>>, name: &Name) -> Result<String> {
         match name {
-            Name::All if inode.ino == Ino::ROOT => {
-                Ok(format!("bucket={}\nprefix={}", self.config.bucket, self.config.prefix))
-            }
+            Name::All if inode.ino == Ino::ROOT => Ok(format!("bucket={}\nprefix={}", self.config.bucket, self.config.prefix)),
             Name::All => Ok(format!("bucket={}\nkey={}", self.config.bucket, self.key_of(inode))),
             _ => Err(no_attribute()),
         }
@@ -150,7 +146,10 @@ impl<S: ObjectStore + BucketService> Fs<S> {
 
     async fn set_meta(&self, inode: &Arc<Inode<S>>, meta: String, text: &str, how: SetHow) -> Result<()> {
         if posix::is_reserved(&meta) {
-            return Err(Error::new(Situation::NotPermitted, "this metadata carries the file's attributes: use chmod, chown, touch"));
+            return Err(Error::new(
+                Situation::NotPermitted,
+                "this metadata carries the file's attributes: use chmod, chown, touch",
+            ));
         }
         xattr::check_meta(&meta, text)?;
         let info = self.shown_info(inode, Fresh::IfUnknown).await?;
@@ -173,13 +172,19 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         let (days, tier) = xattr::parse_restore(text)?;
         let info = self.fresh_info(inode).await?;
         if !info.archived() {
-            return Err(Error::new(Situation::Invalid, format!("the object is not archived: its class is {}", info.storage_class())));
+            return Err(Error::new(
+                Situation::Invalid,
+                format!("the object is not archived: its class is {}", info.storage_class()),
+            ));
         }
         if info.storage_class().as_str() == "DEEP_ARCHIVE" && tier == Some(RestoreTier::Expedited) {
             return Err(Error::new(Situation::Invalid, "DEEP_ARCHIVE has no tier Expedited: use Standard or Bulk"));
         }
         if info.restore == Some(RestoreState::Ongoing) && tier.is_none_or(|tier| tier == RestoreTier::Bulk) {
-            return Err(Error::new(Situation::Already, "a restore is under way already: getfattr -n user.s3.restore tells when it is done"));
+            return Err(Error::new(
+                Situation::Already,
+                "a restore is under way already: getfattr -n user.s3.restore tells when it is done",
+            ));
         }
         let object = self.object_ref(&self.key_of(inode))?;
         // INTELLIGENT_TIERING moves the object itself: there is no copy that could expire.
@@ -228,7 +233,8 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         let mut names: Vec<String> =
             xattr::visible(&info.properties.metadata).map(|(name, _)| format!("{}{name}", xattr::META_PREFIX)).collect();
         let guessed = guess::content_type(inode.place().component.as_str());
-        let usual = info.properties.headers.content_type.as_ref().is_none_or(|stored| *stored == guessed || stored == guess::UNKNOWN);
+        let usual =
+            info.properties.headers.content_type.as_ref().is_none_or(|stored| *stored == guessed || stored == guess::UNKNOWN);
         if !usual {
             names.push(xattr::CONTENT_TYPE.to_owned());
         }

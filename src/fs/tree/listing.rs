@@ -17,7 +17,8 @@ use crate::fs::error::Result;
 use crate::fs::meta::posix;
 use crate::fs::name::Component;
 use crate::store::{
-    Delimiter, ErrorKind, HeadObject, ListObjects, ListPage, ListStart, ListedObject, MAX_PAGE_KEYS, ObjectInfo, ObjectStore, Prefix,
+    Delimiter, ErrorKind, HeadObject, ListObjects, ListPage, ListStart, ListedObject, MAX_PAGE_KEYS, ObjectInfo, ObjectStore,
+    Prefix,
 };
 
 /// Objects of a listing that are asked for at once.

@@ -10,8 +10,8 @@ use crate::fs::error::Result;
 use crate::fs::meta::posix;
 use crate::fs::name::Component;
 use crate::store::{
-    Delimiter, ErrorKind, HeadObject, Key, ListObjects, ListStart, ListedObject, MAX_KEY_BYTES, ObjectInfo, ObjectRef, ObjectStore,
-    Prefix,
+    Delimiter, ErrorKind, HeadObject, Key, ListObjects, ListStart, ListedObject, MAX_KEY_BYTES, ObjectInfo, ObjectRef,
+    ObjectStore, Prefix,
 };
 
 /// What the store has under a name.
