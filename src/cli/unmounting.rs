@@ -18,7 +18,7 @@ const MAX_NAMED: usize = 5;
 /// Unmounts a directory.
 pub(super) fn umount(arguments: &Umount) -> Outcome {
     let directory = &arguments.directory;
-    if std::fs::metadata(directory).is_err_and(|error| error.raw_os_error() == Some(libc::ENOTCONN)) {
+    if mount::is_dead(directory) {
         // Its daemon is dead already: nothing can be uploaded, and nothing is in use.
         return mount::unmount(directory, Detach::Yes)
             .map_err(|error| format!("cannot unmount '{}': {error}", directory.display()));

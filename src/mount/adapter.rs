@@ -379,6 +379,35 @@ impl<S: ObjectStore + BucketService> Filesystem for Adapter<S> {
         reply.ok();
     }
 
+    fn ioctl(
+        &self,
+        _request: &Request,
+        _number: INodeNo,
+        _file: FileHandle,
+        _flags: fuser::IoctlFlags,
+        _command: u32,
+        _data: &[u8],
+        _out_size: u32,
+        reply: fuser::ReplyIoctl,
+    ) {
+        // Programs ask whether a file is a terminal.
+        reply.error(fuser::Errno::ENOTTY);
+    }
+
+    fn fallocate(
+        &self,
+        _request: &Request,
+        number: INodeNo,
+        _file: FileHandle,
+        _offset: u64,
+        _length: u64,
+        _mode: i32,
+        reply: ReplyEmpty,
+    ) {
+        let error = Error::new(Situation::Unsupported, "reserving space is not supported yet");
+        self.dispatch.fail("fallocate", &Subject::Inode(ino(number)), reply, &error);
+    }
+
     fn statfs(&self, _request: &Request, _number: INodeNo, reply: ReplyStatfs) {
         let space = self.dispatch.fs().statfs();
         let (blocks, files) = (space.blocks, space.files);

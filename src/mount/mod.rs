@@ -74,9 +74,7 @@ fn files(count: usize) -> String {
 /// [`MountError::Directory`] with the reason.
 pub fn prepare_directory(directory: &Path) -> Result<PathBuf, MountError> {
     let refuse = |why: String| MountError::Directory(directory.to_owned(), why);
-    if let Err(error) = std_fs::metadata(directory)
-        && error.raw_os_error() == Some(libc::ENOTCONN)
-    {
+    if is_dead(directory) {
         // A daemon that was killed leaves its mount in the table.
         unmount(directory, Detach::Yes).map_err(|error| refuse(format!("a dead mount on it cannot be removed: {error}")))?;
     }
@@ -91,6 +89,13 @@ pub fn prepare_directory(directory: &Path) -> Result<PathBuf, MountError> {
         return Err(refuse(format!("'{}' is mounted there already; pailfs umount {} first", there.source, directory.display())));
     }
     Ok(directory)
+}
+
+/// Whether `directory` is a mount whose daemon is gone. Its attributes may still be remembered by the kernel, its entries are
+/// not.
+#[must_use]
+pub fn is_dead(directory: &Path) -> bool {
+    std_fs::read_dir(directory).is_err_and(|error| error.raw_os_error() == Some(libc::ENOTCONN))
 }
 
 /// Makes sure that there is a FUSE device that may be opened.

@@ -26,7 +26,8 @@ pub fn install<W>(filter: &str, format: LogFormat, writer: W) -> Result<(), BadF
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let filter = EnvFilter::try_new(filter).map_err(|_| BadFilter(filter.to_owned()))?;
+    // The FUSE library warns of every operation that is left to the kernel's own fallback.
+    let filter = EnvFilter::try_new(format!("{filter},fuser=error")).map_err(|_| BadFilter(filter.to_owned()))?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(false).with_target(false);
     // A second installation is refused by tracing; the first one stays, which is what is wanted.
     let _ = match format {

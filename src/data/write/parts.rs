@@ -145,6 +145,8 @@ mod tests {
         assert_eq!(part_bytes(10_000, 128 << 20), 16 << 20);
         assert!(total(128 << 20) > 140 << 30);
         assert!(total(512 << 20) > 480 << 30);
-        assert!((1..=MAX_PARTS).all(|n| part_bytes(n, 64 << 20) >= MIN_PART_BYTES && part_bytes(n, 1 << 40) % (1 << 20) == 0));
+        assert!(
+            (1..=MAX_PARTS).all(|n| part_bytes(n, 64 << 20) >= MIN_PART_BYTES && part_bytes(n, 1 << 40).is_multiple_of(1 << 20))
+        );
     }
 }

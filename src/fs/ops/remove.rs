@@ -123,17 +123,23 @@ impl<S: ObjectStore> Fs<S> {
     /// This mount has taken a name out of a directory.
     pub(in crate::fs) fn note_gone(&self, directory: &Arc<Inode<S>>, role: Role, component: Component, pinned: bool) {
         let now = clock::instant();
-        let marked = {
+        {
             let mut state = directory.lock();
             state.directory.edit(role, component, false, pinned, now);
             touch_directory(&mut state.attr);
-            state.directory.keep();
-            state.info.is_some()
-        };
-        // Without a marker it may be gone from every listing now, yet it stays until rmdir.
-        let place = directory.place();
-        if !marked && let Some(parent) = place.parent {
+        }
+        // Without a marker it may be gone from every listing now, and those above it too, yet they stay until rmdir.
+        let mut kept = Arc::clone(directory);
+        loop {
+            let marked = {
+                let mut state = kept.lock();
+                state.directory.keep();
+                state.info.is_some()
+            };
+            let place = kept.place();
+            let Some(parent) = place.parent.filter(|_| !marked) else { break };
             parent.lock().directory.edit(Role::Directory, place.component, true, true, now);
+            kept = parent;
         }
     }
 

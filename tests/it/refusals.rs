@@ -1,0 +1,69 @@
+//! What cannot be mounted: one line that says what to do, an exit code, nothing left mounted, within 5 s.
+
+use std::time::{Duration, Instant};
+
+use pailfs::devserver::SECRET_KEY;
+
+use crate::support::{Mount, Site};
+
+/// Runs a mount that must be refused; the one line it says.
+#[track_caller]
+fn refused(endpoint: &str, bucket: &str, secret: &str) -> String {
+    let mount = Mount::place();
+    let begun = Instant::now();
+    let output = mount.run(endpoint, bucket, &[], secret);
+    assert!(begun.elapsed() < Duration::from_secs(5), "it took {:?}", begun.elapsed());
+    assert!(!output.status.success() && !mount.is_mounted());
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(said.trim_end().lines().count(), 1, "{said}");
+    said
+}
+
+#[test]
+fn each_reason_is_told_in_one_line() {
+    let site = Site::start();
+    let endpoint = site.server.endpoint();
+    assert!(refused(&endpoint, "bucket", "wrong").contains("check access key and secret"));
+    assert!(refused(&endpoint, "nosuch", SECRET_KEY).contains("no bucket 'nosuch'"));
+    assert!(refused(&endpoint, "Bad_Name", SECRET_KEY).contains("not a bucket name"));
+    assert!(refused("nonsense", "bucket", SECRET_KEY).contains("not an endpoint"));
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    assert!(refused(&format!("http://{free}"), "bucket", SECRET_KEY).contains("cannot reach"));
+}
+
+#[test]
+fn something_that_is_no_s3_store_is_told_apart() {
+    use std::io::{Read as _, Write as _};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let served = std::thread::spawn(move || {
+        for answer in ["HTTP/1.1 200 OK", "HTTP/1.1 404 Not Found"] {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = [0; 4096];
+            let _ = stream.read(&mut request).unwrap();
+            write!(stream, "{answer}\r\ncontent-type: text/html\r\ncontent-length: 13\r\nconnection: close\r\n\r\n<html></html>")
+                .unwrap();
+        }
+    });
+    for _ in 0..2 {
+        assert!(refused(&format!("http://{address}"), "bucket", SECRET_KEY).contains("not an S3 store"));
+    }
+    served.join().unwrap();
+}
+
+#[test]
+fn an_endpoint_that_never_answers_is_given_up() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    assert!(refused(&format!("http://{address}"), "bucket", SECRET_KEY).contains("does not answer"));
+}
+
+#[test]
+fn a_directory_that_is_mounted_already_is_refused() {
+    let site = Site::start();
+    let mount = site.mount(&[]);
+    let output = mount.run(&site.server.endpoint(), "bucket", &[], SECRET_KEY);
+    assert!(!output.status.success());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("mounted there already"), "{output:?}");
+    assert!(mount.is_mounted());
+}

@@ -1,0 +1,153 @@
+//! The real servers that `scripts/servers` has started, and a scenario through a mount of each.
+
+use std::collections::HashMap;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::PathBuf;
+use std::process::Command;
+
+use pailfs::base::rng;
+use pailfs::s3::S3Store;
+use pailfs::s3::config::{CredentialsSource, S3Config};
+
+/// The servers that must be there.
+const NAMES: [&str; 3] = ["rgw", "moto", "seaweed"];
+
+/// A real server.
+pub struct RealServer {
+    pub name: &'static str,
+    pub endpoint: String,
+    pub region: String,
+    pub access_key: String,
+    pub secret_key: String,
+    pub version: String,
+}
+
+/// All of them. A test that needs one that is missing fails.
+pub fn all() -> Vec<RealServer> {
+    let directory = std::env::var("PAILFS_TEST_SERVERS").expect("the real servers are missing: run ./scripts/test");
+    NAMES.map(|name| read(name, &PathBuf::from(&directory).join(name).join("env"))).into()
+}
+
+fn read(name: &'static str, path: &PathBuf) -> RealServer {
+    let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let fields: HashMap<&str, &str> =
+        text.lines().filter_map(|line| line.split_once('=')).map(|(name, value)| (name, value.trim_matches('"'))).collect();
+    let field = |name: &str| fields[name].to_owned();
+    RealServer {
+        name,
+        endpoint: field("S3_ENDPOINT"),
+        region: field("S3_REGION"),
+        access_key: field("AWS_ACCESS_KEY_ID"),
+        secret_key: field("AWS_SECRET_ACCESS_KEY"),
+        version: field("S3_SERVER_VERSION"),
+    }
+}
+
+/// A client whose keys come from a file, as a user's would.
+pub async fn client(endpoint: &str, region: &str, access_key: &str, secret_key: &str) -> S3Store {
+    use std::io::Write as _;
+    let path = std::env::temp_dir().join(format!("pailfs-keys-{}", rng::token()));
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).unwrap();
+    writeln!(file, "{access_key}:{secret_key}").unwrap();
+    let config = S3Config {
+        endpoint: Some(endpoint.into()),
+        region: region.into(),
+        credentials: CredentialsSource::File(path.clone()),
+        ..S3Config::default()
+    };
+    let store = S3Store::new(config).await.unwrap();
+    std::fs::remove_file(path).unwrap();
+    store
+}
+
+#[cfg(feature = "demo")]
+mod mounted {
+    use pailfs::store::{BucketName, BucketService as _};
+
+    use super::*;
+    use crate::support::{Mount, eventually};
+
+    fn scenario(name: &str, work: impl FnOnce(&Mount)) {
+        let server = all().into_iter().find(|server| server.name == name).unwrap();
+        let bucket = format!("mounted-{}", &rng::token()[..12]);
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let store = client(&server.endpoint, &server.region, &server.access_key, &server.secret_key).await;
+            store.create_bucket(&BucketName::new(&bucket).unwrap(), None).await.unwrap();
+        });
+        let mount = Mount::place();
+        let mounted = Command::new(env!("CARGO_BIN_EXE_pailfs"))
+            .args(["mount", &bucket])
+            .arg(&mount.path)
+            .args(["--endpoint-url", &server.endpoint, "--region", &server.region, "--ttl", "200ms"])
+            .env("AWS_ACCESS_KEY_ID", &server.access_key)
+            .env("AWS_SECRET_ACCESS_KEY", &server.secret_key)
+            .output()
+            .unwrap();
+        assert!(mounted.status.success(), "{mounted:?}");
+        work(&mount);
+        mount.unmount();
+    }
+
+    /// What works on every S3 store.
+    fn everyday(mount: &Mount) {
+        let local = Mount::place();
+        local
+            .sh("mkdir -p tree/a/b && for n in 1 2 3 4 5 6 7 8 9; do echo \"file $n\" > \"tree/a/b/f $n\"; done; : > tree/empty");
+        local.sh("head -c 20000000 /dev/urandom > large");
+        let tree = local.at("tree").display().to_string();
+        mount.sh(&format!("cp -r {tree} . && diff -r tree {tree}"));
+        mount.sh(&format!("cp {0} large && cmp large {0}", local.at("large").display()));
+        mount.sh("echo one > f && echo two > f && test \"$(cat f)\" = two");
+        mount.sh("mv f g && test \"$(cat g)\" = two && test ! -e f && mv g tree/a && test \"$(cat tree/a/g)\" = two");
+        mount.sh("chmod 640 tree/a/g && touch -d '2020-02-02 02:02:02 UTC' tree/a/g && ln -s g tree/a/l && test \"$(cat tree/a/l)\" = two");
+        mount.sh("setfattr -n user.s3.meta.colour -v 'grün' tree/a/g");
+        assert_eq!(mount.sh("getfattr -n user.s3.meta.colour --only-values tree/a/g"), "grün");
+        assert!(mount.sh("ls -l tree/a").contains("-rw-r-----"));
+        assert!(mount.sh_fails("mkdir tree").contains("File exists"));
+        assert!(mount.sh_fails("rmdir tree").contains("not empty"));
+        mount.sh("rm large && rm -r tree && test -z \"$(ls)\"");
+        local.sh("rm -r tree large");
+    }
+
+    #[test]
+    fn radosgw_serves_everyday_work() {
+        scenario("rgw", everyday);
+    }
+
+    #[test]
+    fn seaweedfs_serves_everyday_work() {
+        scenario("seaweed", everyday);
+    }
+
+    #[test]
+    fn moto_serves_everyday_work() {
+        scenario("moto", everyday);
+    }
+
+    #[test]
+    fn moto_restores_what_is_archived_through_setfattr() {
+        let server = all().into_iter().find(|server| server.name == "moto").unwrap();
+        scenario("moto", |mount| {
+            // Another client puts an archived object; moto counts the restore's time from the PUT.
+            let bucket = mount_source(mount);
+            let python = "import sys, boto3\n\
+                s = boto3.client('s3', endpoint_url=sys.argv[1], region_name='us-east-1', aws_access_key_id='k', aws_secret_access_key='s')\n\
+                s.put_object(Bucket=sys.argv[2], Key='ice', Body=b'from the ice', StorageClass='GLACIER')";
+            let interpreter = Command::new("scripts/servers").arg("python").output().unwrap();
+            let interpreter = String::from_utf8(interpreter.stdout).unwrap();
+            let put = Command::new(interpreter.trim()).args(["-c", python, &server.endpoint, &bucket]).output().unwrap();
+            assert!(put.status.success(), "{put:?}");
+            std::thread::sleep(std::time::Duration::from_millis(2500));
+            assert!(mount.sh_fails("cat ice").contains("remote"));
+            mount.sh("setfattr -n user.s3.restore -v 5 ice");
+            assert_eq!(mount.sh("getfattr -n user.s3.restore --only-values ice"), "ongoing");
+            eventually("the restore ends", || mount.sh("getfattr -n user.s3.restore --only-values ice").starts_with("until"));
+            assert_eq!(mount.sh("cat ice"), "from the ice");
+        });
+    }
+
+    fn mount_source(mount: &Mount) -> String {
+        pailfs::mount::mountinfo::on(&mount.path).unwrap().unwrap().source
+    }
+}

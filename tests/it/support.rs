@@ -1,0 +1,180 @@
+//! A server and a mount of it for one test; both are gone when the test ends, however it ends.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use pailfs::devserver::{ACCESS_KEY, SECRET_KEY, Server, ServerConfig};
+use pailfs::store::{BucketName, Condition, Key, ObjectStore as _, Payload, Properties, PutObject};
+
+pub const BUCKET: &str = "bucket";
+
+/// The embedded server, with a runtime of its own.
+pub struct Site {
+    pub server: Server,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Site {
+    pub fn start() -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let config =
+            ServerConfig { buckets: vec![BUCKET.into()], restore_ongoing: Duration::from_millis(500), ..ServerConfig::default() };
+        let server = runtime.block_on(Server::start(config)).unwrap();
+        Self { server, runtime }
+    }
+
+    pub fn block_on<F: std::future::Future>(&self, future: F) -> F::Output {
+        self.runtime.block_on(future)
+    }
+
+    /// Puts an object as another client would.
+    pub fn put(&self, key: &str, body: &str) {
+        self.put_with(key, body, Properties::default());
+    }
+
+    pub fn put_with(&self, key: &str, body: &str, properties: Properties) {
+        let request = PutObject {
+            bucket: BucketName::new(BUCKET).unwrap(),
+            key: Key::new(key).unwrap(),
+            payload: Payload::from(bytes::Bytes::copy_from_slice(body.as_bytes())),
+            properties,
+            condition: Condition::None,
+        };
+        self.block_on(self.server.memory().put(&request)).unwrap();
+    }
+
+    /// What the store has under a key.
+    pub fn get(&self, key: &str) -> Option<Vec<u8>> {
+        use pailfs::store::{GetObject, ObjectRef};
+        let object = ObjectRef::current(BucketName::new(BUCKET).unwrap(), Key::new(key).unwrap());
+        self.block_on(async {
+            let download = self.server.memory().get(&GetObject { object, range: None, if_match: None }).await.ok()?;
+            Some(download.body.collect().await.unwrap().to_vec())
+        })
+    }
+
+    /// All keys, sorted.
+    pub fn keys(&self) -> Vec<String> {
+        use pailfs::store::{Delimiter, ListObjects, ListStart, Prefix};
+        let request = ListObjects {
+            bucket: BucketName::new(BUCKET).unwrap(),
+            prefix: Prefix::new(""),
+            delimiter: Delimiter::None,
+            start: ListStart::Beginning,
+            max_keys: 1000,
+        };
+        let page = self.block_on(self.server.memory().list(&request)).unwrap();
+        page.objects.into_iter().map(|object| object.key).collect()
+    }
+
+    /// How often the server was asked for something.
+    pub fn count(&self, operation: &str) -> u64 {
+        self.server.counters().of(operation)
+    }
+
+    pub fn mount(&self, extra: &[&str]) -> Mount {
+        let mount = Mount::place();
+        let output = mount.run(&self.server.endpoint(), BUCKET, extra, SECRET_KEY);
+        assert!(output.status.success(), "mount failed: {}", String::from_utf8_lossy(&output.stderr));
+        mount
+    }
+}
+
+/// A mounted directory.
+pub struct Mount {
+    pub path: PathBuf,
+}
+
+impl Mount {
+    /// A fresh directory, nothing mounted yet.
+    pub fn place() -> Self {
+        let path = std::env::temp_dir().join(format!("pailfs-it-{}", pailfs::base::rng::token()));
+        std::fs::create_dir(&path).unwrap();
+        Self { path }
+    }
+
+    pub fn run(&self, endpoint: &str, bucket: &str, extra: &[&str], secret: &str) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_pailfs"))
+            .args(["mount", bucket])
+            .arg(&self.path)
+            .args(["--endpoint-url", endpoint, "--region", "us-east-1"])
+            .args(extra)
+            .env("AWS_ACCESS_KEY_ID", ACCESS_KEY)
+            .env("AWS_SECRET_ACCESS_KEY", secret)
+            .env_remove("AWS_PROFILE")
+            .output()
+            .unwrap()
+    }
+
+    pub fn at(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// Runs a shell command in the mount; its output, when it succeeds.
+    #[track_caller]
+    pub fn sh(&self, command: &str) -> String {
+        let output = self.try_sh(command);
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "'{command}' failed: {out}{err}");
+        out.into_owned()
+    }
+
+    /// What a shell command that must fail says.
+    #[track_caller]
+    pub fn sh_fails(&self, command: &str) -> String {
+        let output = self.try_sh(command);
+        assert!(!output.status.success(), "'{command}' succeeded");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    }
+
+    pub fn try_sh(&self, command: &str) -> Output {
+        Command::new("timeout").args(["120", "sh", "-c", command]).current_dir(&self.path).env("LC_ALL", "C").output().unwrap()
+    }
+
+    pub fn pailfs(&self, arguments: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_pailfs")).args(arguments).output().unwrap()
+    }
+
+    pub fn daemon(&self) -> String {
+        let mut value = [0; 64];
+        let length = rustix::fs::getxattr(&self.path, "user.pailfs.pid", &mut value).unwrap();
+        String::from_utf8(value[..length].to_vec()).unwrap()
+    }
+
+    #[track_caller]
+    pub fn unmount(&self) {
+        let output = self.pailfs(&["umount", self.path.to_str().unwrap()]);
+        assert!(output.status.success(), "umount failed: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    pub fn is_mounted(&self) -> bool {
+        is_mounted(&self.path)
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        while is_mounted(&self.path) {
+            let output = self.pailfs(&["umount", "--force", self.path.to_str().unwrap()]);
+            if !output.status.success() {
+                let _ = Command::new("umount").arg("-l").arg(&self.path).output();
+            }
+        }
+        let _ = std::fs::remove_dir(&self.path);
+    }
+}
+
+fn is_mounted(path: &Path) -> bool {
+    pailfs::mount::mountinfo::on(path).unwrap().is_some()
+}
+
+/// Waits until something holds.
+#[track_caller]
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "{what}: not within 30 s");
+        std::thread::yield_now();
+    }
+}
