@@ -1,4 +1,9 @@
 //! One test binary: the rules of the tree, the store's contract on every backend, and the file system through the kernel.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, and prints what differs on a server of unknown version"
+)]
 
 mod conformance;
 #[cfg(feature = "demo")]

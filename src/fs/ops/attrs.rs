@@ -91,7 +91,8 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         if inode.is_directory() {
             return Err(Error::new(Situation::IsDirectory, "a directory has no length"));
         }
-        let (old, writing) = (inode.lock().attr.size, inode.writing());
+        let old = inode.lock().attr.size;
+        let writing = inode.writing();
         if size == 0 && (old > 0 || writing.is_some()) {
             self.begin_whole(inode, caller).await?;
         } else if let Some(writing) = writing {
@@ -127,8 +128,11 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         let _alone = inode.gate.write().await;
         if !inode.is_directory() && matches!(inode.lock().content, Content::Clean(_)) {
             // The metadata that is not known yet must not be overwritten by what a listing guessed.
-            let exact = inode.lock().exact && inode.lock().info.is_some();
-            if !exact {
+            let known = {
+                let state = inode.lock();
+                state.exact && state.info.is_some()
+            };
+            if !known {
                 self.known_info(inode).await?;
             }
         }
@@ -162,7 +166,11 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             writing.writer.redirect(|destination| apply(&mut destination.properties));
             return Ok(());
         }
-        if !inode.lock().linked || matches!(inode.lock().content, Content::Orphan(_)) {
+        let gone = {
+            let state = inode.lock();
+            !state.linked || matches!(state.content, Content::Orphan(_))
+        };
+        if gone {
             return Ok(());
         }
         if inode.is_directory() {

@@ -83,9 +83,12 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         if let Some(target) = target {
             self.keep_readable(target).await?;
         }
-        let replaced = target.map_or(Base::Absent, |target| match &target.lock().content {
-            Content::Writing(writing) => writing.base.clone(),
-            _ => target.lock_etag().map_or(Base::Absent, Base::Object),
+        let replaced = target.map_or(Base::Absent, |target| {
+            let state = target.lock();
+            match &state.content {
+                Content::Writing(writing) => writing.base.clone(),
+                _ => state.etag().map_or(Base::Absent, Base::Object),
+            }
         });
         let writing = inode.writing();
         if let Some(writing) = &writing
@@ -189,12 +192,6 @@ impl<S: ObjectStore + BucketService> Fs<S> {
 
 /// A replaced file that is open is fetched up to this size, in bytes.
 const MAX_KEPT_BYTES: u64 = 64 << 20;
-
-impl<S: ObjectStore> Inode<S> {
-    fn lock_etag(&self) -> Option<crate::store::ETag> {
-        self.lock().etag()
-    }
-}
 
 /// Two gates held alone, taken in the order of the inode numbers, under the rename lock.
 struct Gates<'a> {

@@ -1,0 +1,10 @@
+//! The words of S3 as types that cannot be wrong: names, conditions, ranges, requests and answers.
+//! Pure. A value that exists is valid; what can fail is its constructor.
+
+mod names;
+mod object;
+mod request;
+
+pub use names::*;
+pub use object::*;
+pub use request::*;

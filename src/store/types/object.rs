@@ -1,0 +1,122 @@
+//! What an object is beside its bytes, and what a request asks of the one it replaces.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::SystemTime;
+
+use super::names::{BucketName, ETag, Key, StorageClass, VersionId};
+
+/// User metadata: names in lower case without `x-amz-meta-`, values as they travel.
+pub type Metadata = BTreeMap<String, String>;
+
+/// The standard headers that S3 keeps with an object, as they were sent.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Headers {
+    /// `Content-Type`
+    pub content_type: Option<String>,
+    /// `Cache-Control`
+    pub cache_control: Option<String>,
+    /// `Content-Disposition`
+    pub content_disposition: Option<String>,
+    /// `Content-Encoding`
+    pub content_encoding: Option<String>,
+    /// `Content-Language`
+    pub content_language: Option<String>,
+    /// `Expires`, kept as text: S3 does not require a date.
+    pub expires: Option<String>,
+    /// `x-amz-website-redirect-location`
+    pub website_redirect: Option<String>,
+}
+
+/// What a new object is created with, beside its bytes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Properties {
+    /// The standard headers.
+    pub headers: Headers,
+    /// The user metadata.
+    pub metadata: Metadata,
+    /// The class, or the bucket's default (STANDARD).
+    pub storage_class: Option<StorageClass>,
+}
+
+/// How far the restore of an archived object is (`x-amz-restore`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RestoreState {
+    /// The copy is being made.
+    Ongoing,
+    /// The copy can be read until then.
+    Until(SystemTime),
+}
+
+/// All that HEAD or GET says about an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectInfo {
+    /// Bytes in the object, whatever range was asked for.
+    pub size: u64,
+    /// The entity tag.
+    pub etag: ETag,
+    /// When S3 took it; headers have whole seconds.
+    pub last_modified: SystemTime,
+    /// The version, where the bucket keeps versions.
+    pub version: Option<VersionId>,
+    /// Headers, metadata and class. The class is `None` for STANDARD.
+    pub properties: Properties,
+    /// `x-amz-archive-status`: the archive tier of an `INTELLIGENT_TIERING` object.
+    pub archive_status: Option<String>,
+    /// `x-amz-restore`, when a restore was asked for.
+    pub restore: Option<RestoreState>,
+    /// Whole-object or composite checksums that the store reported, by lower-case algorithm name, base64.
+    pub checksums: BTreeMap<String, String>,
+}
+
+impl ObjectInfo {
+    /// The class, spelled out.
+    #[must_use]
+    pub fn storage_class(&self) -> StorageClass {
+        self.properties.storage_class.clone().unwrap_or_else(StorageClass::standard)
+    }
+
+    /// Whether the object lies in an archive, restored or not.
+    #[must_use]
+    pub fn archived(&self) -> bool {
+        self.archive_status.is_some() || self.properties.storage_class.as_ref().is_some_and(StorageClass::is_archive)
+    }
+}
+
+/// One object, or one version of it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ObjectRef {
+    /// The bucket.
+    pub bucket: BucketName,
+    /// The key.
+    pub key: Key,
+    /// A version, or the current one.
+    pub version: Option<VersionId>,
+}
+
+impl ObjectRef {
+    /// The current version of `key`.
+    #[must_use]
+    pub const fn current(bucket: BucketName, key: Key) -> Self {
+        Self { bucket, key, version: None }
+    }
+}
+
+impl fmt::Display for ObjectRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.bucket, self.key)
+    }
+}
+
+/// What must be true of the object that a request replaces or removes, or else the request does nothing
+/// and fails with [`super::ErrorKind::Changed`] (`IfMatch`) or [`super::ErrorKind::Exists`] (`IfAbsent`).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Condition {
+    /// Nothing is asked.
+    #[default]
+    None,
+    /// `If-None-Match: *`: there is no object.
+    IfAbsent,
+    /// `If-Match`: the object has this tag.
+    IfMatch(ETag),
+}
