@@ -44,6 +44,11 @@ pub const fn is_reading(operation: Operation) -> bool {
     )
 }
 
+/// Whether the only thing that can be missing is the upload.
+const fn is_about_an_upload(operation: Operation) -> bool {
+    matches!(operation, Operation::ListParts | Operation::UploadPart | Operation::AbortMultipartUpload)
+}
+
 /// The store's error for a refused request.
 #[must_use]
 pub fn from_refusal(refusal: Refusal<'_>) -> Error {
@@ -97,6 +102,8 @@ const fn conflict(refusal: &Refusal<'_>) -> ErrorKind {
 
 fn by_code(code: &str, refusal: &Refusal<'_>) -> Option<ErrorKind> {
     Some(match code {
+        // radosgw's word for an upload that is not there.
+        "NoSuchKey" if is_about_an_upload(refusal.operation) => ErrorKind::NoUpload,
         "NoSuchKey" | "NoSuchVersion" if refusal.wanted_match && !is_reading(refusal.operation) => ErrorKind::Changed,
         "NoSuchKey" | "NoSuchVersion" => ErrorKind::NotFound,
         "NoSuchBucket" => ErrorKind::NoBucket,

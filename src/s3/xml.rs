@@ -151,7 +151,8 @@ pub fn result_etag(body: &[u8]) -> Option<ETag> {
 /// Reads a page of `ListParts`: the parts, and the marker of the next page.
 #[must_use]
 pub fn parts_page(body: &[u8]) -> Option<(Vec<Part>, Option<String>)> {
-    let root = parse(body).filter(|root| root.name == "ListPartsResult")?;
+    // moto says ListPartsResponse.
+    let root = parse(body).filter(|root| matches!(root.name.as_str(), "ListPartsResult" | "ListPartsResponse"))?;
     let mut parts = Vec::new();
     for part in root.all("Part") {
         parts.push(Part {

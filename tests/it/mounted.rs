@@ -141,8 +141,8 @@ fn rename_moves_a_file_and_replaces_its_target() {
     assert_eq!(mount.sh("getfattr -n user.s3.meta.k --only-values b"), "v");
     mount.sh("mkdir d && mv b d/c && cat d/c");
     assert_eq!(site.keys(), ["d/", "d/c"]);
-    mount.sh("mkdir e");
-    assert_eq!(errno(fs::rename(mount.at("d/c"), mount.at("e"))), libc::EISDIR);
+    mount.sh("mkdir other");
+    assert_eq!(errno(fs::rename(mount.at("d/c"), mount.at("other"))), libc::EISDIR);
     // A file that the store does not have yet moves with no request.
     let mut file = fs::File::create(mount.at("new")).unwrap();
     file.write_all(b"late").unwrap();

@@ -1,3 +1,5 @@
+//! What the store in memory promises beyond the common contract.
+
 use std::time::Duration;
 
 use bytes::Bytes;
