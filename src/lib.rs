@@ -1,4 +1,88 @@
-//! pailfs mounts S3 buckets as directories.
+//! pailfs mounts S3 buckets as directories: key = path, and what S3 knows of an object is an extended attribute.
+//!
+//! # Layers
+//!
+//! A module imports only from a lower number, or from its own folder; `tests/it/tidy.rs` enforces it.
+//!
+//! ```text
+//!       argv, environment, fstab                     kernel (/dev/fuse)
+//!                 |                                        |
+//!     6  cli -----+----------->  5  mount   attach, adapter, dispatch, the errno table
+//!           \     |                    |
+//!            \    |            4  fs        names, inodes, handles, operations, attributes, xattrs
+//!             \   | demo               |
+//!              \  v            3  data      read path, write path, one memory budget
+//!     3  devserver                     |
+//!                \             2  store  <------ 3  s3     sign, request, response, xml, credentials, transport
+//!                 `------------>   traits, types, wrappers, the store in memory
+//!                                      |
+//!     1                           telemetry   counters, subscriber
+//!     0                             base      clock, randomness, tasks, codecs: no domain knowledge
+//! ```
+//!
+//! The waist is [`store`]: two traits ([`store::ObjectStore`] for the data, [`store::BucketService`] for the rest) whose doc
+//! comments are the contract. [`fs`] and [`data`] never see [`s3`]. The wrappers compose as
+//! `Retry<Limit<Traced<S3Store>>>`: Retry outermost, so that back-off holds no permit; Traced innermost, so that each attempt
+//! is one span and one count, and is signed afresh.
+//!
+//! # Flows
+//!
+//! **Open.** A name becomes a key ([`fs::name`]), and a HEAD beside a LIST says what is there, or a listing young enough has
+//! said it. Every open for reading sends the GET that it needs anyway, under `If-Match`, and waits for its headers. When
+//! another client has replaced the object, open answers ESTALE; the kernel then looks the name up anew by itself and opens
+//! the new inode. So an inode number stands for one object, and old and new bytes never share a page cache.
+//!
+//! **Read.** A window per open object ([`data::read`]) decides what is needed and what is fetched ahead, in a growing run of
+//! parallel ranged GETs pinned to the tag, each under a permit of the memory budget. A cut body goes on at the missing byte.
+//! A read whose bytes are in memory is answered on the FUSE thread itself.
+//!
+//! **Write.** The kernel's buffer is copied once, into a page that the budget paid for ([`data::write`]). Sequential data
+//! leaves as parts while it is written; what fits one PUT stays one PUT. Without memory the writer waits. Flush and fsync
+//! commit: the PUT or `CompleteMultipartUpload` carries a condition on what this mount believes is there. What was sent and
+//! not answered is settled by looking for the commit token, never guessed. After a failure the bytes stay and the error goes
+//! to the call that caused it.
+//!
+//! **Attributes.** Mode, owner, times and link targets are user metadata ([`fs::meta`]), sent with the pending upload when
+//! there is one, else by one conditional self-copy.
+//!
+//! # Invariants
+//!
+//! 1. No acknowledged byte is lost: `close` and `fsync` return success only after the store has the data.
+//! 2. No bytes of two objects are ever mixed: every GET is pinned to a tag, and the answer's tag is compared too.
+//! 3. Every request that replaces or removes carries a condition; where a store ignores it, it is looked at just before.
+//! 4. Only a 404 that S3 itself gave for the key is "not there". A page of a listing that fails is an error, never a shorter
+//!    directory.
+//! 5. Lookup counts are exact: an inode lives until the kernel forgets it and nothing here holds it.
+//! 6. A request whose path is not the signed one is never sent (`s3::transport`).
+//! 7. Memory for data is taken from [`data::budget`] before it is used, and given back by drop.
+//! 8. A handler never blocks a FUSE thread, and a panic answers EIO for its own request alone.
+//!
+//! # Locks
+//!
+//! | rank | lock | kind | guards | across await |
+//! |---|---|---|---|---|
+//! | 1 | `Fs::rename_lock` | tokio Mutex | the shape of the tree during renames | yes |
+//! | 2 | `Inode::gate` | tokio `RwLock` | writers share it; commit, truncate, attributes, unlink take it alone; clean reads never touch it | yes |
+//! | 3 | `Inode::lock` | std Mutex | attributes, content, counts | never |
+//! | 4 | `Table` | std | numbers, names, lookup counts | never |
+//! | 5 | handles, read windows, writers, the budget | std Mutex | themselves | never |
+//!
+//! Acquired only towards a higher rank. Two gates only by one function, in the order of the inode numbers, under the rename
+//! lock; two inode states never.
+//!
+//! # Errors
+//!
+//! HTTP status and S3 code become a [`store::ErrorKind`] (`s3::error`), that a situation of a file system in words
+//! ([`fs::error`]), that an errno ([`mount::errno`], the only place that knows numbers). Each is an exhaustive match. Every
+//! failure is kept with its story for `pailfs why`.
+//!
+//! # Words
+//!
+//! bucket, key, prefix, object, part, upload, tag (ETag): as in S3. inode, handle: as in FUSE. component: what is between two
+//! `/` of a key; shown name: its form as a file name. role: whether a name is the object's or the directory's. marker: the
+//! zero-byte object `dir/`. window: the part of an object that is in memory or asked for. commit: the request that makes a
+//! new content the object. base: what the object was when a content began. gate: an inode's tokio lock. orphan: the content
+//! of an open file that has no name any more.
 
 pub mod base;
 pub mod cli;

@@ -185,7 +185,7 @@ impl StorageClass {
     }
 
     /// Whether objects of this class cannot be read before they are restored.
-    /// (`INTELLIGENT_TIERING` depends on the object: see [`ObjectInfo::archived`].)
+    /// (`INTELLIGENT_TIERING` depends on the object: see [`super::ObjectInfo::archived`].)
     #[must_use]
     pub fn is_archive(&self) -> bool {
         matches!(&*self.0, "GLACIER" | "DEEP_ARCHIVE")

@@ -109,7 +109,7 @@ impl fmt::Display for ObjectRef {
 }
 
 /// What must be true of the object that a request replaces or removes, or else the request does nothing
-/// and fails with [`super::ErrorKind::Changed`] (`IfMatch`) or [`super::ErrorKind::Exists`] (`IfAbsent`).
+/// and fails with [`crate::store::ErrorKind::Changed`] (`IfMatch`) or [`crate::store::ErrorKind::Exists`] (`IfAbsent`).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Condition {
     /// Nothing is asked.

@@ -21,9 +21,9 @@ pub struct HeadObject {
 pub struct GetObject {
     /// Which one.
     pub object: ObjectRef,
-    /// The bytes wanted, or all. A range that begins at or past the end: [`super::ErrorKind::Invalid`].
+    /// The bytes wanted, or all. A range that begins at or past the end: [`crate::store::ErrorKind::Invalid`].
     pub range: Option<ByteRange>,
-    /// The tag that the object must have: `If-Match`. Else [`super::ErrorKind::Changed`].
+    /// The tag that the object must have: `If-Match`. Else [`crate::store::ErrorKind::Changed`].
     pub if_match: Option<ETag>,
 }
 
@@ -58,7 +58,7 @@ pub struct ListObjects {
     pub delimiter: Delimiter,
     /// Where to begin.
     pub start: ListStart,
-    /// Keys and prefixes together, 1 to [`MAX_PAGE_KEYS`].
+    /// Keys and prefixes together, 1 to [`super::MAX_PAGE_KEYS`].
     pub max_keys: u16,
 }
 
@@ -147,7 +147,7 @@ pub struct PutObject {
     pub bucket: BucketName,
     /// The key.
     pub key: Key,
-    /// The bytes, at most [`MAX_PART_BYTES`].
+    /// The bytes, at most [`super::MAX_PART_BYTES`].
     pub payload: Payload,
     /// Headers, metadata, class.
     pub properties: Properties,
@@ -173,12 +173,12 @@ pub struct DeleteObject {
     pub condition: Condition,
 }
 
-/// `CopyObject`, at most [`MAX_PART_BYTES`].
+/// `CopyObject`, at most [`super::MAX_PART_BYTES`].
 #[derive(Debug, Clone)]
 pub struct CopyObject {
     /// What is copied.
     pub source: ObjectRef,
-    /// The tag the source must have: `x-amz-copy-source-if-match`. Else [`super::ErrorKind::Changed`].
+    /// The tag the source must have: `x-amz-copy-source-if-match`. Else [`crate::store::ErrorKind::Changed`].
     pub source_if_match: Option<ETag>,
     /// The bucket of the new object.
     pub bucket: BucketName,
