@@ -23,6 +23,7 @@
 
 mod body;
 mod error;
+pub mod fault;
 pub mod limit;
 pub mod memory;
 pub mod retry;
@@ -33,6 +34,7 @@ use std::future::Future;
 
 pub use body::{Body, Download};
 pub use error::{Error, ErrorKind, Operation, Outcome, Story};
+pub use fault::Fault;
 pub use limit::Limit;
 pub use memory::Memory;
 pub use retry::{Retry, RetryPolicy};

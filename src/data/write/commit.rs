@@ -78,6 +78,7 @@ impl<S: ObjectStore> Writer<S> {
             let mut state = self.lock();
             (with_token(&state.destination), Payload::new(state.staged.share()))
         };
+        let _sending = self.shared.pressure.sending();
         let size = payload.len();
         let request = PutObject {
             bucket: destination.bucket.clone(),

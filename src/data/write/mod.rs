@@ -10,6 +10,7 @@
 pub mod commit;
 mod copy;
 mod parts;
+mod pressure;
 mod staged;
 
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ use bytes::Bytes;
 use tokio::sync::{Notify, OnceCell, Semaphore};
 
 use self::parts::PartSlot;
+use self::pressure::Pressure;
 use self::staged::{NeedMemory, Staged};
 use crate::data::budget::{Budget, Class};
 use crate::data::{Error, Result};
@@ -38,13 +40,14 @@ pub struct WriteShared<S> {
     pub budget: Budget,
     /// Bounds the parts in flight.
     pub slots: Arc<Semaphore>,
+    pressure: Arc<Pressure>,
 }
 
 impl<S> WriteShared<S> {
     /// Writers over `store`, within `budget`.
     #[must_use]
     pub fn new(store: S, budget: Budget) -> Self {
-        Self { store, budget, slots: Arc::new(Semaphore::new(MAX_PARTS_IN_FLIGHT)) }
+        Self { store, budget, slots: Arc::new(Semaphore::new(MAX_PARTS_IN_FLIGHT)), pressure: Arc::default() }
     }
 }
 
@@ -168,9 +171,12 @@ impl<S: ObjectStore> Writer<S> {
     /// Takes `data` at `offset`, waiting for memory when there is none.
     ///
     /// # Errors
-    /// As [`Writer::try_write`].
+    /// As [`Writer::try_write`], and the failure of a part that keeps the memory which this needs.
     pub async fn write(self: &Arc<Self>, offset: u64, data: Bytes) -> Result<()> {
         loop {
+            let part_done = self.part_done.notified();
+            tokio::pin!(part_done);
+            part_done.as_mut().enable();
             let needed = {
                 let mut state = self.lock();
                 state.accepts(offset)?;
@@ -180,13 +186,20 @@ impl<S: ObjectStore> Writer<S> {
                         return self.cut_parts(&mut state);
                     }
                     Err(NeedMemory(needed)) => {
+                        // What has failed is tried again at the commit; until then its memory is not coming back.
+                        state.failure()?;
                         // What can leave shall leave now: others, or this one, get its memory.
                         self.cut_early(&mut state)?;
                         needed
                     }
                 }
             };
-            let permit = self.shared.budget.acquire(Class::Write, needed).await;
+            let budget = &self.shared.budget;
+            let permit = tokio::select! {
+                permit = budget.acquire(Class::Write, needed) => permit,
+                () = part_done => continue,
+                () = self.shared.pressure.nothing_will_free_any() => budget.overdraw(Class::Write, needed),
+            };
             self.lock().staged.prepay(permit);
         }
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::commit::with_token;
 use super::{State, Writer};
 use crate::base::tasks;
 use crate::data::{Error, Result};
@@ -89,6 +90,7 @@ impl<S: ObjectStore> Writer<S> {
     async fn send(&self, number: u16, payload: Payload) -> Result<Part> {
         // The slots are never closed, so there is always one in the end.
         let _slot = self.shared.slots.acquire().await;
+        let _sending = self.shared.pressure.sending();
         let upload = self.upload().await?;
         let number = PartNumber::new(number).ok_or(Error::TooLarge)?;
         let request = UploadPart { upload, number, payload };
@@ -100,7 +102,7 @@ impl<S: ObjectStore> Writer<S> {
         let cell = Arc::clone(&self.lock().upload);
         let (upload, _) = cell
             .get_or_try_init(|| async {
-                let destination = self.lock().destination.clone();
+                let destination = with_token(&self.lock().destination);
                 let request = CreateUpload {
                     bucket: destination.bucket.clone(),
                     key: destination.key.clone(),
@@ -128,6 +130,15 @@ impl<S: ObjectStore> Writer<S> {
 }
 
 impl State {
+    /// The failure of a part, when one has failed.
+    pub(super) fn failure(&self) -> Result<()> {
+        let failed = self.parts.values().find_map(|slot| match slot {
+            PartSlot::Failed(_, error) => Some(error.clone()),
+            _ => None,
+        });
+        failed.map_or(Ok(()), Err)
+    }
+
     fn next_part(&self) -> Result<u16> {
         let last = self.parts.last_key_value().map_or(0, |(number, _)| *number);
         if last < MAX_PARTS { Ok(last + 1) } else { Err(Error::TooLarge) }

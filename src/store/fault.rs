@@ -1,0 +1,234 @@
+//! A store that goes wrong on purpose, at the n-th call: for the tests of everything above.
+//!
+//! `Retry<Limit<Fault<Memory>>>` is the real stack with another bottom. Payloads are copied as if they had travelled, so
+//! that the sender's memory is its own again when the call ends.
+
+#![deny(clippy::missing_trait_methods)]
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+
+use super::*;
+
+/// What goes wrong with one call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Toxic {
+    /// Nothing is done, and this is the answer.
+    Refused(ErrorKind),
+    /// All is done, and the answer is lost.
+    Lost,
+    /// No answer ever comes, and nothing is done.
+    Stalled,
+    /// The body of a GET ends with an error after this many bytes.
+    Cut(u64),
+    /// The first byte of the body of a GET is another, as after a broken transfer that a checksum finds.
+    Altered,
+}
+
+#[derive(Debug, Default)]
+struct Script {
+    calls: Vec<Operation>,
+    toxics: BTreeMap<usize, Toxic>,
+}
+
+/// A store whose calls are numbered from 0 and fail as told.
+#[derive(Debug, Clone)]
+pub struct Fault<S> {
+    inner: S,
+    script: Arc<Mutex<Script>>,
+}
+
+impl<S> Fault<S> {
+    /// Wraps `inner`; nothing goes wrong yet.
+    #[must_use]
+    pub fn new(inner: S) -> Self {
+        Self { inner, script: Arc::default() }
+    }
+
+    /// Lets the `nth` call from the beginning go wrong.
+    pub fn inject(&self, nth: usize, toxic: Toxic) {
+        self.script().toxics.insert(nth, toxic);
+    }
+
+    /// What was asked so far.
+    #[must_use]
+    pub fn calls(&self) -> Vec<Operation> {
+        self.script().calls.clone()
+    }
+
+    fn script(&self) -> MutexGuard<'_, Script> {
+        self.script.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn next(&self, operation: Operation) -> Option<Toxic> {
+        let mut script = self.script();
+        let nth = script.calls.len();
+        script.calls.push(operation);
+        script.toxics.remove(&nth)
+    }
+
+    async fn call<T>(&self, operation: Operation, call: impl Future<Output = Result<T>> + Send) -> Result<T> {
+        match self.next(operation) {
+            None | Some(Toxic::Cut(_) | Toxic::Altered) => call.await,
+            Some(Toxic::Refused(kind)) => Err(Error::new(kind, operation, "the test", "refused on purpose")),
+            Some(Toxic::Lost) => {
+                call.await?;
+                Err(Error::new(ErrorKind::Unavailable, operation, "the test", "the answer is lost on purpose")
+                    .with(|story| story.outcome = Outcome::Unknown))
+            }
+            Some(Toxic::Stalled) => std::future::pending().await,
+        }
+    }
+}
+
+/// The payload as it would arrive.
+fn travelled(payload: &Payload) -> Payload {
+    Payload::new(payload.chunks().iter().map(|chunk| Bytes::copy_from_slice(chunk)).collect())
+}
+
+impl<S: ObjectStore> Fault<S> {
+    async fn get_with(&self, request: &GetObject) -> Result<Download> {
+        let toxic = match self.next(Operation::GetObject) {
+            Some(toxic @ (Toxic::Cut(_) | Toxic::Altered)) => Some(toxic),
+            Some(Toxic::Stalled) => return std::future::pending().await,
+            Some(Toxic::Refused(kind)) => {
+                return Err(Error::new(kind, Operation::GetObject, "the test", "refused on purpose"));
+            }
+            Some(Toxic::Lost) => {
+                return Err(Error::new(ErrorKind::Unavailable, Operation::GetObject, "the test", "lost on purpose"));
+            }
+            None => None,
+        };
+        let Download { info, range, body } = self.inner.get(request).await?;
+        let body = match toxic {
+            Some(Toxic::Cut(after)) => cut(body, after),
+            Some(Toxic::Altered) => altered(body),
+            _ => body,
+        };
+        Ok(Download { info, range, body })
+    }
+}
+
+fn broken(kind: ErrorKind, message: &str) -> Error {
+    Error::new(kind, Operation::GetObject, "the test", message)
+}
+
+fn cut(mut body: Body, after: u64) -> Body {
+    let mut left = usize::try_from(after).unwrap_or(usize::MAX);
+    let mut over = false;
+    Body::new(futures_util::stream::poll_fn(move |context| {
+        if over {
+            return std::task::Poll::Ready(None);
+        }
+        if left == 0 {
+            over = true;
+            return std::task::Poll::Ready(Some(Err(broken(ErrorKind::Unavailable, "the body is cut on purpose"))));
+        }
+        body.poll_next(context).map(|chunk| {
+            chunk.map(|chunk| {
+                chunk.map(|chunk| {
+                    let kept = chunk.slice(..chunk.len().min(left));
+                    left -= kept.len();
+                    kept
+                })
+            })
+        })
+    }))
+}
+
+fn altered(mut body: Body) -> Body {
+    let mut first = true;
+    Body::new(futures_util::stream::poll_fn(move |context| {
+        body.poll_next(context).map(|chunk| {
+            if std::mem::take(&mut first) {
+                return Some(Err(broken(ErrorKind::Corrupt, "a byte is altered on purpose, and the checksum tells")));
+            }
+            chunk
+        })
+    }))
+}
+
+impl<S: ObjectStore> ObjectStore for Fault<S> {
+    async fn head(&self, request: &HeadObject) -> Result<ObjectInfo> {
+        self.call(Operation::HeadObject, self.inner.head(request)).await
+    }
+
+    async fn get(&self, request: &GetObject) -> Result<Download> {
+        self.get_with(request).await
+    }
+
+    async fn list(&self, request: &ListObjects) -> Result<ListPage> {
+        self.call(Operation::ListObjectsV2, self.inner.list(request)).await
+    }
+
+    async fn put(&self, request: &PutObject) -> Result<Committed> {
+        let request = PutObject { payload: travelled(&request.payload), ..request.clone() };
+        self.call(Operation::PutObject, self.inner.put(&request)).await
+    }
+
+    async fn delete(&self, request: &DeleteObject) -> Result<()> {
+        self.call(Operation::DeleteObject, self.inner.delete(request)).await
+    }
+
+    async fn delete_many(&self, bucket: &BucketName, keys: &[Key]) -> Result<Vec<Result<()>>> {
+        self.call(Operation::DeleteObjects, self.inner.delete_many(bucket, keys)).await
+    }
+
+    async fn copy(&self, request: &CopyObject) -> Result<Committed> {
+        self.call(Operation::CopyObject, self.inner.copy(request)).await
+    }
+
+    async fn create_upload(&self, request: &CreateUpload) -> Result<Upload> {
+        self.call(Operation::CreateMultipartUpload, self.inner.create_upload(request)).await
+    }
+
+    async fn upload_part(&self, request: &UploadPart) -> Result<Part> {
+        let request = UploadPart { payload: travelled(&request.payload), ..request.clone() };
+        self.call(Operation::UploadPart, self.inner.upload_part(&request)).await
+    }
+
+    async fn copy_part(&self, request: &CopyPart) -> Result<Part> {
+        self.call(Operation::UploadPartCopy, self.inner.copy_part(request)).await
+    }
+
+    async fn complete_upload(&self, request: &CompleteUpload) -> Result<Committed> {
+        self.call(Operation::CompleteMultipartUpload, self.inner.complete_upload(request)).await
+    }
+
+    async fn abort_upload(&self, upload: &Upload) -> Result<()> {
+        self.call(Operation::AbortMultipartUpload, self.inner.abort_upload(upload)).await
+    }
+
+    async fn list_parts(&self, upload: &Upload) -> Result<Vec<Part>> {
+        self.call(Operation::ListParts, self.inner.list_parts(upload)).await
+    }
+
+    async fn list_uploads(&self, bucket: &BucketName, prefix: &Prefix, after: Option<(String, String)>) -> Result<UploadPage> {
+        self.call(Operation::ListMultipartUploads, self.inner.list_uploads(bucket, prefix, after)).await
+    }
+}
+
+impl<S: BucketService> BucketService for Fault<S> {
+    async fn list_buckets(&self) -> Result<Vec<Bucket>> {
+        self.call(Operation::ListBuckets, self.inner.list_buckets()).await
+    }
+
+    async fn head_bucket(&self, bucket: &BucketName) -> Result<BucketInfo> {
+        self.call(Operation::HeadBucket, self.inner.head_bucket(bucket)).await
+    }
+
+    async fn create_bucket(&self, bucket: &BucketName, location: Option<&str>) -> Result<()> {
+        self.call(Operation::CreateBucket, self.inner.create_bucket(bucket, location)).await
+    }
+
+    async fn delete_bucket(&self, bucket: &BucketName) -> Result<()> {
+        self.call(Operation::DeleteBucket, self.inner.delete_bucket(bucket)).await
+    }
+
+    async fn restore(&self, request: &RestoreObject) -> Result<()> {
+        self.call(Operation::RestoreObject, self.inner.restore(request)).await
+    }
+}
