@@ -112,6 +112,18 @@ impl<S> Fs<S> {
         &self.failures
     }
 
+    /// Bytes of the memory budget in use.
+    #[must_use]
+    pub fn memory_used(&self) -> u64 {
+        self.budget.used()
+    }
+
+    /// Open files and directories.
+    #[must_use]
+    pub fn open_handles(&self) -> (usize, usize) {
+        self.handles.count()
+    }
+
     /// The kernel has forgotten an inode so often.
     pub fn forget(&self, ino: Ino, lookups: u64) {
         self.table.forget(ino, lookups);

@@ -6,6 +6,7 @@
 )]
 
 mod conformance;
+mod faults;
 #[cfg(feature = "demo")]
 mod mounted;
 #[cfg(feature = "demo")]

@@ -1,0 +1,302 @@
+//! The fault loop: a scenario is run again and again, and its n-th request goes wrong, n = 0, 1, 2, ..., in every way there
+//! is. Whatever goes wrong: what was acknowledged is in the store, what was not is there whole or not at all, what is left
+//! can be committed afterwards, and no memory, handle or upload leaks.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use pailfs::base::rng::Rng;
+use pailfs::fs::attr::{Caller, Ino, SetAttr};
+use pailfs::fs::config::{AttrsMode, Config};
+use pailfs::fs::handles::{HandleId, OpenMode};
+use pailfs::fs::{Fs, Looked, Replace};
+use pailfs::store::fault::{Fault, Toxic};
+use pailfs::store::memory::Memory;
+use pailfs::store::*;
+use pailfs::telemetry::counters::Counters;
+
+const CALLER: Caller = Caller { uid: 0, gid: 0, tid: 0 };
+const READ: OpenMode = OpenMode { read: true, write: false, append: false, truncate: false, exclusive: false };
+const WRITE: OpenMode = OpenMode { read: false, write: true, append: false, truncate: false, exclusive: false };
+
+type Stack = Retry<Limit<Fault<Memory>>>;
+type Step<T> = std::result::Result<T, pailfs::fs::error::Error>;
+
+/// A mounted store without a kernel.
+struct World {
+    memory: Memory,
+    fault: Fault<Memory>,
+    fs: Arc<Fs<Stack>>,
+}
+
+impl World {
+    fn new(policy: RetryPolicy) -> Self {
+        let memory = Memory::new();
+        let bucket = BucketName::new("bucket").unwrap();
+        memory.ensure_bucket(&bucket);
+        let fault = Fault::new(memory.clone());
+        let store = Retry::new(Limit::new(fault.clone()), policy, Rng::from_os());
+        let config = Config {
+            bucket,
+            prefix: String::new(),
+            uid: 0,
+            gid: 0,
+            file_mode: 0o644,
+            dir_mode: 0o755,
+            force_uid: None,
+            force_gid: None,
+            umask: None,
+            trust_special: false,
+            ttl: std::time::Duration::ZERO,
+            read_only: false,
+            attrs: AttrsMode::Auto,
+            memory_limit: 64 << 20,
+            owner_uid: 0,
+        };
+        Self { memory, fault, fs: Fs::new(store, config, Arc::new(Counters::default())) }
+    }
+
+    /// What the store has, past all faults.
+    async fn stored(&self, key: &str) -> Option<Bytes> {
+        let object = ObjectRef::current(BucketName::new("bucket").unwrap(), Key::new(key).unwrap());
+        let download = self.memory.get(&GetObject { object, range: None, if_match: None }).await.ok()?;
+        Some(download.body.collect().await.unwrap())
+    }
+
+    async fn uploads(&self) -> usize {
+        self.memory.list_uploads(&BucketName::new("bucket").unwrap(), &Prefix::new(""), None).await.unwrap().uploads.len()
+    }
+
+    async fn open(&self, name: &str, mode: OpenMode) -> Step<HandleId> {
+        match self.fs.lookup(Ino::ROOT, name.as_bytes()).await? {
+            Looked::Found(stat) => {
+                let opened = self.fs.open(stat.ino, mode, CALLER).await;
+                self.fs.forget(stat.ino, 1);
+                opened
+            }
+            Looked::Absent => {
+                let (stat, handle) = self.fs.create(Ino::ROOT, name.as_bytes(), 0o644, mode, CALLER).await?;
+                self.fs.forget(stat.ino, 1);
+                Ok(handle)
+            }
+        }
+    }
+
+    /// As `cp` does: open with O_TRUNC or create, write, close. What close says is what counts.
+    async fn write(&self, name: &str, content: &Bytes) -> Step<()> {
+        let handle = self.open(name, OpenMode { truncate: true, ..WRITE }).await?;
+        let mut outcome = Ok(());
+        for (index, chunk) in content.chunks(1 << 20).enumerate() {
+            if outcome.is_ok() {
+                let chunk = content.slice_ref(chunk);
+                outcome = self.fs.write(handle, (index as u64) << 20, chunk, CALLER).await;
+            }
+        }
+        let flushed = self.fs.flush(handle, |_| false).await;
+        // Nobody hears what release says.
+        let _ = self.fs.release(handle).await;
+        outcome.and(flushed)
+    }
+
+    async fn read(&self, name: &str) -> Step<Bytes> {
+        let handle = self.open(name, READ).await?;
+        let mut all = Vec::new();
+        let outcome = loop {
+            match self.fs.read(handle, all.len() as u64, 128 << 10).await {
+                Ok(bytes) if bytes.is_empty() => break Ok(()),
+                Ok(bytes) => all.extend_from_slice(&bytes),
+                Err(error) => break Err(error),
+            }
+        };
+        let _ = self.fs.release(handle).await;
+        outcome.map(|()| all.into())
+    }
+
+    /// After the faults: everything can be committed, and nothing is left over.
+    async fn settle(&self, context: &str) {
+        assert_eq!(self.fs.commit_all().await, [], "{context}: everything can be committed afterwards");
+        assert_eq!(self.uploads().await, 0, "{context}: no upload is left");
+        assert_eq!(self.fs.open_handles(), (0, 0), "{context}: no handle is left");
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(self.fs.memory_used(), 0, "{context}: no memory is left");
+    }
+}
+
+fn content(seed: u8, len: usize) -> Bytes {
+    (0..len).map(|at| (at / 4096) as u8 ^ (at as u8).wrapping_mul(31) ^ seed).collect()
+}
+
+fn toxics() -> Vec<Toxic> {
+    let kinds = [ErrorKind::Denied, ErrorKind::Busy, ErrorKind::Unavailable, ErrorKind::TimedOut, ErrorKind::StoreFull];
+    kinds.map(Toxic::Refused).into_iter().chain([Toxic::Lost, Toxic::Cut(0), Toxic::Cut(100_000), Toxic::Altered]).collect()
+}
+
+/// Runs `scenario` until its requests are used up, for every toxic and with and without repeating.
+async fn fault_loop(name: &str, scenario: impl AsyncFn(&World, &str)) {
+    for policy in [RetryPolicy::once(), RetryPolicy::default()] {
+        for toxic in toxics() {
+            for nth in 0.. {
+                let world = World::new(policy);
+                world.fault.inject(nth, toxic);
+                let context = format!("{name}, {toxic:?} at call {nth}, {} attempts", policy.attempts);
+                scenario(&world, &context).await;
+                world.settle(&context).await;
+                if world.fault.calls().len() <= nth {
+                    assert!(nth > 0, "{context}: the scenario asks for something");
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// Replaces a file by another content: what the store has is one of the two, whole, and the new one if close said so.
+async fn replace(world: &World, context: &str, old: Option<&Bytes>, new: &Bytes) {
+    let said = world.write("f", new).await;
+    let stored = world.stored("f").await;
+    if said.is_ok() {
+        assert!(stored.as_ref() == Some(new), "{context}: close succeeded, so the store has it");
+    } else {
+        assert!(stored.as_ref() == Some(new) || stored.as_ref() == old, "{context}: whole, old or new");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn writing_survives_every_fault() {
+    let (small, large) = (content(1, 70_000), content(2, 19 << 20));
+    fault_loop("small files", async |world, context| {
+        replace(world, context, None, &small).await;
+        let old = world.stored("f").await;
+        replace(world, context, old.as_ref(), &content(3, 10)).await;
+    })
+    .await;
+    fault_loop("a large file", async |world, context| replace(world, context, None, &large).await).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn reading_survives_every_fault() {
+    let large = content(4, 9 << 20);
+    fault_loop("reading", async |world, context| {
+        let key = Key::new("f").unwrap();
+        let bucket = BucketName::new("bucket").unwrap();
+        let (payload, properties) = (Payload::from(large.clone()), Properties::default());
+        world.memory.put(&PutObject { bucket, key, payload, properties, condition: Condition::None }).await.unwrap();
+        // The bytes, or an error: never others, never fewer.
+        if let Ok(read) = world.read("f").await {
+            assert!(read == large, "{context}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn moving_and_removing_survive_every_fault() {
+    let (bytes, other) = (content(5, 300_000), content(6, 20));
+    fault_loop("moving", async |world, context| {
+        let (wrote, wrote_other) = (world.write("f", &bytes).await, world.write("g", &other).await);
+        let moved = world.fs.rename((Ino::ROOT, b"f"), (Ino::ROOT, b"g"), Replace::Allowed).await;
+        let (f, g) = (world.stored("f").await, world.stored("g").await);
+        if wrote.is_ok() && wrote_other.is_ok() {
+            assert!(f.as_ref() == Some(&bytes) || g.as_ref() == Some(&bytes), "{context}: under one of the names at least");
+            assert!(g.is_some(), "{context}: the target is never missing");
+        }
+        if moved.is_ok() {
+            assert!(f.is_none(), "{context}: the old name is gone");
+        }
+        if let Ok(Looked::Found(stat)) = world.fs.lookup(Ino::ROOT, b"g").await {
+            let mode = SetAttr { mode: Some(0o600), ..SetAttr::default() };
+            let _ = world.fs.setattr(stat.ino, mode, CALLER).await;
+            world.fs.forget(stat.ino, 1);
+            assert!(world.stored("g").await == g || g.is_none(), "{context}: a chmod keeps the bytes");
+        }
+        let removed = world.fs.unlink(Ino::ROOT, b"g").await;
+        if removed.is_ok() {
+            assert!(world.stored("g").await.is_none(), "{context}: unlink has removed it");
+        }
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn directories_survive_every_fault() {
+    fault_loop("directories", async |world, context| {
+        let made = world.fs.mkdir(Ino::ROOT, b"d", 0o755, CALLER).await;
+        if let Ok(stat) = &made {
+            assert!(world.stored("d/").await.is_some(), "{context}: mkdir returned, so the marker is there");
+            let entered = world.fs.create(stat.ino, b"f", 0o644, WRITE, CALLER).await;
+            if let Ok((inside, handle)) = entered {
+                let flushed = world.fs.flush(handle, |_| false).await;
+                let _ = world.fs.release(handle).await;
+                let removed = world.fs.rmdir(Ino::ROOT, b"d").await;
+                assert!(flushed.is_err() || removed.is_err(), "{context}: a directory with a file is not removed");
+                let _ = world.fs.unlink(stat.ino, b"f").await;
+                world.fs.forget(inside.ino, 1);
+            }
+            world.fs.forget(stat.ino, 1);
+        }
+        let removed = world.fs.rmdir(Ino::ROOT, b"d").await;
+        if removed.is_ok() {
+            assert!(world.stored("d/").await.is_none(), "{context}: rmdir has removed the marker");
+        }
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_short_writers_end_though_memory_is_short() {
+    // 40 files of 4 MiB in 64 MiB: none is long enough to send a part of.
+    let world = World::new(RetryPolicy::default());
+    let content = content(7, 4 << 20);
+    let mut handles = Vec::new();
+    for index in 0..40 {
+        handles.push(world.open(&format!("f{index}"), WRITE).await.unwrap());
+    }
+    for offset in 0..4_u64 {
+        for handle in &handles {
+            let start = (offset << 20) as usize;
+            let chunk = content.slice(start..start + (1 << 20));
+            world.fs.write(*handle, offset << 20, chunk, CALLER).await.unwrap();
+        }
+    }
+    for (index, handle) in handles.into_iter().enumerate() {
+        world.fs.flush(handle, |_| false).await.unwrap();
+        world.fs.release(handle).await.unwrap();
+        assert!(world.stored(&format!("f{index}")).await.as_ref() == Some(&content));
+    }
+    world.settle("many writers").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_writer_whose_parts_are_refused_hears_of_it_instead_of_waiting() {
+    let world = World::new(RetryPolicy::once());
+    let handle = world.open("f", WRITE).await.unwrap();
+    for nth in 0..200 {
+        world.fault.inject(nth + world.fault.calls().len(), Toxic::Refused(ErrorKind::Denied));
+    }
+    let mut failed = false;
+    for index in 0..128_u64 {
+        let chunk = Bytes::from(vec![7; 1 << 20]);
+        failed |= world.fs.write(handle, index << 20, chunk, CALLER).await.is_err();
+    }
+    assert!(failed, "with 64 MiB of memory, writing 128 MiB of refused parts fails");
+    assert!(world.fs.flush(handle, |_| false).await.is_err());
+    let _ = world.fs.release(handle).await;
+    assert_eq!(world.stored("f").await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stalled_request_stalls_nobody_else() {
+    let world = World::new(RetryPolicy::default());
+    world.write("f", &content(8, 10)).await.unwrap();
+    world.fault.inject(world.fault.calls().len(), Toxic::Stalled);
+    let stuck = tokio::spawn({
+        let fs = Arc::clone(&world.fs);
+        async move { fs.mkdir(Ino::ROOT, b"d", 0o755, CALLER).await.is_ok() }
+    });
+    tokio::task::yield_now().await;
+    assert_eq!(world.read("f").await.unwrap(), content(8, 10));
+    assert!(!stuck.is_finished());
+    stuck.abort();
+}
