@@ -3,12 +3,17 @@
 //! Two classes share it, each with a floor that the other cannot take: reading and writing never starve each other.
 //! A [`Permit`] gives its bytes back when it is dropped, so nothing leaks, whatever path is taken. Reading ahead only
 //! ever tries; what must have memory waits ([`Budget::acquire`]), and waiting ends because every holder's bytes leave
-//! on their own: fetched bytes are consumed or dropped, parts are uploaded or fail.
+//! on their own: parts are uploaded or fail, fetched bytes are consumed; and those that an idle reader does not consume
+//! are taken from it ([`Holder`]).
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::Notify;
+
+use crate::base::clock;
 
 /// The size of a page of staged data, in bytes. The kernel's largest WRITE is 1 MiB, so a page takes one whole.
 pub const PAGE_BYTES: usize = 1 << 20;
@@ -20,6 +25,19 @@ pub const MIN_LIMIT_BYTES: u64 = 64 << 20;
 const FLOOR_DIVISOR: u64 = 4;
 /// Free pages that are kept for the next part, as a fraction of the limit.
 const POOL_DIVISOR: u64 = 4;
+
+/// Who waits so long for memory takes it from those who do not use it.
+const PATIENCE: Duration = Duration::from_millis(20);
+/// Who has not used his memory for so long is idle: an active reader comes back sooner.
+const IDLE: Duration = Duration::from_millis(100);
+
+/// Somebody who holds memory that can be had again from the store.
+pub trait Holder: Send + Sync {
+    /// When it was used last.
+    fn used_at(&self) -> Instant;
+    /// Gives up what nobody waits for; returns how many bytes that were.
+    fn give_up(&self) -> u64;
+}
 
 /// Who wants the memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +59,19 @@ struct Inner {
     limit: u64,
     used: Mutex<Used>,
     freed: Notify,
+    /// How many wait in [`Budget::acquire`].
+    waiting: AtomicUsize,
+    holders: Mutex<Vec<Weak<dyn Holder>>>,
     pool: Mutex<Vec<Vec<u8>>>,
+}
+
+/// One who waits for memory, as long as this lives.
+struct Waiting<'a>(&'a Inner);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 /// The mount's memory budget. Cheap to clone; all clones are one budget.
@@ -56,6 +86,8 @@ impl Budget {
             limit: limit.max(MIN_LIMIT_BYTES),
             used: Mutex::default(),
             freed: Notify::new(),
+            waiting: AtomicUsize::new(0),
+            holders: Mutex::default(),
             pool: Mutex::default(),
         }))
     }
@@ -95,8 +127,19 @@ impl Budget {
         Some(Permit { budget: self.clone(), class, bytes })
     }
 
-    /// Waits until `bytes` are free and takes them.
+    /// As [`Budget::try_acquire`], for what is useful but not needed: those who wait come first.
+    #[must_use]
+    pub fn try_spare(&self, class: Class, bytes: u64) -> Option<Permit> {
+        if self.0.waiting.load(Ordering::Acquire) > 0 { None } else { self.try_acquire(class, bytes) }
+    }
+
+    /// Waits until `bytes` are free and takes them; takes them from idle holders when that is long.
     pub async fn acquire(&self, class: Class, bytes: u64) -> Permit {
+        if let Some(permit) = self.try_acquire(class, bytes) {
+            return permit;
+        }
+        self.0.waiting.fetch_add(1, Ordering::AcqRel);
+        let _waiting = Waiting(&self.0);
         loop {
             let freed = self.0.freed.notified();
             tokio::pin!(freed);
@@ -104,7 +147,40 @@ impl Budget {
             if let Some(permit) = self.try_acquire(class, bytes) {
                 return permit;
             }
-            freed.await;
+            if clock::deadline(PATIENCE, freed).await.is_err() {
+                self.reclaim(bytes);
+            }
+        }
+    }
+
+    /// Makes a holder known: what it does not use can be taken from it.
+    pub fn register(&self, holder: Weak<dyn Holder>) {
+        let mut holders = self.0.holders.lock().unwrap_or_else(PoisonError::into_inner);
+        if holders.len() == holders.capacity() {
+            // As many are alive as were dropped since, at most: the cost is shared out over all registrations.
+            holders.retain(|holder| holder.strong_count() > 0);
+            let alive = holders.len();
+            holders.reserve_exact(alive.max(16));
+        }
+        holders.push(holder);
+    }
+
+    /// Takes `bytes` from those who are idle, the longest idle first.
+    fn reclaim(&self, bytes: u64) {
+        let alive: Vec<Arc<dyn Holder>> = {
+            let holders = self.0.holders.lock().unwrap_or_else(PoisonError::into_inner);
+            holders.iter().filter_map(Weak::upgrade).collect()
+        };
+        let now = clock::instant();
+        let mut idle: Vec<_> = alive.into_iter().map(|holder| (holder.used_at(), holder)).collect();
+        idle.retain(|(used_at, _)| now.saturating_duration_since(*used_at) >= IDLE);
+        idle.sort_by_key(|(used_at, _)| *used_at);
+        let mut freed = 0;
+        for (_, holder) in idle {
+            if freed >= bytes {
+                break;
+            }
+            freed += holder.give_up();
         }
     }
 

@@ -20,6 +20,8 @@ pub enum Toxic {
     Refused(ErrorKind),
     /// All is done, and the answer is lost.
     Lost,
+    /// Nothing is done, and nobody knows: the request itself is lost.
+    Vanished,
     /// No answer ever comes, and nothing is done.
     Stalled,
     /// The body of a GET ends with an error after this many bytes.
@@ -76,12 +78,16 @@ impl<S> Fault<S> {
             Some(Toxic::Refused(kind)) => Err(Error::new(kind, operation, "the test", "refused on purpose")),
             Some(Toxic::Lost) => {
                 call.await?;
-                Err(Error::new(ErrorKind::Unavailable, operation, "the test", "the answer is lost on purpose")
-                    .with(|story| story.outcome = Outcome::Unknown))
+                Err(unanswered(operation, "the answer is lost on purpose"))
             }
+            Some(Toxic::Vanished) => Err(unanswered(operation, "the request is lost on purpose")),
             Some(Toxic::Stalled) => std::future::pending().await,
         }
     }
+}
+
+fn unanswered(operation: Operation, message: &str) -> Error {
+    Error::new(ErrorKind::Unavailable, operation, "the test", message).with(|story| story.outcome = Outcome::Unknown)
 }
 
 /// The payload as it would arrive.
@@ -97,9 +103,7 @@ impl<S: ObjectStore> Fault<S> {
             Some(Toxic::Refused(kind)) => {
                 return Err(Error::new(kind, Operation::GetObject, "the test", "refused on purpose"));
             }
-            Some(Toxic::Lost) => {
-                return Err(Error::new(ErrorKind::Unavailable, Operation::GetObject, "the test", "lost on purpose"));
-            }
+            Some(Toxic::Lost | Toxic::Vanished) => return Err(broken(ErrorKind::Unavailable, "lost on purpose")),
             None => None,
         };
         let Download { info, range, body } = self.inner.get(request).await?;

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use pailfs::base::rng::Rng;
 use pailfs::fs::attr::{Caller, Ino, SetAttr};
 use pailfs::fs::config::{AttrsMode, Config};
+use pailfs::fs::error::Situation;
 use pailfs::fs::handles::{HandleId, OpenMode};
 use pailfs::fs::{Fs, Looked, Replace};
 use pailfs::store::fault::{Fault, Toxic};
@@ -61,6 +62,13 @@ impl World {
         let object = ObjectRef::current(BucketName::new("bucket").unwrap(), Key::new(key).unwrap());
         let download = self.memory.get(&GetObject { object, range: None, if_match: None }).await.ok()?;
         Some(download.body.collect().await.unwrap())
+    }
+
+    /// Puts an object as another client would.
+    async fn put(&self, key: &str, bytes: &Bytes) {
+        let (bucket, key) = (BucketName::new("bucket").unwrap(), Key::new(key).unwrap());
+        let (payload, properties) = (Payload::from(bytes.clone()), Properties::default());
+        self.memory.put(&PutObject { bucket, key, payload, properties, condition: Condition::None }).await.unwrap();
     }
 
     async fn uploads(&self) -> usize {
@@ -134,7 +142,7 @@ fn content(seed: u8, len: usize) -> Bytes {
 
 fn toxics() -> Vec<Toxic> {
     let kinds = [ErrorKind::Denied, ErrorKind::Busy, ErrorKind::Unavailable, ErrorKind::TimedOut, ErrorKind::StoreFull];
-    kinds.map(Toxic::Refused).into_iter().chain([Toxic::Lost, Toxic::Cut(0), Toxic::Cut(100_000), Toxic::Altered]).collect()
+    kinds.map(Toxic::Refused).into_iter().chain([Toxic::Lost, Toxic::Vanished, Toxic::Cut(0), Toxic::Cut(100_000), Toxic::Altered]).collect()
 }
 
 /// Runs `scenario` until its requests are used up, for every toxic and with and without repeating.
@@ -180,13 +188,49 @@ async fn writing_survives_every_fault() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_exclusive_creation_whose_request_is_lost_replaces_nobody() {
+    let world = World::new(RetryPolicy::once());
+    let exclusive = OpenMode { exclusive: true, ..WRITE };
+    let (stat, handle) = world.fs.create(Ino::ROOT, b"f", 0o644, exclusive, CALLER).await.unwrap();
+    world.fs.write(handle, 0, content(1, 10), CALLER).await.unwrap();
+    world.put("f", &content(2, 10)).await;
+    world.fault.inject(world.fault.calls().len(), Toxic::Vanished);
+    assert_eq!(world.fs.flush(handle, |_| false).await.unwrap_err().situation(), Situation::Exists);
+    let _ = world.fs.release(handle).await;
+    world.fs.forget(stat.ino, 1);
+    assert_eq!(world.stored("f").await, Some(content(2, 10)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn idle_open_files_do_not_keep_others_from_reading() {
+    // 200 open files whose first 512 KiB nobody reads, in 64 MiB.
+    let world = World::new(RetryPolicy::default());
+    let bytes = content(1, 600 << 10);
+    for index in 0..200 {
+        world.put(&format!("f{index}"), &bytes).await;
+    }
+    let mut handles = Vec::new();
+    for index in 0..200 {
+        handles.push(world.open(&format!("f{index}"), READ).await.unwrap());
+    }
+    for handle in &handles {
+        let mut all = Vec::new();
+        while all.len() < bytes.len() {
+            all.extend_from_slice(&world.fs.read(*handle, all.len() as u64, 128 << 10).await.unwrap());
+        }
+        assert!(all == bytes);
+    }
+    for handle in handles {
+        world.fs.release(handle).await.unwrap();
+    }
+    world.settle("idle files", None).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn reading_survives_every_fault() {
     let large = content(4, 9 << 20);
     fault_loop("reading", async |world, context| {
-        let key = Key::new("f").unwrap();
-        let bucket = BucketName::new("bucket").unwrap();
-        let (payload, properties) = (Payload::from(large.clone()), Properties::default());
-        world.memory.put(&PutObject { bucket, key, payload, properties, condition: Condition::None }).await.unwrap();
+        world.put("f", &large).await;
         // The bytes, or an error: never others, never fewer.
         if let Ok(read) = world.read("f").await {
             assert!(read == large, "{context}");

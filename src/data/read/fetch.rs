@@ -30,13 +30,34 @@ struct State {
     dropped: u64,
     failure: Option<Error>,
     permit: Permit,
+    /// Reads that wait for bytes, which must not be dropped under them.
+    waiting: usize,
+    /// Its memory was needed elsewhere.
+    evicted: bool,
+}
+
+/// A read waits as long as this lives.
+struct Waiting<'a>(&'a Segment);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.lock().waiting -= 1;
+    }
 }
 
 impl Segment {
     /// A segment for `range`, nothing arrived yet.
     #[must_use]
     pub fn new(range: ByteRange, permit: Permit) -> Arc<Self> {
-        let state = State { chunks: VecDeque::new(), arrived: range.start(), dropped: range.start(), failure: None, permit };
+        let state = State {
+            chunks: VecDeque::new(),
+            arrived: range.start(),
+            dropped: range.start(),
+            failure: None,
+            permit,
+            waiting: 0,
+            evicted: false,
+        };
         Arc::new(Self { range, state: Mutex::new(state), progress: Notify::new() })
     }
 
@@ -50,21 +71,39 @@ impl Segment {
     #[must_use]
     pub fn covers(&self, offset: u64) -> bool {
         let state = self.lock();
-        state.failure.is_none() && state.dropped <= offset && offset < self.range.end()
+        state.failure.is_none() && !state.evicted && state.dropped <= offset && offset < self.range.end()
     }
 
     /// Whether all of it was dropped or it has failed: nothing more to be had.
     #[must_use]
     pub fn is_spent(&self) -> bool {
         let state = self.lock();
-        state.failure.is_some() || state.dropped >= self.range.end()
+        state.failure.is_some() || state.evicted || state.dropped >= self.range.end()
     }
 
-    /// Takes the body's chunks until its end. A body that ends early is an error of the store layer already.
+    /// Gives its memory back at once and ends its transfer, unless a read waits for it. Returns the bytes that are free now.
+    pub fn evict(&self) -> u64 {
+        let mut state = self.lock();
+        if state.waiting > 0 {
+            return 0;
+        }
+        state.evicted = true;
+        state.chunks.clear();
+        let bytes = state.permit.bytes();
+        state.permit.release(bytes);
+        bytes
+    }
+
+    /// Takes the body's chunks until its end, or until nobody wants them. A body that ends early is an error of the store
+    /// layer already.
     pub async fn fill(&self, mut body: Body) {
         while let Some(chunk) = body.next().await {
             match chunk {
-                Ok(chunk) => self.push(chunk),
+                Ok(chunk) => {
+                    if !self.push(chunk) {
+                        return;
+                    }
+                }
                 Err(error) => return self.fail(error.into()),
             }
         }
@@ -80,8 +119,12 @@ impl Segment {
         self.progress.notify_waiters();
     }
 
-    fn push(&self, chunk: Bytes) {
+    /// Takes a chunk over; `false` when nobody wants it any more.
+    fn push(&self, chunk: Bytes) -> bool {
         let mut state = self.lock();
+        if state.evicted {
+            return false;
+        }
         let start = state.arrived;
         state.arrived += chunk.len() as u64;
         if state.arrived > state.dropped {
@@ -91,11 +134,15 @@ impl Segment {
         }
         drop(state);
         self.progress.notify_waiters();
+        true
     }
 
-    /// Drops what lies before `offset`.
+    /// Drops what lies before `offset`, once no read waits here.
     pub fn drop_before(&self, offset: u64) {
         let mut state = self.lock();
+        if state.waiting > 0 {
+            return;
+        }
         while let Some((start, chunk)) = state.chunks.front() {
             let end = start + chunk.len() as u64;
             if end > offset {
@@ -108,20 +155,25 @@ impl Segment {
         }
     }
 
-    /// The bytes of `range` that lie in this segment, from its start on: waits until they are there.
+    /// The bytes of `range` that lie in this segment, from its start on: waits until they are there. `None` when the first
+    /// of them were dropped before this was called.
     ///
     /// # Errors
     /// The failure of the GET, unless all that is wanted arrived before it.
-    pub async fn read(&self, range: ByteRange) -> Result<Bytes> {
+    pub async fn read(&self, range: ByteRange) -> Result<Option<Bytes>> {
         let end = range.end().min(self.range.end());
+        let _waiting = self.waiting();
         loop {
             let progress = self.progress.notified();
             tokio::pin!(progress);
             progress.as_mut().enable();
             {
                 let state = self.lock();
+                if state.evicted || state.dropped > range.start() {
+                    return Ok(None);
+                }
                 if state.arrived >= end {
-                    return Ok(gather(&state.chunks, range.start(), end));
+                    return Ok(Some(gather(&state.chunks, range.start(), end)));
                 }
                 if let Some(failure) = &state.failure {
                     return Err(failure.clone());
@@ -136,7 +188,13 @@ impl Segment {
     pub fn try_read(&self, range: ByteRange) -> Option<Bytes> {
         let end = range.end().min(self.range.end());
         let state = self.lock();
-        (state.dropped <= range.start() && state.arrived >= end).then(|| gather(&state.chunks, range.start(), end))
+        let here = !state.evicted && state.dropped <= range.start() && state.arrived >= end;
+        here.then(|| gather(&state.chunks, range.start(), end))
+    }
+
+    fn waiting(&self) -> Waiting<'_> {
+        self.lock().waiting += 1;
+        Waiting(self)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -186,7 +244,7 @@ mod tests {
         segment.fill(Body::new(futures_util::stream::iter(chunks))).await;
         for (start, len) in [(0u64, 1u64), (776, 2), (0, 100_000), (50_000, 3000), (99_999, 1)] {
             let wanted = ByteRange::new(1000 + start, 1000 + start + len).unwrap();
-            let got = segment.read(wanted).await.unwrap();
+            let got = segment.read(wanted).await.unwrap().unwrap();
             assert_eq!(&got[..], &data[usize::try_from(start).unwrap()..usize::try_from(start + len).unwrap()]);
         }
         segment.drop_before(51_000);
@@ -196,5 +254,42 @@ mod tests {
         segment.drop_before(u64::MAX);
         assert_eq!(budget.used(), 0);
         assert!(segment.is_spent());
+    }
+
+    fn half_filled(budget: &Budget) -> (Arc<Segment>, ByteRange) {
+        let range = ByteRange::new(0, 200).unwrap();
+        let segment = Segment::new(range, budget.try_acquire(Class::Read, range.len()).unwrap());
+        assert!(segment.push(Bytes::from(vec![1; 100])));
+        (segment, range)
+    }
+
+    #[tokio::test]
+    async fn bytes_that_were_dropped_are_never_answered_with_others() {
+        let budget = Budget::new(0);
+        let (segment, range) = half_filled(&budget);
+        segment.drop_before(100);
+        assert!(segment.push(Bytes::from(vec![2; 100])));
+        assert_eq!(segment.read(range).await.unwrap(), None);
+        assert_eq!(segment.try_read(range), None);
+        assert_eq!(segment.read(ByteRange::new(100, 200).unwrap()).await.unwrap().unwrap(), vec![2; 100]);
+    }
+
+    #[tokio::test]
+    async fn what_a_read_waits_for_is_not_taken_away_under_it() {
+        let budget = Budget::new(0);
+        let (segment, range) = half_filled(&budget);
+        let reading = tokio::spawn({
+            let segment = Arc::clone(&segment);
+            async move { segment.read(range).await }
+        });
+        tokio::task::yield_now().await;
+        segment.drop_before(100);
+        assert_eq!(segment.evict(), 0);
+        assert!(segment.push(Bytes::from(vec![2; 100])));
+        assert_eq!(reading.await.unwrap().unwrap().unwrap().len(), 200);
+        assert_eq!(segment.evict(), 200);
+        assert_eq!(budget.used(), 0);
+        assert!(!segment.push(Bytes::from_static(b"late")), "the transfer ends");
+        assert_eq!(segment.read(range).await.unwrap(), None);
     }
 }

@@ -7,14 +7,15 @@
 pub mod fetch;
 pub mod window;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 
 use self::fetch::Segment;
 use self::window::Window;
-use crate::base::tasks;
-use crate::data::budget::{Budget, Class, Permit};
+use crate::base::{clock, tasks};
+use crate::data::budget::{Budget, Class, Holder, Permit};
 use crate::data::{Error, Result};
 use crate::store::{ByteRange, Download, ETag, GetObject, ObjectRef, ObjectStore};
 
@@ -40,14 +41,18 @@ struct State {
     etag: ETag,
     window: Window,
     segments: Vec<Arc<Segment>>,
+    used_at: Instant,
 }
 
 impl<S: ObjectStore> Reader<S> {
     /// A reader of `object` as it is under `etag`, `size` bytes long.
     pub fn new(store: S, budget: Budget, object: ObjectRef, etag: ETag, size: u64) -> Arc<Self> {
         let limit = (budget.limit() * WINDOW_QUARTERS / 4).min(MAX_WINDOW_BYTES);
-        let state = Mutex::new(State { object, etag, window: Window::new(size, limit), segments: Vec::new() });
-        Arc::new(Self { store, budget, size, state })
+        let state = State { object, etag, window: Window::new(size, limit), segments: Vec::new(), used_at: clock::instant() };
+        let reader = Arc::new(Self { store, budget, size, state: Mutex::new(state) });
+        let holder: Weak<dyn Holder> = Arc::<Self>::downgrade(&reader);
+        reader.budget.register(holder);
+        reader
     }
 
     /// The size of the object that is read.
@@ -110,7 +115,9 @@ impl<S: ObjectStore> Reader<S> {
         loop {
             let pin = self.pin();
             let bytes = match self.segment_at(next).await.read(next).await {
-                Ok(bytes) => bytes,
+                Ok(Some(bytes)) => bytes,
+                // Dropped since it was found: another one has it, or it is asked for anew.
+                Ok(None) => continue,
                 // This mount has committed the object meanwhile: the bytes are to be had under its new tag.
                 Err(Error::Stale) if self.pin() != pin => continue,
                 Err(error) => return Err(error),
@@ -135,6 +142,7 @@ impl<S: ObjectStore> Reader<S> {
     /// Tells the window of a read, begins what it wants ahead and drops what it is done with.
     fn advance(self: &Arc<Self>, range: ByteRange, covered: bool) -> Option<ByteRange> {
         let mut state = self.lock();
+        state.used_at = clock::instant();
         let plan = state.window.on_read(range, covered);
         if plan.jumped {
             state.segments.retain(|segment| segment.covers(range.start()));
@@ -145,7 +153,7 @@ impl<S: ObjectStore> Reader<S> {
         state.segments.retain(|segment| !segment.is_spent());
         drop(state);
         for ahead in plan.ahead {
-            if let Some(permit) = self.budget.try_acquire(Class::Read, ahead.len()) {
+            if let Some(permit) = self.budget.try_spare(Class::Read, ahead.len()) {
                 self.begin(ahead, permit);
             } else {
                 self.lock().window.unschedule(ahead);
@@ -200,6 +208,22 @@ impl<S: ObjectStore> Reader<S> {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<S: ObjectStore> Holder for Reader<S> {
+    fn used_at(&self) -> Instant {
+        self.lock().used_at
+    }
+
+    fn give_up(&self) -> u64 {
+        let mut state = self.lock();
+        let freed = state.segments.iter().map(|segment| segment.evict()).sum();
+        state.segments.retain(|segment| !segment.is_spent());
+        // What was fetched ahead will have to be asked for again.
+        let held = state.segments.iter().map(|segment| segment.range().end()).max();
+        state.window.forget_ahead(held.unwrap_or(0));
+        freed
     }
 }
 

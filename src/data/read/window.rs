@@ -65,6 +65,11 @@ impl Window {
         self.scheduled = self.scheduled.min(range.start());
     }
 
+    /// What was asked for ahead is gone, but for what lies before `held`.
+    pub fn forget_ahead(&mut self, held: u64) {
+        self.scheduled = self.scheduled.min(self.position.max(held));
+    }
+
     /// A read of `range` arrived; `covered` tells whether its bytes are there or on their way.
     pub fn on_read(&mut self, range: ByteRange, covered: bool) -> Plan {
         let goes_on =

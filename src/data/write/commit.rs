@@ -200,7 +200,7 @@ async fn conditional<S: ObjectStore>(
             return Err(error.into());
         }
         let now = there.map_or(Base::Absent, |info| Base::Object(info.etag));
-        if conflict && on_conflict == OnConflict::Fail {
+        if on_conflict == OnConflict::Fail && now != Base::Absent {
             return Err(Error::Exists);
         }
         // A lost request that was not applied is repeated; should it still arrive, its condition fails or it is ours.

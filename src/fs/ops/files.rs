@@ -197,13 +197,13 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     pub async fn release(&self, handle: HandleId) -> Result<()> {
         let Some(open) = self.handles.remove_file(handle) else { return Ok(()) };
         let inode = Arc::clone(&open.inode);
-        let last_writer = open.mode.write && inode.lock().writers == 1;
-        let committed = if last_writer { self.commit(&inode).await } else { Ok(()) };
-        {
+        let last_writer = {
             let mut state = inode.lock();
             state.opens -= 1;
             state.writers -= u32::from(open.mode.write);
-        }
+            open.mode.write && state.writers == 0
+        };
+        let committed = if last_writer { self.commit(&inode).await } else { Ok(()) };
         let ended = self.end_writing(&inode, committed.as_ref().err()).await;
         let removed = self.remove_if_doomed(&inode).await;
         self.table.release(inode.ino);

@@ -55,11 +55,18 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             return Ok(());
         }
         let _gates = Gates::lock(&inode, target.as_ref()).await;
+        let kept = match &target {
+            Some(target) => self.keep_readable(target).await?,
+            None => None,
+        };
         let moved = self.move_object(&inode, target.as_ref(), &key).await;
         moved.inspect_err(|error| {
             self.forget_if_stale(&inode, error);
             to.directory.lock().directory.forget_listing();
         })?;
+        if let (Some(target), Some(bytes)) = (&target, kept) {
+            target.lock().content = Content::Orphan(bytes);
+        }
         self.note_moved(&inode, target.as_ref(), &to.directory, component);
         Ok(())
     }
@@ -80,9 +87,6 @@ impl<S: ObjectStore + BucketService> Fs<S> {
 
     /// Brings the bytes under the new key and away from the old one. Both gates are held alone.
     async fn move_object(&self, inode: &Arc<Inode<S>>, target: Option<&Arc<Inode<S>>>, key: &Key) -> Result<()> {
-        if let Some(target) = target {
-            self.keep_readable(target).await?;
-        }
         let replaced = target.map_or(Base::Absent, |target| {
             let state = target.lock();
             match &state.content {
@@ -145,23 +149,21 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         Ok(())
     }
 
-    /// What is replaced may be open: its readers keep its bytes.
-    async fn keep_readable(&self, target: &Arc<Inode<S>>) -> Result<()> {
+    /// What is replaced may be open: these are the bytes that its readers keep.
+    async fn keep_readable(&self, target: &Arc<Inode<S>>) -> Result<Option<bytes::Bytes>> {
         let (etag, size) = {
             let state = target.lock();
             match &state.content {
                 Content::Clean(etag) if state.opens > 0 && state.attr.size > 0 && state.version().is_none() => {
                     (etag.clone(), state.attr.size)
                 }
-                _ => return Ok(()),
+                _ => return Ok(None),
             }
         };
         if size > MAX_KEPT_BYTES {
             return Err(Error::new(Situation::Busy, "the file to be replaced is large and being read"));
         }
-        let bytes = self.fetch_whole(target, etag).await?;
-        target.lock().content = Content::Orphan(bytes);
-        Ok(())
+        Ok(Some(self.fetch_whole(target, etag).await?))
     }
 
     fn note_moved(&self, inode: &Arc<Inode<S>>, target: Option<&Arc<Inode<S>>>, to: &Arc<Inode<S>>, component: Component) {

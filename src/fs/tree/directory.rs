@@ -14,7 +14,7 @@ use crate::store::{ETag, ObjectInfo, StorageClass};
 
 /// Edits older than this matter to no answer that is still under way: every request's deadline is shorter.
 const EDIT_MEMORY: Duration = Duration::from_secs(120);
-/// Old edits are looked for when there are this many.
+/// Old edits are looked for when there are this many at least.
 const EDITS_BEFORE_PURGE: usize = 1024;
 
 /// An object as a listing shows it, with what HEAD added.
@@ -67,6 +67,8 @@ struct Edit {
 pub struct Directory {
     listing: Option<Arc<Listing>>,
     edits: HashMap<(Role, Component), Edit>,
+    /// Old edits are looked for when there are so many.
+    purge_at: usize,
     /// It stays, though the store has nothing of it: its last name was removed here.
     kept: bool,
 }
@@ -98,8 +100,10 @@ impl Directory {
 
     /// This mount has made (`here`) or removed a name.
     pub fn edit(&mut self, role: Role, component: Component, here: bool, pinned: bool, now: Instant) {
-        if self.edits.len() >= EDITS_BEFORE_PURGE {
+        if self.edits.len() >= self.purge_at.max(EDITS_BEFORE_PURGE) {
             self.edits.retain(|_, edit| edit.pinned || now.saturating_duration_since(edit.at) < EDIT_MEMORY);
+            // Not again before as many have come: the cost of looking is shared out.
+            self.purge_at = self.edits.len() * 2;
         }
         self.edits.insert((role, component), Edit { at: now, here, pinned });
     }
