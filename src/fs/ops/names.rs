@@ -11,7 +11,7 @@ use crate::fs::attr::{Attr, Caller, Ino, Kind};
 use crate::fs::error::{Error, Result, Situation};
 use crate::fs::meta::posix::{self, ExplicitTimes};
 use crate::fs::name::{self, Component, MAX_NEW_BYTES, MAX_SHOWN_BYTES, Shown};
-use crate::fs::tree::directory::{Child, Listing};
+use crate::fs::tree::directory::Listing;
 use crate::fs::tree::inode::{Facts, Inode, Place, Role};
 use crate::fs::tree::table::number_of;
 use crate::fs::{Fs, Stat};
@@ -63,13 +63,17 @@ impl<S: ObjectStore> Fs<S> {
         if let Some(inode) = self.find_own(directory, shown) {
             return Ok(Some(inode));
         }
-        let fresh = directory.lock().directory.fresh_listing(asked, self.config.ttl);
-        if let Some(listing) = fresh
-            && let Some(answer) = self.find_listed(directory, shown, &listing).await?
+        // Only what a listing has is believed: what it has not may have been made by others since.
+        if let Some(listing) = self.listing_for_lookup(directory, asked).await
+            && let Some(inode) = self.find_listed(directory, shown, &listing)
         {
-            return Ok(answer);
+            return Ok(Some(inode));
         }
+        let asked = clock::instant();
         let probe = self.probe(&self.prefix_of(directory), &shown.component).await?;
+        if probe.object.is_some() {
+            directory.lock().directory.note_found(asked, self.config.ttl);
+        }
         let below = self.settle(directory, &shown.component, Role::Directory, probe.directory, asked);
         let object = self.settle(directory, &shown.component, Role::Object, probe.object, asked);
         Ok(choose(shown, below, object))
@@ -83,27 +87,21 @@ impl<S: ObjectStore> Fs<S> {
         (dirty && no_directory && !shown.beside_directory).then_some(inode)
     }
 
-    /// The answer of a fresh listing; `None` when it does not suffice.
-    async fn find_listed(
-        &self,
-        directory: &Arc<Inode<S>>,
-        shown: &Shown,
-        listing: &Listing,
-    ) -> Result<Option<Option<Arc<Inode<S>>>>> {
-        let nothing = Child::default();
-        let child = listing.children.get(&shown.component).unwrap_or(&nothing);
+    /// What a fresh listing has under a name; `None` when it does not suffice.
+    fn find_listed(&self, directory: &Arc<Inode<S>>, shown: &Shown, listing: &Listing) -> Option<Arc<Inode<S>>> {
+        let child = listing.children.get(&shown.component)?;
         let own = |role| directory.lock().directory.own_knowledge(role, &shown.component, listing.began);
         let known = |role| self.table.at(directory.ino, role, &shown.component);
         // A name that this mount made since, and whose inode is forgotten: only the store can tell its attributes.
         for role in [Role::Directory, Role::Object] {
             if own(role) == Some(true) && known(role).is_none() {
-                return Ok(None);
+                return None;
             }
         }
         let below = child.directory.then(|| self.directory_facts(None));
         // A directory's own mode is in its marker: asked for once, unless listings shall suffice.
         if child.directory && known(Role::Directory).is_none_or(|inode| !inode.lock().exact) && self.believes_markers() {
-            return Ok(None);
+            return None;
         }
         let mut object = child.object.as_ref().map(|object| self.child_facts(object));
         if let (Some(facts), Some(listed)) = (&mut object, &child.object)
@@ -114,11 +112,11 @@ impl<S: ObjectStore> Fs<S> {
             })
             && (!child.directory || shown.beside_directory)
         {
-            return Ok(None);
+            return None;
         }
         let below = self.settle(directory, &shown.component, Role::Directory, below, listing.began);
         let object = self.settle(directory, &shown.component, Role::Object, object, listing.began);
-        Ok(Some(choose(shown, below, object)))
+        choose(shown, below, object)
     }
 
     /// Lays what this mount did itself over an answer that was asked for at `asked`.

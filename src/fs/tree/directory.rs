@@ -14,6 +14,10 @@ use crate::store::{ETag, ObjectInfo, StorageClass};
 
 /// Edits older than this matter to no answer that is still under way: every request's deadline is shorter.
 const EDIT_MEMORY: Duration = Duration::from_secs(120);
+/// So many objects found one by one within the TTL make a page of names the better question.
+const FINDS_BEFORE_LISTING: u32 = 3;
+/// A directory that did not fit a page, or may not be listed, is not tried again for so long.
+const UNLISTABLE_MEMORY: Duration = Duration::from_secs(300);
 /// Old edits are looked for when there are this many at least.
 const EDITS_BEFORE_PURGE: usize = 1024;
 
@@ -71,6 +75,10 @@ pub struct Directory {
     purge_at: usize,
     /// It stays, though the store has nothing of it: its last name was removed here.
     kept: bool,
+    /// Objects found one by one: since when, and how many.
+    found: Option<(Instant, u32)>,
+    /// When it was found to be larger than a page, or not to be listed.
+    unlistable_at: Option<Instant>,
 }
 
 impl Directory {
@@ -96,6 +104,26 @@ impl Directory {
     /// Forgets the listing.
     pub fn forget_listing(&mut self) {
         self.listing = None;
+    }
+
+    /// An object of it was found by asking for its name alone.
+    pub fn note_found(&mut self, now: Instant, ttl: Duration) {
+        let recent = self.found.filter(|(since, _)| now.saturating_duration_since(*since) < ttl);
+        let (since, count) = recent.unwrap_or((now, 0));
+        self.found = Some((since, count + 1));
+    }
+
+    /// Whether a page of names is worth more than asking for one more name: several were asked for and found within `ttl`.
+    #[must_use]
+    pub fn wants_listing(&self, now: Instant, ttl: Duration) -> bool {
+        let within = |at: Instant, limit| now.saturating_duration_since(at) < limit;
+        !self.unlistable_at.is_some_and(|at| within(at, UNLISTABLE_MEMORY))
+            && self.found.is_some_and(|(since, count)| within(since, ttl) && count >= FINDS_BEFORE_LISTING)
+    }
+
+    /// It does not fit a page, or may not be listed.
+    pub const fn note_unlistable(&mut self, now: Instant) {
+        self.unlistable_at = Some(now);
     }
 
     /// This mount has made (`here`) or removed a name.
@@ -151,5 +179,18 @@ mod tests {
         directory.edit(Role::Object, name.clone(), true, true, start);
         assert_eq!(directory.own_knowledge(Role::Object, &name, later), Some(true));
         assert_eq!(directory.made_since(later), vec![(Role::Object, name)]);
+    }
+
+    #[test]
+    fn a_page_is_asked_for_after_several_finds() {
+        let (start, ttl) = (Instant::now(), Duration::from_secs(5));
+        let mut directory = Directory::default();
+        for expected in [false, false, true] {
+            directory.note_found(start, ttl);
+            assert_eq!(directory.wants_listing(start, ttl), expected);
+        }
+        assert!(!directory.wants_listing(start + ttl, ttl), "they were found long ago");
+        directory.note_unlistable(start);
+        assert!(!directory.wants_listing(start, ttl), "it is large");
     }
 }

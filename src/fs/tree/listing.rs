@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use futures_util::StreamExt as _;
 
@@ -44,23 +45,68 @@ impl<S: ObjectStore> Fs<S> {
         Ok(listing)
     }
 
-    async fn list_directory(&self, prefix: &str, last: Option<&Listing>) -> Result<Listing> {
-        let mut listing = Listing {
+    /// The directory's listing for a lookup: the fresh one, or one page of names where that is the better question than
+    /// `asked`'s one name. `None` when the name must be asked for alone.
+    pub(in crate::fs) async fn listing_for_lookup(&self, inode: &Arc<Inode<S>>, asked: Instant) -> Option<Arc<Listing>> {
+        let fresh = || inode.lock().directory.fresh_listing(asked, self.config.ttl);
+        if let Some(listing) = fresh() {
+            return Some(listing);
+        }
+        if !inode.lock().directory.wants_listing(asked, self.config.ttl) {
+            return None;
+        }
+        let _alone = inode.gate.write().await;
+        if let Some(listing) = fresh() {
+            return Some(listing);
+        }
+        let prefix = self.prefix_of(inode);
+        let last = inode.lock().directory.last_listing();
+        // Who may not list asks for each name; any other failure will be that of the one name, too.
+        let listing = self.list_small(&prefix, last.as_deref()).await.ok().flatten().map(Arc::new);
+        let mut state = inode.lock();
+        match &listing {
+            Some(listing) => state.directory.learn(Arc::clone(listing)),
+            None => state.directory.note_unlistable(asked),
+        }
+        drop(state);
+        listing
+    }
+
+    fn page_request(&self, prefix: &str, start: ListStart) -> ListObjects {
+        ListObjects {
+            bucket: self.config.bucket.clone(),
+            prefix: Prefix::new(prefix),
+            delimiter: Delimiter::Slash,
+            start,
+            max_keys: MAX_PAGE_KEYS,
+        }
+    }
+
+    fn empty_listing(&self, last: Option<&Listing>) -> Listing {
+        Listing {
             began: clock::instant(),
             children: BTreeMap::new(),
             posix: self.config.attrs == AttrsMode::Posix || last.is_some_and(|last| last.posix),
             unshowable: 0,
-        };
+        }
+    }
+
+    /// The listing of a directory that fits one page.
+    async fn list_small(&self, prefix: &str, last: Option<&Listing>) -> Result<Option<Listing>> {
+        let mut listing = self.empty_listing(last);
+        let page = self.store.list(&self.page_request(prefix, ListStart::Beginning)).await?;
+        if page.next.is_some() {
+            return Ok(None);
+        }
+        self.take_page(&mut listing, prefix, page, last).await?;
+        Ok(Some(listing))
+    }
+
+    async fn list_directory(&self, prefix: &str, last: Option<&Listing>) -> Result<Listing> {
+        let mut listing = self.empty_listing(last);
         let mut start = ListStart::Beginning;
         loop {
-            let request = ListObjects {
-                bucket: self.config.bucket.clone(),
-                prefix: Prefix::new(prefix),
-                delimiter: Delimiter::Slash,
-                start,
-                max_keys: MAX_PAGE_KEYS,
-            };
-            let page = self.store.list(&request).await?;
+            let page = self.store.list(&self.page_request(prefix, start)).await?;
             let next = page.next.clone();
             self.take_page(&mut listing, prefix, page, last).await?;
             match next {
