@@ -260,6 +260,12 @@ impl Permit {
         self.bytes
     }
 
+    /// Ties the permit to `bytes`: it is given back when their last share is dropped.
+    #[must_use]
+    pub fn hold(self, bytes: Bytes) -> Bytes {
+        Bytes::from_owner(Held { bytes, _permit: self })
+    }
+
     /// Takes over the bytes of `other`, of the same class.
     pub fn merge(&mut self, mut other: Self) {
         debug_assert_eq!(self.class, other.class, "permits of one class");
@@ -270,6 +276,18 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         self.release(self.bytes);
+    }
+}
+
+/// Bytes with the permit that pays for them.
+struct Held {
+    bytes: Bytes,
+    _permit: Permit,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
     }
 }
 

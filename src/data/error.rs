@@ -22,6 +22,9 @@ pub enum Error {
     /// What was asked for cannot be done to this file.
     #[error("{0}")]
     Unsupported(&'static str),
+    /// There is no memory, and what holds it could not be stored.
+    #[error("the memory limit is used up by files that could not be uploaded: see what 'pailfs umount' says of them")]
+    Full,
     /// The file would not fit into an object.
     #[error("the file is larger than an object can be with the parts that have been sent")]
     TooLarge,

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::data;
-use crate::store::{self, ErrorKind};
+use crate::store::{self, ErrorKind, Operation};
 
 /// What every operation returns.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -113,7 +113,7 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {}
 
 /// The situation that follows from a store's failure.
-const fn situation_of(kind: ErrorKind) -> Situation {
+const fn situation_of(kind: ErrorKind, operation: Operation) -> Situation {
     match kind {
         ErrorKind::NotFound => Situation::NotFound,
         ErrorKind::NoBucket => Situation::NoBucket,
@@ -131,10 +131,11 @@ const fn situation_of(kind: ErrorKind) -> Situation {
         ErrorKind::OverQuota => Situation::OverQuota,
         ErrorKind::StoreFull => Situation::NoSpace,
         ErrorKind::Unsupported => Situation::Unsupported,
-        ErrorKind::Invalid => Situation::Invalid,
+        // What a person has asked for makes no sense; elsewhere the request was ours.
+        ErrorKind::Invalid if matches!(operation, Operation::RestoreObject | Operation::CopyObject) => Situation::Invalid,
         ErrorKind::TooLarge => Situation::TooLarge,
         ErrorKind::Corrupt => Situation::Corrupt,
-        ErrorKind::NoUpload | ErrorKind::Unavailable | ErrorKind::NotS3 => Situation::Io,
+        ErrorKind::Invalid | ErrorKind::NoUpload | ErrorKind::Unavailable | ErrorKind::NotS3 => Situation::Io,
     }
 }
 
@@ -161,7 +162,7 @@ const fn advice(kind: ErrorKind) -> Option<&'static str> {
 impl From<&store::Error> for Error {
     fn from(error: &store::Error) -> Self {
         let words = advice(error.kind()).map_or_else(|| error.to_string(), |advice| format!("{error}; {advice}"));
-        Self::new(situation_of(error.kind()), words)
+        Self::new(situation_of(error.kind(), error.story().operation), words)
     }
 }
 
@@ -179,6 +180,7 @@ impl From<data::Error> for Error {
             data::Error::Exists => Situation::Exists,
             data::Error::Unsupported(_) => Situation::Unsupported,
             data::Error::TooLarge => Situation::TooLarge,
+            data::Error::Full => Situation::NoSpace,
         };
         Self::new(situation, error.to_string())
     }

@@ -173,7 +173,7 @@ impl<S: ObjectStore + BucketService> Mounted<S> {
                 false
             }
         };
-        let pending = tokio::select! {
+        let mut pending = tokio::select! {
             pending = fs.commit_all() => pending,
             () = stop() => return Err(MountError::Interrupted(fs.pending().len())),
         };
@@ -186,6 +186,13 @@ impl<S: ObjectStore + BucketService> Mounted<S> {
                 }
             })
             .await;
+        }
+        // Files that are still open were written since, or removed and wait for their close.
+        if fs.open_handles().0 > 0 {
+            pending = tokio::select! {
+                pending = fs.finish() => pending,
+                () = stop() => return Err(MountError::Interrupted(fs.pending().len())),
+            };
         }
         ending.abort();
         match (pending.is_empty(), broken) {

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -127,6 +128,7 @@ impl Client {
             path_and_query,
             headers: map,
             payload,
+            patience: self.patience(request.operation),
         };
         self.transport.send(wire).await.map_err(|error| self.broken(request, &error))
     }
@@ -149,6 +151,14 @@ impl Client {
             headers.push((response::CRC64NVME.to_owned(), checksum));
         }
         headers.push(("x-amz-content-sha256".to_owned(), hash));
+    }
+
+    /// How long the store may work on a request: it copies bytes for some.
+    const fn patience(&self, operation: Operation) -> Duration {
+        match operation {
+            Operation::CopyObject | Operation::UploadPartCopy | Operation::CompleteMultipartUpload => self.config.timeouts.copy,
+            _ => self.config.timeouts.headers,
+        }
     }
 
     fn add_account_headers(&self, headers: &mut Vec<(String, String)>) {

@@ -46,6 +46,8 @@ pub struct Timeouts {
     pub connect: Duration,
     /// Until the answer's headers, beside the time that sending takes at [`SLOWEST_UPLOAD_BYTES_PER_S`].
     pub headers: Duration,
+    /// As `headers`, where the store has up to 5 GiB to copy before it answers.
+    pub copy: Duration,
     /// Between two chunks of a body.
     pub idle: Duration,
 }
@@ -55,7 +57,8 @@ pub const SLOWEST_UPLOAD_BYTES_PER_S: u64 = 128 << 10;
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Self { connect: Duration::from_secs(3), headers: Duration::from_secs(30), idle: Duration::from_secs(20) }
+        let seconds = Duration::from_secs;
+        Self { connect: seconds(3), headers: seconds(30), copy: seconds(300), idle: seconds(20) }
     }
 }
 

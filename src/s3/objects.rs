@@ -44,6 +44,14 @@ impl ObjectStore for S3Store {
             return Err(not_s3());
         }
         let wanted = request.range.and_then(|wanted| ByteRange::new(wanted.start(), wanted.end().min(size)));
+        let misplaced = match (wanted, range) {
+            (Some(wanted), Some(range)) => wanted.start() < range.start() || wanted.end() > range.end(),
+            (Some(_), None) => true,
+            (None, _) => false,
+        };
+        if misplaced || answer.status == 206 && served.is_none() {
+            return Err(Error::new(ErrorKind::Corrupt, sent.operation, sent.target(), "the store sent another range"));
+        }
         let body = Incoming { client: Arc::clone(&self.0), request: sent, body: Some(answer.body), left: length };
         Ok(cut(Download { info, range, body: body.into_body() }, wanted))
     }
@@ -145,7 +153,8 @@ impl ObjectStore for S3Store {
         }
         // radosgw 16 completes without saying under which tag.
         let object = ObjectRef::current(request.upload.bucket.clone(), request.upload.key.clone());
-        let info = self.head(&HeadObject { object }).await?;
+        let info = self.head(&HeadObject { object }).await;
+        let info = info.map_err(|error| error.with(|story| story.outcome = Outcome::Unknown))?;
         Ok(Committed { etag: info.etag, version: info.version })
     }
 

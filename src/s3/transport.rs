@@ -42,6 +42,8 @@ pub struct Wire {
     pub headers: HeaderMap,
     /// The body.
     pub payload: Payload,
+    /// How long the store may work on it before it answers.
+    pub patience: Duration,
 }
 
 /// An answer; its body follows.
@@ -158,7 +160,7 @@ impl Transport {
     /// [`TransportError`].
     pub async fn send(&self, wire: Wire) -> Result<Answer, TransportError> {
         let sending = Duration::from_secs(wire.payload.len() / SLOWEST_UPLOAD_BYTES_PER_S);
-        let limit = self.timeouts.headers + sending;
+        let limit = wire.patience + sending;
         let url = format!("{}://{}{}", wire.scheme, wire.authority, wire.path_and_query);
         let parsed = reqwest::Url::parse(&url).ok().filter(|parsed| path_and_query(parsed) == wire.path_and_query);
         let answer = match parsed {

@@ -142,7 +142,11 @@ fn content(seed: u8, len: usize) -> Bytes {
 
 fn toxics() -> Vec<Toxic> {
     let kinds = [ErrorKind::Denied, ErrorKind::Busy, ErrorKind::Unavailable, ErrorKind::TimedOut, ErrorKind::StoreFull];
-    kinds.map(Toxic::Refused).into_iter().chain([Toxic::Lost, Toxic::Vanished, Toxic::Cut(0), Toxic::Cut(100_000), Toxic::Altered]).collect()
+    kinds
+        .map(Toxic::Refused)
+        .into_iter()
+        .chain([Toxic::Lost, Toxic::Vanished, Toxic::Cut(0), Toxic::Cut(100_000), Toxic::Altered])
+        .collect()
 }
 
 /// Runs `scenario` until its requests are used up, for every toxic and with and without repeating.

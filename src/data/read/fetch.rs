@@ -17,6 +17,8 @@ use crate::store::{Body, ByteRange};
 #[derive(Debug)]
 pub struct Segment {
     range: ByteRange,
+    /// How often the reader had been pinned anew when it was begun.
+    pinned: u64,
     state: Mutex<State>,
     progress: Notify,
 }
@@ -46,9 +48,9 @@ impl Drop for Waiting<'_> {
 }
 
 impl Segment {
-    /// A segment for `range`, nothing arrived yet.
+    /// A segment for `range`, begun when its reader had been `pinned` anew so often; nothing arrived yet.
     #[must_use]
-    pub fn new(range: ByteRange, permit: Permit) -> Arc<Self> {
+    pub fn new(range: ByteRange, pinned: u64, permit: Permit) -> Arc<Self> {
         let state = State {
             chunks: VecDeque::new(),
             arrived: range.start(),
@@ -58,13 +60,19 @@ impl Segment {
             waiting: 0,
             evicted: false,
         };
-        Arc::new(Self { range, state: Mutex::new(state), progress: Notify::new() })
+        Arc::new(Self { range, pinned, state: Mutex::new(state), progress: Notify::new() })
     }
 
     /// The bytes it was begun for.
     #[must_use]
     pub const fn range(&self) -> ByteRange {
         self.range
+    }
+
+    /// How often its reader had been pinned anew when it was begun.
+    #[must_use]
+    pub const fn pinned(&self) -> u64 {
+        self.pinned
     }
 
     /// Whether `offset` is here or will be.
@@ -239,7 +247,7 @@ mod tests {
         let budget = Budget::new(0);
         let data: Vec<u8> = (0..100_000u32).map(|n| n.to_le_bytes()[0]).collect();
         let range = ByteRange::new(1000, 1000 + data.len() as u64).unwrap();
-        let segment = Segment::new(range, budget.try_acquire(Class::Read, range.len()).unwrap());
+        let segment = Segment::new(range, 0, budget.try_acquire(Class::Read, range.len()).unwrap());
         let chunks: Vec<_> = data.chunks(777).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();
         segment.fill(Body::new(futures_util::stream::iter(chunks))).await;
         for (start, len) in [(0u64, 1u64), (776, 2), (0, 100_000), (50_000, 3000), (99_999, 1)] {
@@ -258,7 +266,7 @@ mod tests {
 
     fn half_filled(budget: &Budget) -> (Arc<Segment>, ByteRange) {
         let range = ByteRange::new(0, 200).unwrap();
-        let segment = Segment::new(range, budget.try_acquire(Class::Read, range.len()).unwrap());
+        let segment = Segment::new(range, 0, budget.try_acquire(Class::Read, range.len()).unwrap());
         assert!(segment.push(Bytes::from(vec![1; 100])));
         (segment, range)
     }

@@ -17,7 +17,7 @@ use self::window::Window;
 use crate::base::{clock, tasks};
 use crate::data::budget::{Budget, Class, Holder, Permit};
 use crate::data::{Error, Result};
-use crate::store::{ByteRange, Download, ETag, GetObject, ObjectRef, ObjectStore};
+use crate::store::{self, ByteRange, Download, ETag, ErrorKind, GetObject, ObjectRef, ObjectStore};
 
 /// The GET that an open sends brings at most this many bytes: small files whole, large ones enough to start with.
 pub const OPEN_BYTES: u64 = 512 << 10;
@@ -40,6 +40,8 @@ struct State {
     object: ObjectRef,
     etag: ETag,
     window: Window,
+    /// Counts how often it was pinned anew.
+    pins: u64,
     segments: Vec<Arc<Segment>>,
     used_at: Instant,
 }
@@ -48,7 +50,8 @@ impl<S: ObjectStore> Reader<S> {
     /// A reader of `object` as it is under `etag`, `size` bytes long.
     pub fn new(store: S, budget: Budget, object: ObjectRef, etag: ETag, size: u64) -> Arc<Self> {
         let limit = (budget.limit() * WINDOW_QUARTERS / 4).min(MAX_WINDOW_BYTES);
-        let state = State { object, etag, window: Window::new(size, limit), segments: Vec::new(), used_at: clock::instant() };
+        let window = Window::new(size, limit);
+        let state = State { object, etag, window, pins: 0, segments: Vec::new(), used_at: clock::instant() };
         let reader = Arc::new(Self { store, budget, size, state: Mutex::new(state) });
         let holder: Weak<dyn Holder> = Arc::<Self>::downgrade(&reader);
         reader.budget.register(holder);
@@ -70,8 +73,8 @@ impl<S: ObjectStore> Reader<S> {
     /// Takes the body of the GET that the open has sent, so that its bytes are not fetched twice.
     pub fn adopt(self: &Arc<Self>, download: Download, permit: Permit) {
         let Some(range) = download.range else { return };
-        let segment = Segment::new(range, permit);
         let mut state = self.lock();
+        let segment = Segment::new(range, state.pins, permit);
         state.window.note_begun(range);
         state.segments.push(Arc::clone(&segment));
         drop(state);
@@ -83,6 +86,13 @@ impl<S: ObjectStore> Reader<S> {
         let mut state = self.lock();
         state.object = object;
         state.etag = etag;
+        state.pins += 1;
+    }
+
+    /// How often it was pinned anew.
+    #[must_use]
+    pub fn pins(&self) -> u64 {
+        self.lock().pins
     }
 
     /// The bytes at `offset`, when they are in memory: no waiting, for the FUSE thread itself.
@@ -113,13 +123,13 @@ impl<S: ObjectStore> Reader<S> {
         let mut parts: Vec<Bytes> = Vec::new();
         let mut next = range;
         loop {
-            let pin = self.pin();
-            let bytes = match self.segment_at(next).await.read(next).await {
+            let segment = self.segment_at(next).await;
+            let bytes = match segment.read(next).await {
                 Ok(Some(bytes)) => bytes,
                 // Dropped since it was found: another one has it, or it is asked for anew.
                 Ok(None) => continue,
                 // This mount has committed the object meanwhile: the bytes are to be had under its new tag.
-                Err(Error::Stale) if self.pin() != pin => continue,
+                Err(Error::Stale) if self.pins() != segment.pinned() => continue,
                 Err(error) => return Err(error),
             };
             let start = next.start() + bytes.len() as u64;
@@ -145,7 +155,13 @@ impl<S: ObjectStore> Reader<S> {
         state.used_at = clock::instant();
         let plan = state.window.on_read(range, covered);
         if plan.jumped {
-            state.segments.retain(|segment| segment.covers(range.start()));
+            state.segments.retain(|segment| {
+                let wanted = segment.covers(range.start());
+                if !wanted {
+                    segment.evict();
+                }
+                wanted
+            });
         }
         for segment in &state.segments {
             segment.drop_before(plan.drop_before);
@@ -177,38 +193,56 @@ impl<S: ObjectStore> Reader<S> {
 
     /// Sends one GET for `range`.
     fn begin(self: &Arc<Self>, range: ByteRange, permit: Permit) -> Arc<Segment> {
-        let segment = Segment::new(range, permit);
-        self.lock().segments.push(Arc::clone(&segment));
+        let (segment, mut pin, mut pins) = {
+            let mut state = self.lock();
+            let segment = Segment::new(range, state.pins, permit);
+            state.segments.push(Arc::clone(&segment));
+            (segment, (state.object.clone(), state.etag.clone()), state.pins)
+        };
         let (reader, filling) = (Arc::downgrade(self), Arc::clone(&segment));
         let store = self.store.clone();
-        let mut pin = self.pin();
         tasks::spawn(async move {
             loop {
                 let request = GetObject { object: pin.0.clone(), range: Some(range), if_match: Some(pin.1.clone()) };
-                match store.get(&request).await {
+                let error = match store.get(&request).await {
                     Ok(download) => return filling.fill(download.body).await,
-                    Err(error) => {
-                        // This mount may have committed the object meanwhile: then its new tag is as good.
-                        let now = reader.upgrade().map(|reader| reader.pin());
-                        match now {
-                            Some(now) if now != pin => pin = now,
-                            _ => return filling.fail(error.into()),
-                        }
-                    }
+                    Err(error) => error,
+                };
+                // This mount may have committed the object meanwhile: then its new tag is as good.
+                match reader.upgrade().filter(|reader| reader.pins() != pins) {
+                    Some(reader) => (pin, pins) = reader.pin(),
+                    None => return filling.fail(stale_if_gone(error)),
                 }
             }
         });
         segment
     }
 
-    fn pin(&self) -> (ObjectRef, ETag) {
+    /// What it reads now, and how often that has changed.
+    fn pin(&self) -> ((ObjectRef, ETag), u64) {
         let state = self.lock();
-        (state.object.clone(), state.etag.clone())
+        ((state.object.clone(), state.etag.clone()), state.pins)
     }
+}
 
+impl<S> Reader<S> {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl<S> Drop for Reader<S> {
+    /// Ends what is still fetched ahead.
+    fn drop(&mut self) {
+        for segment in &self.lock().segments {
+            segment.evict();
+        }
+    }
+}
+
+/// An object that is gone, or too short for the range, is not the one that was opened.
+fn stale_if_gone(error: store::Error) -> Error {
+    if error.kind() == ErrorKind::NotFound || error.story().status == Some(416) { Error::Stale } else { error.into() }
 }
 
 impl<S: ObjectStore> Holder for Reader<S> {

@@ -40,6 +40,8 @@ pub enum OnConflict {
     Replace,
     /// The name must be new (`O_EXCL`).
     Fail,
+    /// The content belongs behind what was there (`O_APPEND`): it replaces nothing else.
+    Stale,
 }
 
 /// What a commit has made.
@@ -58,22 +60,32 @@ impl<S: ObjectStore> Writer<S> {
     /// meanwhile.
     ///
     /// # Errors
-    /// [`Error::Exists`] by `on_conflict`, [`Error::Stale`] when others never stop replacing the object,
+    /// [`Error::Exists`] or [`Error::Stale`] by `on_conflict`, [`Error::Stale`] when others never stop replacing the object,
     /// [`Error::Store`]. The content stays staged then, and the commit may be repeated.
     pub async fn commit(self: &Arc<Self>, base: Base, on_conflict: OnConflict) -> Result<CommitDone> {
         let generation = self.lock().generation;
-        let done = if self.has_left() {
-            self.commit_parts(base, on_conflict).await?
-        } else {
-            self.commit_put(base, on_conflict).await?
-        };
+        let intent = Intent { base, on_conflict, doubtful: self.lock().doubtful.clone() };
+        let done = if self.has_left() { self.commit_parts(intent).await } else { self.commit_put(intent).await };
         let mut state = self.lock();
-        state.committed = Some(generation);
-        state.completed = state.staged.sent() > 0;
-        Ok(done)
+        match done {
+            Ok(done) => {
+                state.committed = Some(generation);
+                state.completed = state.staged.sent() > 0;
+                state.unsettled = None;
+                state.doubtful.clear();
+                state.failed = None;
+                Ok(done)
+            }
+            Err(error) => {
+                if state.failed.is_none() {
+                    state.failed = Some(self.shared.pressure.failed());
+                }
+                Err(error)
+            }
+        }
     }
 
-    async fn commit_put(&self, base: Base, on_conflict: OnConflict) -> Result<CommitDone> {
+    async fn commit_put(&self, intent: Intent) -> Result<CommitDone> {
         let (destination, payload) = {
             let mut state = self.lock();
             (with_token(&state.destination), Payload::new(state.staged.share()))
@@ -87,27 +99,68 @@ impl<S: ObjectStore> Writer<S> {
             properties: destination.properties.clone(),
             condition: Condition::None,
         };
-        let committed = conditional(&self.shared.store, &destination, base, on_conflict, Replacing::Put(request)).await?;
+        let committed = conditional(&self.shared.store, &destination, intent, Replacing::Put(request)).await;
+        let committed = committed.inspect_err(|error| self.note_doubt(error, &destination))?;
         Ok(CommitDone { committed, destination, size })
     }
 
-    async fn commit_parts(self: &Arc<Self>, base: Base, on_conflict: OnConflict) -> Result<CommitDone> {
-        {
+    async fn commit_parts(self: &Arc<Self>, intent: Intent) -> Result<CommitDone> {
+        let unsettled = self.lock().unsettled.clone();
+        if let Some(done) = unsettled {
+            return self.settle_destination(done).await;
+        }
+        let tail = self.send_tail()?;
+        self.wait_for_parts().await;
+        let done = self.complete(intent).await;
+        if let Some(tail) = tail {
             let mut state = self.lock();
-            self.relaunch_failed(&mut state);
-            let rest = state.staged.staged();
-            if rest > 0 {
-                self.cut(&mut state, rest)?;
+            if done.is_ok() {
+                drop(state.staged.take(tail.bytes));
+            } else {
+                // More may be written before the next try: then the last part is another one.
+                state.parts.remove(&tail.number);
             }
         }
-        self.wait_for_parts().await;
+        self.settle_destination(done?).await
+    }
+
+    /// Sends what is staged as the last part. Its bytes stay staged until the upload is complete.
+    fn send_tail(self: &Arc<Self>) -> Result<Option<Tail>> {
+        let mut state = self.lock();
+        self.relaunch_failed(&mut state);
+        let bytes = state.staged.staged();
+        if bytes == 0 {
+            return Ok(None);
+        }
+        let number = state.next_part()?;
+        let payload = Payload::new(state.staged.share());
+        self.launch(&mut state, number, payload);
+        Ok(Some(Tail { number, bytes }))
+    }
+
+    /// Makes the object of the parts.
+    async fn complete(&self, intent: Intent) -> Result<CommitDone> {
         let parts = self.finished_parts()?;
         let (upload, destination) = self.lock().upload.get().cloned().ok_or(Error::TooLarge)?;
+        debug_assert_eq!(destination.key, self.lock().destination.key, "a rename commits what has left first");
         let size = parts.iter().map(|part| part.size).sum();
         let request = CompleteUpload { upload, parts, condition: Condition::None };
-        let committed = conditional(&self.shared.store, &destination, base, on_conflict, Replacing::Complete(request)).await?;
-        self.lock().completed = true;
-        self.settle_destination(CommitDone { committed, destination, size }).await
+        let committed = conditional(&self.shared.store, &destination, intent, Replacing::Complete(request)).await;
+        let committed = committed.inspect_err(|error| self.note_doubt(error, &destination))?;
+        let done = CommitDone { committed, destination, size };
+        let mut state = self.lock();
+        state.completed = true;
+        state.unsettled = Some(done.clone());
+        drop(state);
+        Ok(done)
+    }
+
+    /// Remembers a commit of which nobody knows whether it was applied.
+    fn note_doubt(&self, error: &Error, destination: &Destination) {
+        let doubtful = matches!(error, Error::Store(error) if error.outcome() == Outcome::Unknown);
+        if doubtful && let Some(token) = token_of(&destination.properties) {
+            self.lock().doubtful.push(token.to_owned());
+        }
     }
 
     /// Brings what was changed after the first part had left (mode, times, a header, the name) to the finished object.
@@ -118,14 +171,24 @@ impl<S: ObjectStore> Writer<S> {
         }
         let destination = with_token(&Destination { key: done.destination.key.clone(), ..wanted });
         let object = ObjectRef::current(destination.bucket.clone(), destination.key.clone());
-        let committed = replace_properties(
-            &self.shared.store,
-            object,
-            done.committed.etag.clone(),
-            done.size,
-            destination.properties.clone(),
-        )
-        .await?;
+        let properties = destination.properties.clone();
+        let replaced =
+            replace_properties(&self.shared.store, object.clone(), done.committed.etag.clone(), done.size, properties).await;
+        let committed = match replaced {
+            Ok(committed) => committed,
+            // An earlier try may have done it without being heard.
+            Err(Error::Stale) => {
+                let info = self.shared.store.head(&HeadObject { object }).await?;
+                if !self.may_have_made(&info) || !same_but_token(&info.properties, &destination.properties) {
+                    return Err(Error::Stale);
+                }
+                Committed { etag: info.etag, version: info.version }
+            }
+            Err(error) => {
+                self.note_doubt(&error, &destination);
+                return Err(error);
+            }
+        };
         Ok(CommitDone { committed, destination, size: done.size })
     }
 
@@ -141,6 +204,20 @@ impl<S: ObjectStore> Writer<S> {
             })
             .collect()
     }
+}
+
+/// The last part of an upload that is being completed.
+struct Tail {
+    number: u16,
+    bytes: u64,
+}
+
+/// What a commit believes and wants.
+struct Intent {
+    base: Base,
+    on_conflict: OnConflict,
+    /// Tokens of earlier tries that may have been applied: finding one of them is no conflict.
+    doubtful: Vec<String>,
 }
 
 /// A request that makes the object.
@@ -168,10 +245,10 @@ impl Replacing {
 async fn conditional<S: ObjectStore>(
     store: &S,
     destination: &Destination,
-    mut base: Base,
-    on_conflict: OnConflict,
+    intent: Intent,
     mut request: Replacing,
 ) -> Result<Committed> {
+    let Intent { mut base, on_conflict, doubtful } = intent;
     let object = ObjectRef::current(destination.bucket.clone(), destination.key.clone());
     let mut failure = Error::Stale;
     for attempt in 0..MAX_CONFLICTS {
@@ -199,9 +276,17 @@ async fn conditional<S: ObjectStore>(
         if error.kind() == ErrorKind::NoUpload {
             return Err(error.into());
         }
+        let earlier = there
+            .as_ref()
+            .and_then(|info| token_of(&info.properties))
+            .is_some_and(|token| doubtful.iter().any(|own| own == token));
         let now = there.map_or(Base::Absent, |info| Base::Object(info.etag));
-        if on_conflict == OnConflict::Fail && now != Base::Absent {
-            return Err(Error::Exists);
+        // What others made since is not replaced where the name had to be new, or the content was begun on another one.
+        let others = now != Base::Absent && now != base && !earlier;
+        match on_conflict {
+            OnConflict::Fail if others => return Err(Error::Exists),
+            OnConflict::Stale if others => return Err(Error::Stale),
+            OnConflict::Fail | OnConflict::Stale | OnConflict::Replace => {}
         }
         // A lost request that was not applied is repeated; should it still arrive, its condition fails or it is ours.
         failure = if conflict { Error::Stale } else { error.into() };
@@ -281,9 +366,13 @@ pub fn with_token(destination: &Destination) -> Destination {
     destination
 }
 
+/// The token of the commit that made an object with these properties, if this program made it.
+pub(super) fn token_of(properties: &Properties) -> Option<&str> {
+    properties.metadata.get(COMMIT_TOKEN).map(String::as_str)
+}
+
 fn is_ours(info: &ObjectInfo, sent: &Properties) -> bool {
-    let token = sent.metadata.get(COMMIT_TOKEN);
-    token.is_some() && info.properties.metadata.get(COMMIT_TOKEN) == token
+    token_of(sent).is_some_and(|token| token_of(&info.properties) == Some(token))
 }
 
 fn same_but_token(left: &Properties, right: &Properties) -> bool {

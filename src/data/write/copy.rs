@@ -4,8 +4,8 @@ use super::Destination;
 use super::commit::settled;
 use crate::data::{Error, Result};
 use crate::store::{
-    ByteRange, Committed, CompleteUpload, Condition, CopyPart, CreateUpload, ETag, MAX_PARTS, ObjectRef, ObjectStore, Part,
-    PartNumber, Upload,
+    ByteRange, Committed, CompleteUpload, Condition, CopyPart, CreateUpload, ETag, HeadObject, MAX_PARTS, ObjectRef, ObjectStore,
+    Part, PartNumber, Upload,
 };
 
 /// The size of a copied part, in bytes: large, since nothing travels, yet small enough that several run at once.
@@ -55,10 +55,12 @@ async fn copy_parts<S: ObjectStore>(store: &S, upload: &Upload, source: &ObjectR
             range,
         })
     });
-    stream::iter(requests)
+    let parts = stream::iter(requests)
         .map(|request| async move { store.copy_part(&request).await })
         .buffered(PARALLEL_COPIES)
         .try_collect()
-        .await
-        .map_err(Error::from)
+        .await?;
+    // Some stores ignore the condition on a part's source: then a change in between shows only now.
+    let info = store.head(&HeadObject { object: source.clone() }).await?;
+    if info.etag == *etag { Ok(parts) } else { Err(Error::Stale) }
 }

@@ -19,12 +19,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use tokio::sync::{Notify, OnceCell, Semaphore};
 
+use self::commit::CommitDone;
 use self::parts::PartSlot;
-use self::pressure::Pressure;
+use self::pressure::{Failed, Pressure};
 use self::staged::{NeedMemory, Staged};
 use crate::data::budget::{Budget, Class};
 use crate::data::{Error, Result};
-use crate::store::{BucketName, Key, ObjectStore, Properties, Upload};
+use crate::store::{BucketName, Key, ObjectInfo, ObjectStore, Properties, Upload};
 
 /// Parts of all files that are sent at once: enough to hide 20 ms at 80 MiB/s a connection many times over.
 pub const MAX_PARTS_IN_FLIGHT: usize = 32;
@@ -83,6 +84,12 @@ struct State {
     committed: Option<u64>,
     /// Everything sent was completed: what is staged may be changed, what has left may not.
     completed: bool,
+    /// The object was made of the parts, but not yet given the properties it should have.
+    unsettled: Option<CommitDone>,
+    /// Tokens of commits that may have been applied, for all anybody knows.
+    doubtful: Vec<String>,
+    /// The last commit failed, and nobody has repeated it.
+    failed: Option<Failed>,
 }
 
 /// What became of a write.
@@ -105,6 +112,9 @@ impl<S: ObjectStore> Writer<S> {
             generation: 0,
             committed: None,
             completed: false,
+            unsettled: None,
+            doubtful: Vec::new(),
+            failed: None,
         };
         Arc::new(Self { shared, state: Mutex::new(state), part_done: Notify::new() })
     }
@@ -149,6 +159,21 @@ impl<S: ObjectStore> Writer<S> {
     #[must_use]
     pub fn has_left(&self) -> bool {
         self.lock().staged.sent() > 0
+    }
+
+    /// Whether the store may have a content of this writer's that it was not heard to take.
+    #[must_use]
+    pub fn is_doubtful(&self) -> bool {
+        let state = self.lock();
+        state.unsettled.is_some() || !state.doubtful.is_empty()
+    }
+
+    /// Whether `info` is of a commit of this writer's that was not heard to be taken.
+    #[must_use]
+    pub fn may_have_made(&self, info: &ObjectInfo) -> bool {
+        let state = self.lock();
+        let completed = state.unsettled.as_ref().is_some_and(|done| done.committed.etag == info.etag);
+        completed || commit::token_of(&info.properties).is_some_and(|token| state.doubtful.iter().any(|own| own == token))
     }
 
     /// Takes `data` at `offset` without waiting: for the FUSE thread itself.
@@ -198,7 +223,13 @@ impl<S: ObjectStore> Writer<S> {
             let permit = tokio::select! {
                 permit = budget.acquire(Class::Write, needed) => permit,
                 () = part_done => continue,
-                () = self.shared.pressure.nothing_will_free_any() => budget.overdraw(Class::Write, needed),
+                () = self.shared.pressure.nothing_will_free_any() => {
+                    // Files that are still written will free it in the end; those that could not be stored will not.
+                    if self.shared.pressure.has_failures() {
+                        return Err(Error::Full);
+                    }
+                    budget.overdraw(Class::Write, needed)
+                }
             };
             self.lock().staged.prepay(permit);
         }
@@ -251,6 +282,11 @@ impl<S: ObjectStore> Writer<S> {
             state.staged = Staged::default();
             state.generation += 1;
             let upload = std::mem::take(&mut state.upload);
+            if let Some(done) = state.unsettled.take() {
+                // The object was made all the same.
+                state.doubtful.extend(commit::token_of(&done.destination.properties).map(str::to_owned));
+            }
+            state.failed = None;
             let completed = std::mem::take(&mut state.completed);
             if completed { None } else { upload.get().cloned() }
         };

@@ -74,7 +74,8 @@ impl<S: ObjectStore> Writer<S> {
         }
     }
 
-    fn launch(self: &Arc<Self>, state: &mut State, number: u16, payload: Payload) {
+    /// Sends `payload` as a part.
+    pub(super) fn launch(self: &Arc<Self>, state: &mut State, number: u16, payload: Payload) {
         state.parts.insert(number, PartSlot::InFlight);
         let writer = Arc::clone(self);
         tasks::spawn(async move {
@@ -139,7 +140,8 @@ impl State {
         failed.map_or(Ok(()), Err)
     }
 
-    fn next_part(&self) -> Result<u16> {
+    /// The number of the next part.
+    pub(super) fn next_part(&self) -> Result<u16> {
         let last = self.parts.last_key_value().map_or(0, |(number, _)| *number);
         if last < MAX_PARTS { Ok(last + 1) } else { Err(Error::TooLarge) }
     }

@@ -3,11 +3,12 @@
 //! Waiting ends as a rule because bytes that leave give their memory back. It would never end when all of it lies in files
 //! that are too short to send a part of (a thousand open files of 4 MiB). Then, and only while nothing at all is on its way,
 //! one writer at a time may take more than the limit, a page at a time: the one that came last, so that it is the same one
-//! again and again until its part is full or its file is closed, which frees memory for the others.
+//! again and again until its part is full or its file is closed, which frees memory for the others. Not while there are
+//! contents that could not be stored: those keep their memory until they can be, so writers fail instead.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::base::clock;
@@ -19,6 +20,7 @@ const STILL: Duration = Duration::from_millis(50);
 #[derive(Debug, Default)]
 pub(super) struct Pressure {
     sending: AtomicUsize,
+    failed: AtomicUsize,
     waiting: Mutex<Waiting>,
 }
 
@@ -32,6 +34,10 @@ struct Waiting {
 #[derive(Debug)]
 pub(super) struct Sending<'a>(&'a Pressure);
 
+/// A content could not be stored and keeps its memory, as long as this lives.
+#[derive(Debug)]
+pub(super) struct Failed(Arc<Pressure>);
+
 /// A place among those who wait.
 #[derive(Debug)]
 struct Ticket<'a> {
@@ -44,6 +50,17 @@ impl Pressure {
     pub(super) fn sending(&self) -> Sending<'_> {
         self.sending.fetch_add(1, Ordering::AcqRel);
         Sending(self)
+    }
+
+    /// A content could not be stored.
+    pub(super) fn failed(self: &Arc<Self>) -> Failed {
+        self.failed.fetch_add(1, Ordering::AcqRel);
+        Failed(Arc::clone(self))
+    }
+
+    /// Whether there are contents that could not be stored.
+    pub(super) fn has_failures(&self) -> bool {
+        self.failed.load(Ordering::Acquire) > 0
     }
 
     /// Waits until the caller, who has no memory, must go on without: nothing leaves, and nobody came later.
@@ -76,6 +93,12 @@ impl Ticket<'_> {
 impl Drop for Ticket<'_> {
     fn drop(&mut self) {
         self.pressure.waiting.lock().unwrap_or_else(PoisonError::into_inner).tickets.remove(&self.number);
+    }
+}
+
+impl Drop for Failed {
+    fn drop(&mut self) {
+        self.0.failed.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

@@ -199,12 +199,12 @@ impl Staged {
         }
     }
 
-    /// The page at `index`, copied first when it is shared. That copy is not paid for: it replaces one that a request
-    /// still holds, for as long as the request lasts.
+    /// The page at `index`, copied first when it is shared. The copy may pass the limit, a page at a time: it replaces one
+    /// that a request still holds, for as long as the request lasts.
     fn open_mut(&mut self, budget: &Budget, index: usize) -> &mut Page {
         let chunk = &mut self.chunks[index];
         if let Chunk::Frozen(bytes) = chunk {
-            let mut page = budget.page(budget.nothing(Class::Write), PAGE_BYTES);
+            let mut page = budget.page(budget.overdraw(Class::Write, PAGE_BYTES as u64), PAGE_BYTES);
             page.bytes_mut().extend_from_slice(bytes);
             *chunk = Chunk::Open(page);
         }

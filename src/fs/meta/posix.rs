@@ -22,6 +22,8 @@ const RDEV: &str = "rdev";
 /// The metadata that holds a symlink's target.
 pub const SYMLINK_TARGET: &str = "symlink-target";
 
+/// The longest path that Linux takes, in bytes (`PATH_MAX`).
+const MAX_TARGET_BODY_BYTES: u64 = 4096;
 const TYPE_MASK: u32 = 0o170_000;
 const SPECIAL_BITS: u32 = 0o6000;
 
@@ -92,7 +94,12 @@ pub fn decode(config: &Config, info: &ObjectInfo, directory_marker: bool, ours: 
         from_listing(config, info.size, info.last_modified)
     };
     let stored = metadata.get(MODE).and_then(|text| parse_mode(text));
-    let kind = if directory_marker { Kind::Directory } else { kind_of(stored, info.size) };
+    let kind = match kind_of(stored, info.size) {
+        _ if directory_marker => Kind::Directory,
+        // s3fs's links have their target as the body, and no path is longer.
+        Kind::Symlink if info.size > MAX_TARGET_BODY_BYTES && !metadata.contains_key(SYMLINK_TARGET) => Kind::File,
+        kind => kind,
+    };
     let kind = match kind {
         Kind::CharDevice | Kind::BlockDevice if !(config.trust_special || ours) => Kind::File,
         kind => kind,

@@ -6,14 +6,14 @@ use super::names::new_info;
 use crate::base::clock;
 use crate::data::guess;
 use crate::data::write::Destination;
-use crate::data::write::commit::{replace_properties, settled, with_token};
+use crate::data::write::commit::{OnConflict, replace_properties, settled, with_token};
 use crate::fs::attr::{Attr, Caller, Ino, Kind, SetAttr, SetTime, without_privileges};
 use crate::fs::config::AttrsMode;
 use crate::fs::error::{Error, Result, Situation};
 use crate::fs::meta::posix::{self, ExplicitTimes};
 use crate::fs::tree::inode::{Content, Inode};
 use crate::fs::{Fs, Stat};
-use crate::store::{BucketService, Condition, Headers, ObjectInfo, ObjectRef, ObjectStore, Payload, Properties, PutObject};
+use crate::store::{BucketService, Condition, ETag, Headers, ObjectInfo, ObjectRef, ObjectStore, Payload, Properties, PutObject};
 
 /// What statfs says: S3 has no bounds, so a large round number of each.
 #[derive(Debug, Clone, Copy)]
@@ -87,40 +87,75 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         if change.changes_attributes() { self.change_attributes(inode, change).await } else { Ok(()) }
     }
 
-    async fn truncate(&self, inode: &Arc<Inode<S>>, size: u64, caller: Caller) -> Result<()> {
+    /// Cuts or extends a file. When nobody has it open for writing, it is in the store when this returns.
+    pub(in crate::fs) async fn truncate(&self, inode: &Arc<Inode<S>>, size: u64, caller: Caller) -> Result<()> {
         if inode.is_directory() {
             return Err(Error::new(Situation::IsDirectory, "a directory has no length"));
         }
-        let old = inode.lock().attr.size;
-        let writing = inode.writing();
-        if size == 0 && (old > 0 || writing.is_some()) {
-            self.begin_whole(inode, caller).await?;
-        } else if let Some(writing) = writing {
-            let _alone = inode.gate.write().await;
-            writing.writer.truncate(size).await?;
-        } else if size != old {
-            if old > 0 {
-                return Err(Error::new(Situation::Unsupported, "cutting or extending an existing object is not supported yet"));
-            }
-            let _alone = inode.gate.write().await;
-            self.begin_writing(inode).await?;
-            if let Some(writing) = inode.writing() {
-                writing.writer.truncate(size).await?;
-            }
-        }
+        let _alone = inode.gate.write().await;
+        let (clean, attr, explicit) = {
+            let state = inode.lock();
+            let clean = if let Content::Clean(etag) = &state.content { Some(etag.clone()) } else { None };
+            (clean, state.attr, state.explicit)
+        };
+        let mut done = self.truncate_alone(inode, size).await;
         let nobody_writes = {
             let mut state = inode.lock();
-            state.note_changed(size, caller);
+            if done.is_ok() {
+                state.note_changed(size, caller);
+            }
             state.writers == 0
         };
-        if nobody_writes {
-            // No close will come to commit it.
-            self.commit(inode).await?;
-            let mut state = inode.lock();
-            if !state.is_dirty() && matches!(state.content, Content::Writing(_)) {
-                state.content = Content::Clean(state.etag());
-            }
+        if !nobody_writes {
+            return done;
         }
+        if done.is_ok() {
+            // No close will come to commit it.
+            done = self.commit_alone(inode).await;
+        }
+        if done.is_err()
+            && let (Some(etag), Some(writing)) = (clean, inode.writing())
+        {
+            // What the caller was told has failed must not happen later.
+            writing.writer.discard().await;
+            let mut state = inode.lock();
+            state.content = Content::Clean(etag);
+            (state.attr, state.explicit) = (attr, explicit);
+        }
+        let ended = self.end_writing_alone(inode, None).await;
+        done.and(ended)
+    }
+
+    async fn truncate_alone(&self, inode: &Arc<Inode<S>>, size: u64) -> Result<()> {
+        let old = {
+            let mut state = inode.lock();
+            let old = state.attr.size;
+            if let Content::Orphan(bytes) = &mut state.content {
+                if size > 0 && size != old {
+                    return Err(Error::new(Situation::Unsupported, "changing the length of a removed file is not supported yet"));
+                }
+                if size == 0 {
+                    *bytes = Some(bytes::Bytes::new());
+                }
+                return Ok(());
+            }
+            old
+        };
+        if inode.writing().is_none() {
+            if size == old {
+                return Ok(());
+            }
+            if size > 0 && old > 0 {
+                return Err(Error::new(Situation::Unsupported, "cutting or extending an existing object is not supported yet"));
+            }
+            // Emptied, it is written whole; an empty one that grows is changed.
+            let on_conflict = if size == 0 { OnConflict::Replace } else { OnConflict::Stale };
+            self.begin_writing(inode, on_conflict).await?;
+        }
+        if let Some(writing) = inode.writing() {
+            writing.writer.truncate(size).await?;
+        }
+        self.dress(inode);
         Ok(())
     }
 
@@ -176,7 +211,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         if inode.is_directory() {
             return self.update_marker(inode, apply).await;
         }
-        let info = self.known_info(inode).await?;
+        let info = self.current_info(inode).await?;
         if info.archived() {
             return Err(Error::new(
                 Situation::Archived,
@@ -191,15 +226,17 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         if let Some(writing) = inode.writing() {
             writing.writer.redirect(|destination| destination.properties = info.properties.clone());
         }
-        let readers = {
-            let mut state = inode.lock();
-            state.committed(info);
-            state.readers()
-        };
-        for reader in readers {
-            reader.repin(ObjectRef { version: version.clone(), ..object.clone() }, etag.clone());
-        }
+        inode.lock().committed(info);
+        self.repin(inode, &ObjectRef { version, ..object }, &etag);
         Ok(())
+    }
+
+    /// Lets the readers of an inode go on with what this mount has made of its object, or where.
+    pub(in crate::fs) fn repin(&self, inode: &Arc<Inode<S>>, object: &ObjectRef, etag: &ETag) {
+        let readers = inode.lock().readers();
+        for reader in readers {
+            reader.repin(object.clone(), etag.clone());
+        }
     }
 
     async fn replace(&self, object: ObjectRef, info: &ObjectInfo, properties: Properties) -> Result<ObjectInfo> {

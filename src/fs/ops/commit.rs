@@ -6,8 +6,7 @@ use super::names::new_info;
 use crate::base::clock;
 use crate::fs::Fs;
 use crate::fs::error::{Error, Result, Situation};
-use crate::fs::meta::posix;
-use crate::fs::tree::inode::{Inode, Writing};
+use crate::fs::tree::inode::{Content, Inode, Writing};
 use crate::store::{Key, ObjectStore};
 
 /// A file that the store does not have.
@@ -47,8 +46,8 @@ impl<S: ObjectStore> Fs<S> {
         }
         let place = inode.place();
         if let Some(parent) = place.parent {
-            let mut state = parent.lock();
-            state.directory.edit(inode.role(), place.component, true, false, clock::instant());
+            parent.lock().directory.edit(inode.role(), place.component, true, false, clock::instant());
+            self.table.release(parent.ino);
         }
         tracing::debug!(key, bytes = done.size, "committed");
         Ok(())
@@ -61,14 +60,8 @@ impl<S: ObjectStore> Fs<S> {
             return Err(Error::new(Situation::Invalid, "an empty object of this name would be the directory's marker"));
         }
         let key = Key::new(key)?;
-        let (attr, explicit) = {
-            let state = inode.lock();
-            (state.attr, state.explicit)
-        };
-        writing.writer.redirect(|destination| {
-            destination.key = key;
-            posix::encode(&self.config, inode.kind, &attr, explicit, &mut destination.properties.metadata);
-        });
+        writing.writer.redirect(|destination| destination.key = key);
+        self.dress(inode);
         Ok(())
     }
 
@@ -80,16 +73,58 @@ impl<S: ObjectStore> Fs<S> {
                 continue;
             }
             let outcome = self.commit(&inode).await;
-            let mut state = inode.lock();
-            match outcome {
-                Ok(()) if state.writers == 0 => {
-                    state.content = crate::fs::tree::inode::Content::Clean(state.etag());
-                }
-                Ok(()) => {}
-                Err(error) => state.last_error = Some(error.words().into()),
+            let ended = self.end_writing(&inode, outcome.as_ref().err()).await;
+            if let Err(error) = outcome.and(ended) {
+                inode.lock().last_error = Some(error.words().into());
             }
         }
         self.pending()
+    }
+
+    /// The end of the mount, with files that are still open: commits everything, and deletes what waits for its last close.
+    pub async fn finish(&self) -> Vec<Pending> {
+        let pending = self.commit_all().await;
+        for inode in self.table.all() {
+            inode.lock().opens = 0;
+            if let Err(error) = self.remove_if_doomed(&inode).await {
+                tracing::error!(path = self.path_of(inode.ino), %error, "a removed file could not be deleted");
+            }
+        }
+        pending
+    }
+
+    /// Lets go of a content that the store has, or that nobody can want any more.
+    pub(in crate::fs) async fn end_writing(&self, inode: &Arc<Inode<S>>, failure: Option<&Error>) -> Result<()> {
+        let _alone = inode.gate.write().await;
+        self.end_writing_alone(inode, failure).await
+    }
+
+    /// As [`Fs::end_writing`], for a caller who holds the gate alone.
+    pub(in crate::fs) async fn end_writing_alone(&self, inode: &Arc<Inode<S>>, failure: Option<&Error>) -> Result<()> {
+        let (writing, linked) = {
+            let state = inode.lock();
+            if state.writers > 0 {
+                return Ok(());
+            }
+            let Content::Writing(writing) = &state.content else { return Ok(()) };
+            (writing.clone(), state.linked)
+        };
+        let lost_the_name = failure.is_some_and(|failure| failure.situation() == Situation::Exists);
+        if linked && !lost_the_name {
+            let mut state = inode.lock();
+            if !writing.writer.is_dirty() {
+                state.content = Content::Clean(state.etag());
+            }
+            return Ok(());
+        }
+        // Removed while it was open, or the name went to another creator: readers keep what is in memory.
+        let kept = writing.writer.is_whole().then(|| writing.writer.read(0, u64::MAX)).transpose()?;
+        writing.writer.discard().await;
+        if lost_the_name {
+            self.give_name_up(inode);
+        }
+        inode.lock().content = Content::Orphan(kept);
+        Ok(())
     }
 
     /// The files that the store does not have.

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::data;
 use crate::data::read::Reader;
+use crate::data::write::commit::OnConflict;
 use crate::data::write::{Writer, Written};
 use crate::fs::Fs;
 use crate::fs::attr::Caller;
@@ -68,15 +70,28 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         }
         match self.source(&open)? {
             Source::Reader(reader) => {
-                let read = reader.read(offset, len).await.map_err(Error::from);
+                let read = self.read_on(&open, &reader, offset, len).await;
                 read.inspect_err(|error| self.forget_if_stale(&open.inode, error))
             }
             Source::Writer(writer) => Ok(writer.read(offset, len)?),
-            Source::Memory(bytes) => {
-                let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
-                let end = start.saturating_add(usize::try_from(len).unwrap_or(usize::MAX)).min(bytes.len());
-                Ok(bytes.slice(start..end))
-            }
+            Source::Memory(bytes) => Ok(cut(&bytes, offset, len)),
+        }
+    }
+
+    /// Reads the object. What seems to be gone may be on its way to another name or tag by this mount itself: then it is
+    /// waited for, and read there.
+    async fn read_on(&self, open: &OpenFile<S>, reader: &Arc<Reader<S>>, offset: u64, len: u64) -> Result<Bytes> {
+        let pins = reader.pins();
+        let stale = match reader.read(offset, len).await {
+            Err(data::Error::Stale) => Error::from(data::Error::Stale),
+            read => return Ok(read?),
+        };
+        drop(open.inode.gate.read().await);
+        match self.source(open)? {
+            Source::Reader(now) if !Arc::ptr_eq(&now, reader) || now.pins() != pins => Ok(now.read(offset, len).await?),
+            Source::Memory(bytes) => Ok(cut(&bytes, offset, len)),
+            Source::Writer(writer) => Ok(writer.read(offset, len)?),
+            Source::Reader(_) => Err(stale),
         }
     }
 
@@ -86,7 +101,10 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         let (etag, size) = {
             let state = inode.lock();
             match &state.content {
-                Content::Orphan(bytes) => return Ok(Source::Memory(bytes.clone())),
+                Content::Orphan(Some(bytes)) => return Ok(Source::Memory(bytes.clone())),
+                Content::Orphan(None) => {
+                    return Err(Error::new(Situation::Io, "the file was removed while its bytes were on their way to the store"));
+                }
                 Content::Writing(writing) if writing.writer.is_whole() || writing.writer.is_dirty() => {
                     return Ok(Source::Writer(Arc::clone(&writing.writer)));
                 }
@@ -158,7 +176,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
                 "changing or appending to an existing object is not supported yet: write the file whole (cp, mv, or '>')",
             ));
         }
-        self.begin_writing(inode).await
+        self.begin_writing(inode, OnConflict::Stale).await
     }
 
     fn note_written(&self, inode: &Arc<Inode<S>>, writer: &Arc<Writer<S>>, caller: Caller) {
@@ -209,35 +227,13 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         self.table.release(inode.ino);
         committed.and(ended).and(removed)
     }
+}
 
-    /// Lets go of a content that the store has, or that nobody can want any more.
-    async fn end_writing(&self, inode: &Arc<Inode<S>>, failure: Option<&Error>) -> Result<()> {
-        let _alone = inode.gate.write().await;
-        let (writing, linked) = {
-            let state = inode.lock();
-            if state.writers > 0 {
-                return Ok(());
-            }
-            let Content::Writing(writing) = &state.content else { return Ok(()) };
-            (writing.clone(), state.linked)
-        };
-        let lost_the_name = failure.is_some_and(|failure| failure.situation() == Situation::Exists);
-        if linked && !lost_the_name {
-            let mut state = inode.lock();
-            if !writing.writer.is_dirty() {
-                state.content = Content::Clean(state.etag());
-            }
-            return Ok(());
-        }
-        // Removed while it was open, or the name went to another creator: readers keep what is in memory.
-        let kept = if writing.writer.is_whole() { writing.writer.read(0, u64::MAX)? } else { Bytes::new() };
-        writing.writer.discard().await;
-        if lost_the_name {
-            self.give_name_up(inode);
-        }
-        inode.lock().content = Content::Orphan(kept);
-        Ok(())
-    }
+/// A part of what is in memory.
+fn cut(bytes: &Bytes, offset: u64, len: u64) -> Bytes {
+    let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+    let end = start.saturating_add(usize::try_from(len).unwrap_or(usize::MAX)).min(bytes.len());
+    bytes.slice(start..end)
 }
 
 /// Where a write goes: to the end for O_APPEND, whatever size the kernel believes in.

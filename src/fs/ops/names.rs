@@ -138,7 +138,7 @@ impl<S: ObjectStore> Fs<S> {
                 let there = there?;
                 let mut state = there.lock();
                 // Being written, committed since, or kept though empty: it is there for this mount.
-                let ours = state.is_dirty() || state.directory.is_kept() || state.committed_at.is_some_and(|at| at >= asked);
+                let ours = state.is_writing() || state.directory.is_kept() || state.committed_at.is_some_and(|at| at >= asked);
                 if ours {
                     drop(state);
                     return Some(there);
@@ -157,7 +157,7 @@ impl<S: ObjectStore> Fs<S> {
         let there = self.table.at(directory.ino, role, component);
         if let Some(inode) = &there {
             let mut state = inode.lock();
-            let newer_here = state.committed_at.is_some_and(|at| at >= asked);
+            let newer_here = state.is_writing() || state.committed_at.is_some_and(|at| at >= asked);
             if newer_here || inode.kind == facts.kind && state.is_same_object(&facts) {
                 if !newer_here {
                     state.learn(&facts);

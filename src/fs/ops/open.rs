@@ -6,22 +6,28 @@
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use crate::base::clock;
 use crate::data::budget::Class;
 use crate::data::guess;
 use crate::data::read::{OPEN_BYTES, Reader};
 use crate::data::write::commit::{Base, OnConflict};
 use crate::data::write::{Destination, Writer};
 use crate::fs::attr::{Attr, Caller, Ino, Kind};
+use crate::fs::config::AttrsMode;
 use crate::fs::error::{Error, Result, Situation};
 use crate::fs::handles::{HandleId, OpenFile, OpenMode};
-use crate::fs::meta::posix::ExplicitTimes;
+use crate::fs::meta::posix::{self, ExplicitTimes};
 use crate::fs::tree::inode::{Content, Facts, Inode, Role, Writing};
 use crate::fs::{Fs, Stat};
 use crate::store::{
     BucketService, ByteRange, ETag, ErrorKind, GetObject, HeadObject, Headers, Key, ObjectInfo, ObjectRef, ObjectStore,
-    Properties,
+    Properties, RestoreState,
 };
+
+/// What was looked at so recently is not asked for again before it is changed.
+const CURRENT: Duration = Duration::from_secs(1);
 
 impl<S: ObjectStore + BucketService> Fs<S> {
     /// Opens a file.
@@ -34,18 +40,27 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         if inode.is_directory() {
             return Err(Error::new(Situation::IsDirectory, "it is a directory"));
         }
-        if mode.write {
+        if mode.write || mode.truncate {
             self.writable()?;
         }
-        let opened = if mode.write && mode.truncate {
-            self.begin_whole(&inode, caller).await.map(|()| None)
-        } else if mode.read {
-            self.open_reader(&inode, caller).await
-        } else {
-            Ok(None)
-        };
+        let opened = self.begin_open(&inode, mode, caller).await;
         let reader = opened.inspect_err(|error| self.forget_if_stale(&inode, error))?;
         Ok(self.add_handle(&inode, mode, caller, reader))
+    }
+
+    async fn begin_open(&self, inode: &Arc<Inode<S>>, mode: OpenMode, caller: Caller) -> Result<Option<Arc<Reader<S>>>> {
+        if mode.write || mode.truncate {
+            self.know_attributes(inode, caller).await?;
+        }
+        match (mode.write, mode.truncate) {
+            (true, true) => self.begin_whole(inode, caller).await.map(|()| None),
+            (false, true) => {
+                self.truncate(inode, 0, caller).await?;
+                self.open_reader(inode, caller).await
+            }
+            _ if mode.read => self.open_reader(inode, caller).await,
+            _ => Ok(None),
+        }
     }
 
     /// Makes a file and opens it. The store hears of it at the first flush.
@@ -90,12 +105,17 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             let headers = Headers { content_type: Some(guess::content_type(component.as_str())), ..Headers::default() };
             let properties = Properties { headers, ..Properties::default() };
             let destination = Destination { bucket: self.config.bucket.clone(), key, properties };
-            let on_conflict = if mode.exclusive { OnConflict::Fail } else { OnConflict::Replace };
+            let on_conflict = match mode {
+                OpenMode { exclusive: true, .. } => OnConflict::Fail,
+                OpenMode { append: true, .. } => OnConflict::Stale,
+                _ => OnConflict::Replace,
+            };
             let writer = Writer::new(self.writes.clone(), destination);
             let mut state = inode.lock();
             state.ours = true;
             state.content = Content::Writing(Writing { writer, base: Base::Absent, on_conflict });
         }
+        self.dress(&inode);
         self.note_made(&directory, &inode, &component, true);
         let stat = self.told(&inode);
         Ok((stat, self.add_handle(&inode, mode, caller, None)))
@@ -134,18 +154,39 @@ impl<S: ObjectStore> Fs<S> {
         let writing = inode.writing();
         match writing {
             Some(writing) => writing.writer.truncate(0).await?,
-            None => self.begin_writing(inode).await?,
+            None => self.begin_writing(inode, OnConflict::Replace).await?,
         }
-        let mut state = inode.lock();
-        if matches!(state.content, Content::Orphan(_)) {
-            state.content = Content::Orphan(bytes::Bytes::new());
+        {
+            let mut state = inode.lock();
+            match &mut state.content {
+                Content::Orphan(bytes) => *bytes = Some(bytes::Bytes::new()),
+                // Whatever it was begun for: from now on it is written whole.
+                Content::Writing(writing) if writing.on_conflict == OnConflict::Stale => {
+                    writing.on_conflict = OnConflict::Replace
+                }
+                _ => {}
+            }
+            state.note_changed(0, caller);
         }
-        state.note_changed(0, caller);
+        self.dress(inode);
         Ok(())
     }
 
+    /// Puts the inode's attributes into what the next upload of its content carries.
+    pub(in crate::fs) fn dress(&self, inode: &Arc<Inode<S>>) {
+        let (attr, explicit) = {
+            let state = inode.lock();
+            (state.attr, state.explicit)
+        };
+        if let Some(writing) = inode.writing() {
+            writing.writer.redirect(|destination| {
+                posix::encode(&self.config, inode.kind, &attr, explicit, &mut destination.properties.metadata);
+            });
+        }
+    }
+
     /// Turns a clean file into one that is written from its start. The caller holds the gate alone.
-    pub(in crate::fs) async fn begin_writing(&self, inode: &Arc<Inode<S>>) -> Result<()> {
+    pub(in crate::fs) async fn begin_writing(&self, inode: &Arc<Inode<S>>, on_conflict: OnConflict) -> Result<()> {
         if !matches!(inode.lock().content, Content::Clean(_)) {
             return Ok(());
         }
@@ -154,7 +195,7 @@ impl<S: ObjectStore> Fs<S> {
         let destination = Destination { bucket: self.config.bucket.clone(), key, properties: info.properties.clone() };
         let writer = Writer::new(self.writes.clone(), destination);
         let base = Base::Object(info.etag.clone());
-        inode.lock().content = Content::Writing(Writing { writer, base, on_conflict: OnConflict::Replace });
+        inode.lock().content = Content::Writing(Writing { writer, base, on_conflict });
         Ok(())
     }
 
@@ -162,6 +203,20 @@ impl<S: ObjectStore> Fs<S> {
     /// stale.
     pub(in crate::fs) async fn known_info(&self, inode: &Arc<Inode<S>>) -> Result<Arc<ObjectInfo>> {
         let known = inode.lock().info.clone();
+        match known {
+            Some(info) => Ok(info),
+            None => self.fresh_info(inode).await,
+        }
+    }
+
+    /// As [`Fs::known_info`], but no older than a second: what a self-copy starts from, so that it takes no change of another
+    /// client's back.
+    pub(in crate::fs) async fn current_info(&self, inode: &Arc<Inode<S>>) -> Result<Arc<ObjectInfo>> {
+        let known = {
+            let state = inode.lock();
+            let recent = state.looked_at.is_some_and(|at| clock::instant().saturating_duration_since(at) < CURRENT);
+            state.info.clone().filter(|_| recent)
+        };
         match known {
             Some(info) => Ok(info),
             None => self.fresh_info(inode).await,
@@ -188,26 +243,29 @@ impl<S: ObjectStore> Fs<S> {
         }
         state.learn(&facts);
         state.info = Some(Arc::clone(&info));
+        state.looked_at = Some(clock::instant());
         drop(state);
         Ok(info)
     }
 
     /// Sends the GET that an open needs anyway, and waits for its headers.
     async fn open_reader(&self, inode: &Arc<Inode<S>>, caller: Caller) -> Result<Option<Arc<Reader<S>>>> {
-        let (etag, size, read_before) = {
+        let (etag, shown, read_before) = {
             let state = inode.lock();
             match &state.content {
-                Content::Clean(etag) => (etag.clone(), state.attr.size, !state.readers.is_empty()),
+                Content::Clean(etag) => (etag.clone(), state.attr, !state.readers.is_empty()),
                 Content::Writing(_) | Content::Orphan(_) | Content::Directory => return Ok(None),
             }
         };
+        let size = shown.size;
         let object = self.object_ref(&self.key_of(inode))?;
         let range = ByteRange::new(0, size.min(OPEN_BYTES));
         let (Some(etag), Some(range), false) = (etag, range, read_before && size > OPEN_BYTES) else {
             // Empty, of unknown tag, or in the page cache already: HEAD tells as much.
             let info = self.fresh_info(inode).await?;
-            self.judge(inode, caller)?;
-            if info.archived() && info.restore.is_none() && info.size > 0 {
+            judge(inode, shown, caller)?;
+            let readable = !info.archived() || matches!(info.restore, Some(RestoreState::Until(_)));
+            if !readable && info.size > 0 {
                 return Err(archived(&object));
             }
             return Ok(Some(self.new_reader(inode, object, &info)));
@@ -223,7 +281,7 @@ impl<S: ObjectStore> Fs<S> {
         };
         let info = Arc::new(download.info.clone());
         inode.lock().learn(&self.object_facts(Arc::clone(&info)));
-        self.judge(inode, caller)?;
+        judge(inode, shown, caller)?;
         let reader = self.new_reader(inode, object, &info);
         reader.adopt(download, permit);
         Ok(Some(reader))
@@ -244,19 +302,28 @@ impl<S: ObjectStore> Fs<S> {
         reader
     }
 
-    /// Whatever a listing said, an open is judged by the metadata that its own answer carries.
-    fn judge(&self, inode: &Arc<Inode<S>>, caller: Caller) -> Result<()> {
-        let attr = inode.lock().attr;
-        let shift = if caller.uid == attr.uid {
-            6
-        } else if caller.gid == attr.gid {
-            3
-        } else {
-            0
+    /// Learns the attributes of a file of which only a listing is known, before it is opened for writing.
+    async fn know_attributes(&self, inode: &Arc<Inode<S>>, caller: Caller) -> Result<()> {
+        let (shown, guessed) = {
+            let state = inode.lock();
+            (state.attr, !state.exact && matches!(state.content, Content::Clean(_)))
         };
-        let allowed = caller.uid == 0 || (attr.mode >> shift) & 4 != 0 || (shift == 0 && (attr.mode >> 3) & 4 != 0);
-        if allowed { Ok(()) } else { Err(Error::new(Situation::Denied, "the mode in the object's metadata forbids reading")) }
+        if guessed && self.config.attrs != AttrsMode::Listing {
+            self.fresh_info(inode).await?;
+        }
+        judge(inode, shown, caller)
     }
+}
+
+/// Whatever a listing said, an open is judged by the metadata that its own answer carries. The judge is the kernel: when mode
+/// or owner are not as it was `shown` them, it is sent to look again, and decides anew.
+fn judge<S>(inode: &Arc<Inode<S>>, shown: Attr, caller: Caller) -> Result<()> {
+    let attr = inode.lock().attr;
+    let same = (shown.mode, shown.uid, shown.gid) == (attr.mode, attr.uid, attr.gid);
+    if same || caller.uid == 0 {
+        return Ok(());
+    }
+    Err(Error::new(Situation::Stale, "mode and owner in the object's metadata are not what the listing let expect"))
 }
 
 fn replaced() -> Error {

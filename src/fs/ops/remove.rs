@@ -5,6 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::base::clock;
+use crate::data::budget::Class;
+use crate::data::write::Writer;
 use crate::data::write::commit::Base;
 use crate::fs::Fs;
 use crate::fs::attr::Ino;
@@ -12,11 +14,22 @@ use crate::fs::error::{Error, Result, Situation};
 use crate::fs::name::Component;
 use crate::fs::ops::names::touch_directory;
 use crate::fs::tree::inode::{Content, Inode, Role};
-use crate::store::{Condition, DeleteObject, Delimiter, ETag, ErrorKind, GetObject, ObjectStore};
+use crate::store::{Condition, DeleteObject, Delimiter, ETag, ErrorKind, GetObject, HeadObject, ObjectStore};
 
 /// A removed file that is still open is fetched up to this size, in bytes, so that its readers can go on; a larger one is
 /// deleted when they are done.
 const MAX_ORPHAN_BYTES: u64 = 64 << 20;
+
+/// What is kept of an object for those who have it open.
+#[derive(Debug)]
+pub(in crate::fs) enum Kept {
+    /// Nobody needs anything.
+    Nothing,
+    /// Its bytes.
+    Bytes(Bytes),
+    /// The object itself: it is too large, or memory too short.
+    Object,
+}
 
 impl<S: ObjectStore> Fs<S> {
     /// Removes a file.
@@ -33,65 +46,103 @@ impl<S: ObjectStore> Fs<S> {
         }
         let _alone = inode.gate.write().await;
         self.remove_object(&inode).await.inspect_err(|error| self.forget_if_stale(&inode, error))?;
+        self.let_go_if_unused(&inode).await;
         self.note_removed(&directory, &inode);
         Ok(())
     }
 
     /// Deletes the object of an inode, or arranges that it is deleted at the last close. The caller holds the gate alone.
     async fn remove_object(&self, inode: &Arc<Inode<S>>) -> Result<()> {
-        let (content, size, opens, versioned) = {
-            let state = inode.lock();
-            (state.content.clone(), state.attr.size, state.opens, state.version().is_some())
-        };
-        let etag = match content {
-            // The store has nothing of it (but parts, which go when the handle is closed).
-            Content::Writing(writing) => match writing.base {
-                Base::Absent => return self.drop_unwritten(inode).await,
-                Base::Object(etag) => Some(etag),
+        let content = inode.lock().content.clone();
+        let etag = match &content {
+            Content::Writing(writing) => match &writing.base {
+                Base::Object(etag) => Some(etag.clone()),
+                // The store has nothing of it, but parts, or a commit whose answer was lost.
+                Base::Absent => match self.doubtful_tag(inode, &writing.writer).await? {
+                    Some(etag) => Some(etag),
+                    None => return Ok(()),
+                },
             },
-            Content::Clean(etag) => {
-                if opens > 0 && size > 0 && !versioned {
-                    if size > MAX_ORPHAN_BYTES {
-                        inode.lock().doomed = Some(etag);
-                        return Ok(());
-                    }
-                    let bytes = self.fetch_whole(inode, etag.clone()).await?;
-                    inode.lock().content = Content::Orphan(bytes);
-                }
-                etag
-            }
+            Content::Clean(etag) => etag.clone(),
             Content::Orphan(_) | Content::Directory => return Ok(()),
         };
-        let deleted = self.delete_object(&self.key_of(inode), etag.clone()).await;
-        if deleted.is_err() {
-            let mut state = inode.lock();
-            if matches!(state.content, Content::Orphan(_)) {
-                state.content = Content::Clean(etag);
+        let kept = match self.kept_for_readers(inode, etag.clone()).await? {
+            Kept::Nothing => None,
+            Kept::Bytes(bytes) => Some(bytes),
+            Kept::Object => {
+                inode.lock().doomed = Some(etag);
+                return Ok(());
             }
-        }
-        deleted
-    }
-
-    async fn drop_unwritten(&self, inode: &Arc<Inode<S>>) -> Result<()> {
-        let unused = inode.lock().opens == 0;
-        if unused && let Some(writing) = inode.writing() {
-            writing.writer.discard().await;
-            inode.lock().content = Content::Orphan(Bytes::new());
+        };
+        self.delete_object(&self.key_of(inode), etag).await?;
+        if let Some(bytes) = kept {
+            inode.lock().content = Content::Orphan(Some(bytes));
         }
         Ok(())
     }
 
+    /// The tag of the object that an unanswered commit of `writer` has made, if it has.
+    pub(in crate::fs) async fn doubtful_tag(&self, inode: &Arc<Inode<S>>, writer: &Arc<Writer<S>>) -> Result<Option<ETag>> {
+        if !writer.is_doubtful() {
+            return Ok(None);
+        }
+        match self.store.head(&HeadObject { object: self.object_ref(&self.key_of(inode))? }).await {
+            Ok(info) => Ok(writer.may_have_made(&info).then_some(info.etag)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// What must be kept of an object that is about to go, for those who have it open.
+    pub(in crate::fs) async fn kept_for_readers(&self, inode: &Arc<Inode<S>>, etag: Option<ETag>) -> Result<Kept> {
+        let size = {
+            let state = inode.lock();
+            let only_in_store = match &state.content {
+                Content::Clean(_) => true,
+                Content::Writing(writing) => !writing.writer.is_dirty() && !writing.writer.is_whole(),
+                Content::Orphan(_) | Content::Directory => false,
+            };
+            // Where the bucket keeps versions, readers are pinned to theirs.
+            if !only_in_store || state.opens == 0 || state.attr.size == 0 || state.version().is_some() {
+                return Ok(Kept::Nothing);
+            }
+            state.attr.size
+        };
+        if size > MAX_ORPHAN_BYTES {
+            return Ok(Kept::Object);
+        }
+        let Some(permit) = self.budget.try_acquire(Class::Read, size) else { return Ok(Kept::Object) };
+        Ok(Kept::Bytes(permit.hold(self.fetch_whole(inode, etag).await?)))
+    }
+
+    /// Gives up a content that nobody has open and that has no name any more. The caller holds the gate alone.
+    pub(in crate::fs) async fn let_go_if_unused(&self, inode: &Arc<Inode<S>>) {
+        let unused = inode.lock().opens == 0;
+        if unused && let Some(writing) = inode.writing() {
+            writing.writer.discard().await;
+            inode.lock().content = Content::Orphan(Some(Bytes::new()));
+        }
+    }
+
     /// DELETE on the condition that the object is the one with `etag`.
     pub(in crate::fs) async fn delete_object(&self, key: &str, etag: Option<ETag>) -> Result<()> {
-        let condition = etag.map_or(Condition::None, Condition::IfMatch);
-        let request = DeleteObject { object: self.object_ref(key)?, condition };
+        let object = self.object_ref(key)?;
+        let etag = match etag {
+            Some(etag) => etag,
+            // The listing did not say.
+            None => match self.store.head(&HeadObject { object: object.clone() }).await {
+                Ok(info) => info.etag,
+                Err(missing) if missing.kind() == ErrorKind::NotFound => return Ok(()),
+                Err(error) => return Err(error.into()),
+            },
+        };
+        let request = DeleteObject { object, condition: Condition::IfMatch(etag) };
         let error = match self.store.delete(&request).await {
             Ok(()) => return Ok(()),
             Err(error) => error,
         };
         // What is not there any more is removed, by whomever: also by our own request whose answer was lost.
-        let head = crate::store::HeadObject { object: request.object };
-        match self.store.head(&head).await {
+        match self.store.head(&HeadObject { object: request.object }).await {
             Err(missing) if missing.kind() == ErrorKind::NotFound => Ok(()),
             _ => Err(error.into()),
         }
@@ -185,17 +236,15 @@ impl<S: ObjectStore> Fs<S> {
         }
         let _alone = inode.gate.write().await;
         let prefix = self.prefix_of(&inode);
-        let not_empty = |what: &str| Error::new(Situation::NotEmpty, format!("the directory is not empty: it holds '{what}'"));
-        let uncommitted =
-            self.pending().into_iter().find(|pending| pending.path.starts_with(&format!("{}/", self.path_of(inode.ino))));
-        if let Some(pending) = uncommitted {
-            return Err(not_empty(&pending.path));
+        let not_empty = |what: &str| Error::new(Situation::NotEmpty, format!("the directory is not empty: it holds {what}"));
+        if inode.lock().directory.has_own_names() {
+            return Err(not_empty("what is not uploaded yet"));
         }
         let keys = self.list_some(&prefix, Delimiter::None, 2).await?;
         let mut marker = None;
         for listed in keys {
             if listed.key != prefix || listed.size > 0 {
-                return Err(not_empty(&listed.key));
+                return Err(not_empty(&format!("'{}'", listed.key)));
             }
             marker = Some(listed);
         }

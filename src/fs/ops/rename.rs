@@ -6,12 +6,13 @@ use std::sync::Arc;
 use super::names::new_info;
 use crate::base::clock;
 use crate::data::write::Destination;
-use crate::data::write::commit::{Base, copy_object, with_token};
+use crate::data::write::commit::{Base, OnConflict, copy_object, with_token};
 use crate::fs::Fs;
 use crate::fs::attr::Ino;
 use crate::fs::error::{Error, Result, Situation};
 use crate::fs::name::{self, Component, Shown};
 use crate::fs::ops::names::touch_directory;
+use crate::fs::ops::remove::Kept;
 use crate::fs::tree::inode::{Content, Inode, Place, Role};
 use crate::store::{BucketService, Condition, Key, ObjectRef, ObjectStore};
 
@@ -59,13 +60,19 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             Some(target) => self.keep_readable(target).await?,
             None => None,
         };
-        let moved = self.move_object(&inode, target.as_ref(), &key).await;
+        let moved = self.move_object(&inode, target.as_ref(), &key, replace).await;
         moved.inspect_err(|error| {
             self.forget_if_stale(&inode, error);
             to.directory.lock().directory.forget_listing();
         })?;
-        if let (Some(target), Some(bytes)) = (&target, kept) {
-            target.lock().content = Content::Orphan(bytes);
+        if let Some(writing) = inode.writing() {
+            writing.writer.redirect(|destination| destination.key = key);
+        }
+        if let Some(target) = &target {
+            if let Some(bytes) = kept {
+                target.lock().content = Content::Orphan(Some(bytes));
+            }
+            self.let_go_if_unused(target).await;
         }
         self.note_moved(&inode, target.as_ref(), &to.directory, component);
         Ok(())
@@ -75,34 +82,37 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     async fn target(&self, to: &Spot<'_, S>, component: &Component, replace: Replace) -> Result<Option<Arc<Inode<S>>>> {
         let text = super::names::utf8(to.name)?;
         let beside_directory = name::parse(text).is_some_and(|shown| shown.beside_directory);
+        if self.table.at(to.directory.ino, Role::Object, component).is_some_and(|there| there.lock().doomed.is_some()) {
+            return Err(Error::new(Situation::Busy, "a removed file of the new name is still being read"));
+        }
         let target = self.find(&to.directory, &Shown { component: component.clone(), beside_directory }).await?;
         match &target {
-            Some(target) if replace == Replace::Forbidden || target.lock().doomed.is_some() => {
-                Err(Error::new(Situation::Exists, "the new name is taken"))
-            }
+            Some(_) if replace == Replace::Forbidden => Err(Error::new(Situation::Exists, "the new name is taken")),
             Some(target) if target.is_directory() => Err(Error::new(Situation::IsDirectory, "the new name is a directory")),
             _ => Ok(target),
         }
     }
 
     /// Brings the bytes under the new key and away from the old one. Both gates are held alone.
-    async fn move_object(&self, inode: &Arc<Inode<S>>, target: Option<&Arc<Inode<S>>>, key: &Key) -> Result<()> {
-        let replaced = target.map_or(Base::Absent, |target| {
-            let state = target.lock();
-            match &state.content {
-                Content::Writing(writing) => writing.base.clone(),
-                _ => state.etag().map_or(Base::Absent, Base::Object),
-            }
-        });
-        let writing = inode.writing();
-        if let Some(writing) = &writing
-            && writing.writer.is_dirty()
-        {
-            if writing.base == Base::Absent && !writing.writer.has_left() {
-                let mut state = inode.lock();
-                if let Content::Writing(writing) = &mut state.content {
+    async fn move_object(
+        &self,
+        inode: &Arc<Inode<S>>,
+        target: Option<&Arc<Inode<S>>>,
+        key: &Key,
+        replace: Replace,
+    ) -> Result<()> {
+        let replaced = match target {
+            Some(target) => self.base_of(target).await?,
+            None => Base::Absent,
+        };
+        if let Some(writing) = inode.writing().filter(|writing| writing.writer.is_dirty()) {
+            if writing.base == Base::Absent && !writing.writer.has_left() && !writing.writer.is_doubtful() {
+                if let Content::Writing(writing) = &mut inode.lock().content {
                     writing.base = replaced;
-                    writing.on_conflict = crate::data::write::commit::OnConflict::Replace;
+                    writing.on_conflict = match replace {
+                        Replace::Allowed => OnConflict::Replace,
+                        Replace::Forbidden => OnConflict::Fail,
+                    };
                 }
                 return Ok(());
             }
@@ -111,8 +121,22 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         self.copy_and_delete(inode, replaced, key).await
     }
 
+    /// What the store has of a file.
+    async fn base_of(&self, inode: &Arc<Inode<S>>) -> Result<Base> {
+        let known = match &inode.lock().content {
+            Content::Writing(writing) => Some(writing.base.clone()),
+            Content::Clean(etag) => etag.clone().map(Base::Object),
+            Content::Orphan(_) | Content::Directory => Some(Base::Absent),
+        };
+        match known {
+            Some(base) => Ok(base),
+            // The listing did not say.
+            None => Ok(Base::Object(self.known_info(inode).await?.etag.clone())),
+        }
+    }
+
     async fn copy_and_delete(&self, inode: &Arc<Inode<S>>, replaced: Base, key: &Key) -> Result<()> {
-        let info = self.known_info(inode).await?;
+        let info = self.current_info(inode).await?;
         if info.archived() {
             return Err(Error::new(
                 Situation::Archived,
@@ -135,35 +159,26 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             error if error.situation() == Situation::Exists => error.in_situation(Situation::Stale),
             error => error,
         })?;
-        self.delete_object(source.key.as_str(), Some(info.etag.clone())).await?;
-        let object = ObjectRef::current(source.bucket, key.clone());
-        let readers = {
-            let mut state = inode.lock();
-            let size = info.size;
-            state.committed(new_info(committed.clone(), size, destination.properties));
-            state.readers()
-        };
-        for reader in readers {
-            reader.repin(ObjectRef { version: committed.version.clone(), ..object.clone() }, committed.etag.clone());
+        // Readers go on at the new place before the old one is taken away, and back should it have to stay.
+        let place = |key: &Key, version| ObjectRef { version, ..ObjectRef::current(source.bucket.clone(), key.clone()) };
+        self.repin(inode, &place(key, committed.version.clone()), &committed.etag);
+        let deleted = self.delete_object(source.key.as_str(), Some(info.etag.clone())).await;
+        if deleted.is_err() {
+            self.repin(inode, &place(&source.key, info.version.clone()), &info.etag);
+            return deleted;
         }
+        inode.lock().committed(new_info(committed, info.size, destination.properties));
         Ok(())
     }
 
     /// What is replaced may be open: these are the bytes that its readers keep.
     async fn keep_readable(&self, target: &Arc<Inode<S>>) -> Result<Option<bytes::Bytes>> {
-        let (etag, size) = {
-            let state = target.lock();
-            match &state.content {
-                Content::Clean(etag) if state.opens > 0 && state.attr.size > 0 && state.version().is_none() => {
-                    (etag.clone(), state.attr.size)
-                }
-                _ => return Ok(None),
-            }
-        };
-        if size > MAX_KEPT_BYTES {
-            return Err(Error::new(Situation::Busy, "the file to be replaced is large and being read"));
+        let etag = target.lock().etag();
+        match self.kept_for_readers(target, etag).await? {
+            Kept::Nothing => Ok(None),
+            Kept::Bytes(bytes) => Ok(Some(bytes)),
+            Kept::Object => Err(Error::new(Situation::Busy, "the file to be replaced is large and being read")),
         }
-        Ok(Some(self.fetch_whole(target, etag).await?))
     }
 
     fn note_moved(&self, inode: &Arc<Inode<S>>, target: Option<&Arc<Inode<S>>>, to: &Arc<Inode<S>>, component: Component) {
@@ -191,9 +206,6 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         touch_directory(&mut state.attr);
     }
 }
-
-/// A replaced file that is open is fetched up to this size, in bytes.
-const MAX_KEPT_BYTES: u64 = 64 << 20;
 
 /// Two gates held alone, taken in the order of the inode numbers, under the rename lock.
 struct Gates<'a> {

@@ -150,6 +150,12 @@ impl Directory {
         made.map(|(name, _)| name.clone()).collect()
     }
 
+    /// Whether it has a name that the store has nothing of (yet).
+    #[must_use]
+    pub fn has_own_names(&self) -> bool {
+        self.edits.values().any(|edit| edit.pinned && edit.here)
+    }
+
     /// Keeps the directory, though it may be empty in the store.
     pub const fn keep(&mut self) {
         self.kept = true;

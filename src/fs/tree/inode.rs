@@ -49,8 +49,9 @@ pub enum Content<S> {
     Clean(Option<ETag>),
     /// A content of this mount's own, committed or not; present while somebody may write.
     Writing(Writing<S>),
-    /// Removed while it was open: what its readers may still read.
-    Orphan(Bytes),
+    /// Removed while it was open: what its readers may still read; `None` when it had left as parts that nobody can read
+    /// back.
+    Orphan(Option<Bytes>),
 }
 
 /// A new content.
@@ -95,6 +96,8 @@ pub struct State<S> {
     pub ours: bool,
     /// When this mount last changed the object: facts that were asked for before are older.
     pub committed_at: Option<Instant>,
+    /// When `info` was last what the store said.
+    pub looked_at: Option<Instant>,
     /// Open handles, those that may write among them.
     pub opens: u32,
     /// Handles that may write.
@@ -154,6 +157,7 @@ impl<S> Inode<S> {
             directory: Directory::default(),
             ours: false,
             committed_at: None,
+            looked_at: None,
             opens: 0,
             writers: 0,
             doomed: None,
@@ -232,8 +236,13 @@ impl<S> State<S> {
         if let (Content::Clean(own @ None), Some(_)) = (&mut self.content, &facts.etag) {
             own.clone_from(&facts.etag);
         }
-        // What this mount wrote it knows better than a stranger's reading of the metadata.
-        let known = self.ours && self.exact && facts.etag == self.etag();
+        // What this mount wrote it knows better than a stranger's reading of the metadata; but another client's self-copy
+        // keeps the tag and changes the metadata.
+        let same_metadata = match (&self.info, &facts.info) {
+            (Some(own), Some(other)) => own.properties.metadata == other.properties.metadata,
+            _ => true,
+        };
+        let known = self.ours && self.exact && facts.etag == self.etag() && same_metadata;
         if (facts.exact || !self.exact) && !known {
             let nlink = self.attr.nlink;
             self.attr = facts.attr;
@@ -251,12 +260,19 @@ impl<S> State<S> {
 
     /// Notes that this mount has just made the object what it is.
     pub fn committed(&mut self, info: ObjectInfo) {
-        self.committed_at = Some(clock::instant());
+        let now = clock::instant();
+        (self.committed_at, self.looked_at) = (Some(now), Some(now));
         self.exact = true;
         self.ours = true;
         self.listed_class = None;
         match &mut self.content {
-            Content::Writing(writing) => writing.base = Base::Object(info.etag.clone()),
+            Content::Writing(writing) => {
+                writing.base = Base::Object(info.etag.clone());
+                // The name is won: from now on this is a file like any other.
+                if writing.on_conflict == OnConflict::Fail {
+                    writing.on_conflict = OnConflict::Replace;
+                }
+            }
             Content::Clean(etag) => *etag = Some(info.etag.clone()),
             Content::Directory | Content::Orphan(_) => {}
         }
@@ -298,6 +314,12 @@ impl<S> State<S> {
         S: crate::store::ObjectStore,
     {
         matches!(&self.content, Content::Writing(writing) if writing.writer.is_dirty())
+    }
+
+    /// Whether it has a content of this mount's own, which no answer of the store's takes away.
+    #[must_use]
+    pub const fn is_writing(&self) -> bool {
+        matches!(self.content, Content::Writing(_))
     }
 
     /// The living readers.

@@ -14,7 +14,7 @@ use super::inode::Inode;
 use crate::base::clock;
 use crate::fs::Fs;
 use crate::fs::config::AttrsMode;
-use crate::fs::error::Result;
+use crate::fs::error::{Error, Result, Situation};
 use crate::fs::meta::posix;
 use crate::fs::name::Component;
 use crate::store::{
@@ -24,15 +24,23 @@ use crate::store::{
 
 /// Objects of a listing that are asked for at once.
 const PARALLEL_HEADS: usize = 32;
+/// A page with more zero-byte objects, which are all asked for, is not listed for a lookup's sake.
+const MAX_EMPTY_FOR_LOOKUP: usize = 32;
 /// Of each page, so many of the newest objects and of the others are looked at for POSIX metadata.
 const SAMPLE: usize = 4;
 
 impl<S: ObjectStore> Fs<S> {
     /// The directory's listing, from memory while it is fresh. One caller asks the store, the others wait for him.
     pub(in crate::fs) async fn listing(&self, inode: &Arc<Inode<S>>) -> Result<Arc<Listing>> {
+        let asked = clock::instant();
         let _alone = inode.gate.write().await;
-        let fresh = inode.lock().directory.fresh_listing(clock::instant(), self.config.ttl);
-        if let Some(listing) = fresh {
+        let known = {
+            let state = inode.lock();
+            let fresh = state.directory.fresh_listing(clock::instant(), self.config.ttl);
+            // One that was begun since, by somebody for whom this call has waited, is as good however long it took.
+            fresh.or_else(|| state.directory.last_listing().filter(|listing| listing.began >= asked))
+        };
+        if let Some(listing) = known {
             return Ok(listing);
         }
         let prefix = self.prefix_of(inode);
@@ -55,10 +63,8 @@ impl<S: ObjectStore> Fs<S> {
         if !inode.lock().directory.wants_listing(asked, self.config.ttl) {
             return None;
         }
-        let _alone = inode.gate.write().await;
-        if let Some(listing) = fresh() {
-            return Some(listing);
-        }
+        // Somebody lists it now, maybe for long: the name alone is quicker.
+        let Ok(_alone) = inode.gate.try_write() else { return None };
         let prefix = self.prefix_of(inode);
         let last = inode.lock().directory.last_listing();
         // Who may not list asks for each name; any other failure will be that of the one name, too.
@@ -95,7 +101,8 @@ impl<S: ObjectStore> Fs<S> {
     async fn list_small(&self, prefix: &str, last: Option<&Listing>) -> Result<Option<Listing>> {
         let mut listing = self.empty_listing(last);
         let page = self.store.list(&self.page_request(prefix, ListStart::Beginning)).await?;
-        if page.next.is_some() {
+        let empty = page.objects.iter().filter(|object| object.size == 0).count();
+        if page.next.is_some() || empty > MAX_EMPTY_FOR_LOOKUP {
             return Ok(None);
         }
         self.take_page(&mut listing, prefix, page, last).await?;
@@ -106,10 +113,16 @@ impl<S: ObjectStore> Fs<S> {
         let mut listing = self.empty_listing(last);
         let mut start = ListStart::Beginning;
         loop {
-            let page = self.store.list(&self.page_request(prefix, start)).await?;
+            let page = self.store.list(&self.page_request(prefix, start.clone())).await?;
             let next = page.next.clone();
             self.take_page(&mut listing, prefix, page, last).await?;
             match next {
+                Some(token) if start == ListStart::Token(token.clone()) => {
+                    return Err(Error::new(
+                        Situation::Io,
+                        "the store's listing does not get on: a page names itself as the next",
+                    ));
+                }
                 Some(token) => start = ListStart::Token(token),
                 None => return Ok(listing),
             }
@@ -182,10 +195,15 @@ impl<S: ObjectStore> Fs<S> {
     async fn ask_one(&self, index: usize, request: HeadObject) -> Result<Option<(usize, Arc<ObjectInfo>)>> {
         match self.store.head(&request).await {
             Ok(info) => Ok(Some((index, Arc::new(info)))),
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Denied) => Ok(None),
+            Err(error) if error.kind() == ErrorKind::NotFound || refuses_head(error.kind()) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// Whether a HEAD was refused for good: by permissions, or since the object needs a key of the customer's (SSE-C).
+pub(super) const fn refuses_head(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::Denied | ErrorKind::Invalid | ErrorKind::Unsupported)
 }
 
 /// What HEAD said about the same object in the last listing: same tag and date.

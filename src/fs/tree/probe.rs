@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use super::inode::Facts;
+use super::listing::refuses_head;
 use crate::fs::Fs;
 use crate::fs::attr::Kind;
 use crate::fs::config::AttrsMode;
-use crate::fs::error::Result;
+use crate::fs::error::{Result, Situation};
 use crate::fs::meta::posix;
 use crate::fs::name::Component;
 use crate::store::{
@@ -32,8 +33,12 @@ impl<S: ObjectStore> Fs<S> {
         match (object, directory) {
             (Ok(object), Ok(directory)) => Ok(Probe { object, directory }),
             // Who may not list can still use the objects whose names he knows, and the other way round.
-            (Ok(Some(object)), Err(_)) => Ok(Probe { object: Some(object), directory: None }),
-            (Err(_), Ok(Some(directory))) => Ok(Probe { object: None, directory: Some(directory) }),
+            (Ok(Some(object)), Err(error)) if error.situation() == Situation::Denied => {
+                Ok(Probe { object: Some(object), directory: None })
+            }
+            (Err(error), Ok(Some(directory))) if error.situation() == Situation::Denied => {
+                Ok(Probe { object: None, directory: Some(directory) })
+            }
             (Err(error), _) | (_, Err(error)) => Err(error),
         }
     }
@@ -49,7 +54,7 @@ impl<S: ObjectStore> Fs<S> {
             Ok(info) if key.ends_with('/') && info.size == 0 => Ok(None),
             Ok(info) => Ok(Some(self.object_facts(Arc::new(info)))),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) if error.kind() == ErrorKind::Denied => self.listed_object(key, error.into()).await,
+            Err(error) if refuses_head(error.kind()) => self.listed_object(key, error.into()).await,
             Err(error) => Err(error.into()),
         }
     }
@@ -83,7 +88,7 @@ impl<S: ObjectStore> Fs<S> {
         match self.store.head(&HeadObject { object }).await {
             Ok(info) if info.size == 0 => Ok(Some(self.directory_facts(Some(Arc::new(info))))),
             Ok(_) => Ok(None),
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Denied) => Ok(None),
+            Err(error) if error.kind() == ErrorKind::NotFound || refuses_head(error.kind()) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
