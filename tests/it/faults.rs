@@ -5,140 +5,14 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use pailfs::base::rng::Rng;
-use pailfs::fs::attr::{Caller, Ino, SetAttr};
-use pailfs::fs::config::{AttrsMode, Config};
+use pailfs::fs::attr::{Ino, SetAttr};
 use pailfs::fs::error::Situation;
-use pailfs::fs::handles::{HandleId, OpenMode};
-use pailfs::fs::{Fs, Looked, Replace};
-use pailfs::store::fault::{Fault, Toxic};
-use pailfs::store::memory::Memory;
+use pailfs::fs::handles::OpenMode;
+use pailfs::fs::{Looked, Replace};
+use pailfs::store::fault::Toxic;
 use pailfs::store::*;
-use pailfs::telemetry::counters::Counters;
 
-const CALLER: Caller = Caller { uid: 0, gid: 0, tid: 0 };
-const READ: OpenMode = OpenMode { read: true, write: false, append: false, truncate: false, exclusive: false };
-const WRITE: OpenMode = OpenMode { read: false, write: true, append: false, truncate: false, exclusive: false };
-
-type Stack = Retry<Limit<Fault<Memory>>>;
-type Step<T> = std::result::Result<T, pailfs::fs::error::Error>;
-
-/// A mounted store without a kernel.
-struct World {
-    memory: Memory,
-    fault: Fault<Memory>,
-    fs: Arc<Fs<Stack>>,
-}
-
-impl World {
-    fn new(policy: RetryPolicy) -> Self {
-        let memory = Memory::new();
-        let bucket = BucketName::new("bucket").unwrap();
-        memory.ensure_bucket(&bucket);
-        let fault = Fault::new(memory.clone());
-        let store = Retry::new(Limit::new(fault.clone()), policy, Rng::from_os());
-        let config = Config {
-            bucket,
-            prefix: String::new(),
-            uid: 0,
-            gid: 0,
-            file_mode: 0o644,
-            dir_mode: 0o755,
-            force_uid: None,
-            force_gid: None,
-            umask: None,
-            trust_special: false,
-            ttl: std::time::Duration::ZERO,
-            read_only: false,
-            attrs: AttrsMode::Auto,
-            memory_limit: 64 << 20,
-            owner_uid: 0,
-        };
-        Self { memory, fault, fs: Fs::new(store, config, Arc::new(Counters::default())) }
-    }
-
-    /// What the store has, past all faults.
-    async fn stored(&self, key: &str) -> Option<Bytes> {
-        let object = ObjectRef::current(BucketName::new("bucket").unwrap(), Key::new(key).unwrap());
-        let download = self.memory.get(&GetObject { object, range: None, if_match: None }).await.ok()?;
-        Some(download.body.collect().await.unwrap())
-    }
-
-    /// Puts an object as another client would.
-    async fn put(&self, key: &str, bytes: &Bytes) {
-        let (bucket, key) = (BucketName::new("bucket").unwrap(), Key::new(key).unwrap());
-        let (payload, properties) = (Payload::from(bytes.clone()), Properties::default());
-        self.memory.put(&PutObject { bucket, key, payload, properties, condition: Condition::None }).await.unwrap();
-    }
-
-    async fn uploads(&self) -> usize {
-        self.memory.list_uploads(&BucketName::new("bucket").unwrap(), &Prefix::new(""), None).await.unwrap().uploads.len()
-    }
-
-    async fn open(&self, name: &str, mode: OpenMode) -> Step<HandleId> {
-        match self.fs.lookup(Ino::ROOT, name.as_bytes()).await? {
-            Looked::Found(stat) => {
-                let opened = self.fs.open(stat.ino, mode, CALLER).await;
-                self.fs.forget(stat.ino, 1);
-                opened
-            }
-            Looked::Absent => {
-                let (stat, handle) = self.fs.create(Ino::ROOT, name.as_bytes(), 0o644, mode, CALLER).await?;
-                self.fs.forget(stat.ino, 1);
-                Ok(handle)
-            }
-        }
-    }
-
-    /// As `cp` does: open with O_TRUNC or create, write, close. What close says is what counts.
-    async fn write(&self, name: &str, content: &Bytes) -> Step<()> {
-        let handle = self.open(name, OpenMode { truncate: true, ..WRITE }).await?;
-        let mut outcome = Ok(());
-        for (index, chunk) in content.chunks(1 << 20).enumerate() {
-            if outcome.is_ok() {
-                let chunk = content.slice_ref(chunk);
-                outcome = self.fs.write(handle, (index as u64) << 20, chunk, CALLER).await;
-            }
-        }
-        let flushed = self.fs.flush(handle, |_| false).await;
-        // Nobody hears what release says.
-        let _ = self.fs.release(handle).await;
-        outcome.and(flushed)
-    }
-
-    async fn read(&self, name: &str) -> Step<Bytes> {
-        let handle = self.open(name, READ).await?;
-        let mut all = Vec::new();
-        let outcome = loop {
-            match self.fs.read(handle, all.len() as u64, 128 << 10).await {
-                Ok(bytes) if bytes.is_empty() => break Ok(()),
-                Ok(bytes) => all.extend_from_slice(&bytes),
-                Err(error) => break Err(error),
-            }
-        };
-        let _ = self.fs.release(handle).await;
-        outcome.map(|()| all.into())
-    }
-
-    /// After the faults: everything can be committed, and nothing is left over.
-    async fn settle(&self, context: &str, toxic: Option<(usize, Toxic)>) {
-        assert_eq!(self.fs.commit_all().await, [], "{context}: everything can be committed afterwards");
-        // The id of an upload whose beginning was not answered is known to nobody, and its like may be another client's.
-        let unknown = toxic.is_some_and(|(nth, toxic)| {
-            toxic == Toxic::Lost && self.fault.calls().get(nth) == Some(&Operation::CreateMultipartUpload)
-        });
-        assert_eq!(self.uploads().await, usize::from(unknown), "{context}: no upload is left");
-        assert_eq!(self.fs.open_handles(), (0, 0), "{context}: no handle is left");
-        for _ in 0..100 {
-            tokio::task::yield_now().await;
-        }
-        assert_eq!(self.fs.memory_used(), 0, "{context}: no memory is left");
-    }
-}
-
-fn content(seed: u8, len: usize) -> Bytes {
-    (0..len).map(|at| (at / 4096) as u8 ^ (at as u8).wrapping_mul(31) ^ seed).collect()
-}
+use crate::world::{CALLER, READ, WRITE, World, content};
 
 fn toxics() -> Vec<Toxic> {
     let kinds = [ErrorKind::Denied, ErrorKind::Busy, ErrorKind::Unavailable, ErrorKind::TimedOut, ErrorKind::StoreFull];

@@ -5,6 +5,7 @@
     reason = "a test fails by panicking, and prints what differs on a server of unknown version"
 )]
 
+mod clients;
 mod conformance;
 mod faults;
 #[cfg(feature = "demo")]
@@ -15,3 +16,4 @@ mod servers;
 #[cfg(feature = "demo")]
 mod support;
 mod tidy;
+mod world;

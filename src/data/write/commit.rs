@@ -114,7 +114,8 @@ impl<S: ObjectStore> Writer<S> {
         let done = self.complete(intent).await;
         if let Some(tail) = tail {
             let mut state = self.lock();
-            if done.is_ok() {
+            if done.is_ok() || !state.doubtful.is_empty() {
+                // The object, or what is certainly one when it is asked for again: nothing is added to it.
                 drop(state.staged.take(tail.bytes));
             } else {
                 // More may be written before the next try: then the last part is another one.

@@ -308,6 +308,10 @@ impl State {
         if self.completed && self.staged.sent() > 0 {
             return Err(Error::Unsupported("writing on after an fsync of a large file is not supported yet"));
         }
+        if !self.doubtful.is_empty() && self.staged.sent() > 0 {
+            // The parts may be an object already: nothing can be added to them before that is known.
+            return Err(Error::Unsupported("the last commit was not answered: close the file, or fsync it, before writing on"));
+        }
         if offset < self.staged.sent() {
             return Err(Error::Unsupported("changing data that is being uploaded is not supported yet: write from start to end"));
         }

@@ -1,0 +1,310 @@
+//! Two clients on one bucket, and files that move, fail or vanish while they are written: nothing acknowledged is lost,
+//! nothing of another client's is replaced that should not be. Each test is named for what once broke.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use pailfs::fs::attr::{Ino, SetAttr};
+use pailfs::fs::error::Situation;
+use pailfs::fs::handles::{HandleId, OpenMode};
+use pailfs::fs::{Looked, Replace};
+use pailfs::store::fault::Toxic;
+use pailfs::store::*;
+
+use crate::world::{CALLER, READ, WRITE, World, content};
+
+const EXCLUSIVE: OpenMode = OpenMode { exclusive: true, ..WRITE };
+
+impl World {
+    async fn create(&self, name: &str, mode: OpenMode) -> HandleId {
+        let (stat, handle) = self.fs.create(Ino::ROOT, name.as_bytes(), 0o644, mode, CALLER).await.unwrap();
+        self.fs.forget(stat.ino, 1);
+        handle
+    }
+
+    async fn append(&self, handle: HandleId, at: usize, bytes: &Bytes) {
+        for (index, chunk) in bytes.chunks(1 << 20).enumerate() {
+            let offset = (at + (index << 20)) as u64;
+            self.fs.write(handle, offset, bytes.slice_ref(chunk), CALLER).await.unwrap();
+        }
+    }
+
+    async fn flush(&self, handle: HandleId) -> Result<(), Situation> {
+        self.fs.flush(handle, |_| false).await.map_err(|error| error.situation())
+    }
+
+    async fn rename(&self, from: &str, to: &str, replace: Replace) -> Result<(), Situation> {
+        let moved = self.fs.rename((Ino::ROOT, from.as_bytes()), (Ino::ROOT, to.as_bytes()), replace).await;
+        moved.map_err(|error| error.situation())
+    }
+
+    /// As `stat` does: the kernel knows the inode from then on.
+    async fn look(&self, name: &str) -> Option<Ino> {
+        match self.fs.lookup(Ino::ROOT, name.as_bytes()).await.unwrap() {
+            Looked::Found(stat) => Some(stat.ino),
+            Looked::Absent => None,
+        }
+    }
+
+    /// Another client's DELETE.
+    async fn delete(&self, key: &str) {
+        let object = ObjectRef::current(BucketName::new("bucket").unwrap(), Key::new(key).unwrap());
+        self.memory.delete(&DeleteObject { object, condition: Condition::None }).await.unwrap();
+    }
+
+    fn next_fails(&self, toxic: Toxic) {
+        self.fault.inject(self.fault.calls().len(), toxic);
+    }
+}
+
+type Result<T, E> = std::result::Result<T, E>;
+
+#[tokio::test(start_paused = true)]
+async fn a_renamed_open_file_grows_under_its_new_name() {
+    for committed_before in [false, true] {
+        let world = World::new(RetryPolicy::default());
+        let bytes = content(1, 20 << 20);
+        let handle = world.create("log", WRITE).await;
+        world.append(handle, 0, &bytes.slice(..1 << 20)).await;
+        if committed_before {
+            world.fs.fsync(handle).await.unwrap();
+        }
+        world.rename("log", "log.1", Replace::Forbidden).await.unwrap();
+        world.put("log", &content(2, 10)).await;
+        world.append(handle, 1 << 20, &bytes.slice(1 << 20..)).await;
+        world.flush(handle).await.unwrap();
+        world.fs.release(handle).await.unwrap();
+        assert!(world.stored("log.1").await == Some(bytes), "committed before: {committed_before}");
+        assert_eq!(world.stored("log").await, Some(content(2, 10)));
+        world.settle("renamed", None).await;
+    }
+}
+
+/// Writes 20 MiB, and lets the fsync fail: its first request is the tail, the second the completion, then it looks.
+async fn failed_large_commit(toxics: &[(usize, Toxic)], bytes: &Bytes) -> (World, HandleId) {
+    let world = World::new(RetryPolicy::once());
+    let handle = world.create("f", WRITE).await;
+    world.append(handle, 0, &bytes.slice(..20 << 20)).await;
+    // The parts that left while it was written arrive.
+    for _ in 0..1000 {
+        tokio::task::yield_now().await;
+    }
+    let calls = world.fault.calls().len();
+    for (nth, toxic) in toxics {
+        world.fault.inject(calls + nth, *toxic);
+    }
+    assert!(world.fs.fsync(handle).await.is_err(), "{toxics:?}");
+    (world, handle)
+}
+
+const REFUSED: Toxic = Toxic::Refused(ErrorKind::Denied);
+
+#[tokio::test(start_paused = true)]
+async fn a_large_file_whose_commit_failed_can_be_written_on_and_committed() {
+    let bytes = content(3, 30 << 20);
+    for toxics in [(0, REFUSED), (0, Toxic::Vanished), (0, Toxic::Lost), (1, REFUSED)] {
+        let (world, handle) = failed_large_commit(&[toxics], &bytes).await;
+        world.append(handle, 20 << 20, &bytes.slice(20 << 20..)).await;
+        world.flush(handle).await.unwrap();
+        world.fs.release(handle).await.unwrap();
+        assert!(world.stored("f").await.as_ref() == Some(&bytes), "{toxics:?}");
+        world.settle("large", None).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_large_file_whose_completion_is_in_doubt_is_settled_before_it_goes_on() {
+    let bytes = content(3, 30 << 20);
+    for toxic in [Toxic::Vanished, Toxic::Lost] {
+        let (world, handle) = failed_large_commit(&[(1, toxic), (2, REFUSED)], &bytes).await;
+        let more = world.fs.write(handle, 20 << 20, bytes.slice(..1 << 20), CALLER).await;
+        assert_eq!(more.unwrap_err().situation(), Situation::Unsupported);
+        world.flush(handle).await.unwrap();
+        world.fs.release(handle).await.unwrap();
+        assert!(world.stored("f").await == Some(bytes.slice(..20 << 20)), "{toxic:?}");
+        world.settle("in doubt", None).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_others_delete_while_it_is_written_is_stored_all_the_same() {
+    let world = World::new(RetryPolicy::default());
+    let handle = world.create("f", WRITE).await;
+    world.append(handle, 0, &content(1, 10)).await;
+    world.fs.fsync(handle).await.unwrap();
+    world.delete("f").await;
+    tokio::time::advance(Duration::from_secs(60)).await;
+    world.look("f").await;
+    world.append(handle, 10, &content(2, 10)).await;
+    world.flush(handle).await.unwrap();
+    world.fs.release(handle).await.unwrap();
+    assert_eq!(world.stored("f").await, Some([content(1, 10), content(2, 10)].concat().into()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_whose_name_others_give_to_a_link_is_stored_all_the_same() {
+    let world = World::new(RetryPolicy::default());
+    let handle = world.create("f", WRITE).await;
+    world.append(handle, 0, &content(1, 10)).await;
+    let (bucket, key) = (BucketName::new("bucket").unwrap(), Key::new("f").unwrap());
+    let mut properties = Properties::default();
+    properties.metadata.extend([("mode".into(), "41471".into()), ("symlink-target".into(), "elsewhere".into())]);
+    let request = PutObject { bucket, key, payload: Payload::default(), properties, condition: Condition::None };
+    world.memory.put(&request).await.unwrap();
+    let listing = world.fs.opendir(Ino::ROOT).unwrap();
+    world.fs.readdir(listing, 0, pailfs::fs::Plus::Yes, |_| pailfs::fs::Full::No).await.unwrap();
+    world.fs.releasedir(listing);
+    world.flush(handle).await.unwrap();
+    world.fs.release(handle).await.unwrap();
+    assert_eq!(world.stored("f").await, Some(content(1, 10)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_exclusive_file_is_an_ordinary_one_once_its_name_is_won() {
+    let world = World::new(RetryPolicy::once());
+    let handle = world.create("f", EXCLUSIVE).await;
+    world.append(handle, 0, &content(1, 10)).await;
+    world.fs.fsync(handle).await.unwrap();
+    world.append(handle, 10, &content(2, 10)).await;
+    world.next_fails(Toxic::Vanished);
+    world.flush(handle).await.unwrap();
+    world.fs.release(handle).await.unwrap();
+    assert_eq!(world.stored("f").await.unwrap().len(), 20);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_knows_its_own_unanswered_predecessor() {
+    let world = World::new(RetryPolicy::once());
+    let handle = world.create("f", EXCLUSIVE).await;
+    world.append(handle, 0, &content(1, 10)).await;
+    // The PUT is applied, its answer is lost, and nobody can look.
+    world.next_fails(Toxic::Lost);
+    world.fault.inject(world.fault.calls().len() + 1, Toxic::Refused(ErrorKind::TimedOut));
+    assert!(world.flush(handle).await.is_err());
+    world.append(handle, 10, &content(2, 10)).await;
+    world.flush(handle).await.unwrap();
+    world.fs.release(handle).await.unwrap();
+    assert_eq!(world.stored("f").await.unwrap().len(), 20, "the later content, not the earlier one");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removed_file_does_not_come_back_by_an_unanswered_commit() {
+    let world = World::new(RetryPolicy::once());
+    let handle = world.create("f", WRITE).await;
+    world.append(handle, 0, &content(1, 10)).await;
+    world.next_fails(Toxic::Lost);
+    world.fault.inject(world.fault.calls().len() + 1, Toxic::Refused(ErrorKind::TimedOut));
+    assert!(world.flush(handle).await.is_err());
+    assert!(world.stored("f").await.is_some());
+    world.fs.unlink(Ino::ROOT, b"f").await.unwrap();
+    let _ = world.fs.release(handle).await;
+    assert_eq!(world.stored("f").await, None);
+    world.settle("removed", None).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn appending_to_a_name_that_others_have_taken_replaces_nothing() {
+    let world = World::new(RetryPolicy::default());
+    let handle = world.create("log", OpenMode { append: true, ..WRITE }).await;
+    world.append(handle, 0, &content(1, 10)).await;
+    world.put("log", &content(2, 10)).await;
+    assert_eq!(world.flush(handle).await, Err(Situation::Stale));
+    let _ = world.fs.release(handle).await;
+    assert_eq!(world.stored("log").await, Some(content(2, 10)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rename_that_must_not_replace_does_not_replace_at_close_either() {
+    let world = World::new(RetryPolicy::default());
+    let handle = world.create("f", WRITE).await;
+    world.append(handle, 0, &content(1, 10)).await;
+    world.rename("f", "g", Replace::Forbidden).await.unwrap();
+    world.put("g", &content(2, 10)).await;
+    assert_eq!(world.flush(handle).await, Err(Situation::Exists));
+    let _ = world.fs.release(handle).await;
+    assert_eq!(world.stored("g").await, Some(content(2, 10)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_chmod_keeps_the_metadata_that_others_have_set_under_the_same_tag() {
+    let world = World::new(RetryPolicy::default());
+    world.write("f", &content(1, 10)).await.unwrap();
+    tokio::time::advance(Duration::from_secs(60)).await;
+    let object = ObjectRef::current(BucketName::new("bucket").unwrap(), Key::new("f").unwrap());
+    let head = HeadObject { object: object.clone() };
+    let mut properties = world.memory.head(&head).await.unwrap().properties;
+    properties.metadata.insert("colour".into(), "blue".into());
+    let (bucket, key, replace) = (object.bucket.clone(), object.key.clone(), Some(properties));
+    let copy = CopyObject { source: object, source_if_match: None, bucket, key, replace, condition: Condition::None };
+    world.memory.copy(&copy).await.unwrap();
+    let ino = world.look("f").await.unwrap();
+    world.fs.setattr(ino, SetAttr { mode: Some(0o600), ..SetAttr::default() }, CALLER).await.unwrap();
+    let metadata = world.memory.head(&head).await.unwrap().properties.metadata;
+    assert_eq!(metadata.get("colour").map(String::as_str), Some("blue"), "{metadata:?}");
+    assert_eq!(metadata.get("mode").map(String::as_str), Some("33152"), "{metadata:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_truncation_that_failed_is_not_carried_out_later() {
+    let world = World::new(RetryPolicy::once());
+    world.write("f", &content(1, 1000)).await.unwrap();
+    let ino = world.look("f").await.unwrap();
+    world.next_fails(Toxic::Refused(ErrorKind::Unavailable));
+    assert!(world.fs.setattr(ino, SetAttr { size: Some(0), ..SetAttr::default() }, CALLER).await.is_err());
+    assert_eq!(world.fs.commit_all().await, []);
+    assert_eq!(world.stored("f").await, Some(content(1, 1000)));
+    assert_eq!(world.read("f").await.unwrap(), content(1, 1000));
+}
+
+#[tokio::test(start_paused = true)]
+async fn files_that_cannot_be_stored_do_not_break_the_memory_limit() {
+    let world = World::new(RetryPolicy::once());
+    let bytes = content(1, 4 << 20);
+    let mut refused = 0;
+    for index in 0..40 {
+        let handle = world.create(&format!("f{index}"), WRITE).await;
+        let mut written = Ok(());
+        for part in 0..4_u64 {
+            let chunk = bytes.slice((part << 20) as usize..((part + 1) << 20) as usize);
+            written = written.and(world.fs.write(handle, part << 20, chunk, CALLER).await.map_err(|error| error.situation()));
+        }
+        refused += usize::from(written == Err(Situation::NoSpace));
+        world.next_fails(Toxic::Refused(ErrorKind::Denied));
+        world.fault.inject(world.fault.calls().len() + 1, Toxic::Refused(ErrorKind::Denied));
+        assert!(world.flush(handle).await.is_err());
+        assert!(world.fs.release(handle).await.is_err());
+    }
+    assert!(refused > 0, "the later ones hear that there is no room");
+    assert!(world.fs.memory_used() <= 72 << 20, "{} bytes are held in 64 MiB", world.fs.memory_used());
+    for index in 0..40 {
+        world.fs.unlink(Ino::ROOT, format!("f{index}").as_bytes()).await.unwrap();
+    }
+    world.settle("refused", None).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_goes_on_while_its_file_is_renamed_and_changed() {
+    let world = World::new(RetryPolicy::default());
+    let bytes = content(1, 24 << 20);
+    world.put("f", &bytes).await;
+    let handle = world.open("f", READ).await.unwrap();
+    let mut all = Vec::new();
+    let mut step = 0;
+    while all.len() < bytes.len() {
+        all.extend_from_slice(&world.fs.read(handle, all.len() as u64, 1 << 20).await.unwrap());
+        step += 1;
+        match step {
+            5 => world.rename("f", "g", Replace::Forbidden).await.unwrap(),
+            10 => {
+                let ino = world.look("g").await.unwrap();
+                world.fs.setattr(ino, SetAttr { mode: Some(0o600), ..SetAttr::default() }, CALLER).await.unwrap();
+            }
+            _ => {}
+        }
+    }
+    assert!(all == bytes);
+    world.put("g", &content(2, 24 << 20)).await;
+    let ahead = world.fs.read(handle, 0, 1 << 20).await;
+    assert_eq!(ahead.unwrap_err().situation(), Situation::Stale, "others' bytes are never mixed in");
+    world.fs.release(handle).await.unwrap();
+}
