@@ -12,6 +12,8 @@ mod faults;
 mod mounted;
 #[cfg(feature = "demo")]
 mod refusals;
+#[cfg(feature = "demo")]
+mod requests;
 mod servers;
 #[cfg(feature = "demo")]
 mod support;
