@@ -175,6 +175,7 @@ fn mount_settings(directory: PathBuf, bucket: BucketName) -> MountSettings {
         read_only: false,
         attrs: AttrsMode::Auto,
         memory_limit: 512 << 20,
+        kept_directory: None,
         owner_uid: uid,
         prefix: String::new(),
         bucket: bucket.clone(),

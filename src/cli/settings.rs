@@ -47,6 +47,7 @@ pub(super) fn resolve(arguments: &args::Mount, directory: PathBuf) -> Result<Set
             args::Attrs::Auto => AttrsMode::Auto,
         },
         memory_limit: arguments.memory_limit,
+        kept_directory: None,
         owner_uid: uid,
     };
     if arguments.memory_limit < crate::data::budget::MIN_LIMIT_BYTES {

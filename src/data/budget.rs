@@ -260,6 +260,13 @@ impl Permit {
         self.bytes
     }
 
+    /// A page of `capacity` bytes to write into, paid by this permit.
+    #[must_use]
+    pub fn page(self, capacity: usize) -> Page {
+        let budget = self.budget.clone();
+        budget.page(self, capacity)
+    }
+
     /// Ties the permit to `bytes`: it is given back when their last share is dropped.
     #[must_use]
     pub fn hold(self, bytes: Bytes) -> Bytes {

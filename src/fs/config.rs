@@ -1,5 +1,6 @@
 //! What a mount is configured with, validated.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::store::BucketName;
@@ -47,6 +48,8 @@ pub struct Config {
     pub attrs: AttrsMode,
     /// Bytes that are on their way at most.
     pub memory_limit: u64,
+    /// Where contents go that can never be stored; without one they stay in memory.
+    pub kept_directory: Option<PathBuf>,
     /// The user who mounted, who may ask the daemon.
     pub owner_uid: u32,
 }

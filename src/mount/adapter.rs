@@ -43,6 +43,13 @@ impl<S: ObjectStore + BucketService> Adapter<S> {
         Self { dispatch }
     }
 
+    /// A refused write may lie in the kernel's page cache.
+    fn forget_pages(&self, number: Ino) {
+        if let Some(kernel) = self.dispatch.invalidator() {
+            kernel.forget_pages(number);
+        }
+    }
+
     fn ttl(&self) -> Duration {
         self.dispatch.fs().config().ttl
     }
@@ -271,10 +278,18 @@ impl<S: ObjectStore + BucketService> Filesystem for Adapter<S> {
         };
         match now {
             WriteNow::Done(Ok(())) => reply.written(taken),
-            WriteNow::Done(Err(error)) => self.dispatch.fail("write", &subject, reply, &error),
+            WriteNow::Done(Err(error)) => {
+                self.forget_pages(ino(number));
+                self.dispatch.fail("write", &subject, reply, &error);
+            }
             WriteNow::Later => {
                 let data = Bytes::copy_from_slice(data);
-                let work = async move { fs.write(file, offset, data, caller).await };
+                let (number, invalidator) = (ino(number), self.dispatch.invalidator());
+                let work = async move {
+                    let written = fs.write(file, offset, data, caller).await;
+                    // The kernel may have the refused bytes in its cache: those of a mapping are there before they come here.
+                    written.inspect_err(|_| invalidator.iter().for_each(|kernel| kernel.forget_pages(number)))
+                };
                 self.dispatch.run("write", subject, reply, work, move |reply, ()| reply.written(taken));
             }
         }

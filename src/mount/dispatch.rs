@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 use tracing::Instrument as _;
 
 use super::errno;
+use super::invalidate::Invalidator;
 use super::reply::Fail;
 use crate::base::tasks;
 use crate::fs::Fs;
@@ -31,12 +32,18 @@ pub struct Dispatch<S> {
     fs: Arc<Fs<S>>,
     runtime: tokio::runtime::Handle,
     mount_id: Arc<OnceLock<u64>>,
+    invalidator: Arc<OnceLock<Invalidator>>,
 }
 
 impl<S: ObjectStore + BucketService> Dispatch<S> {
-    /// Operations of `fs` on `runtime`. The mount's id is told when it is known.
-    pub const fn new(fs: Arc<Fs<S>>, runtime: tokio::runtime::Handle, mount_id: Arc<OnceLock<u64>>) -> Self {
-        Self { fs, runtime, mount_id }
+    /// Operations of `fs` on `runtime`. The mount's id, and the way to the kernel's caches, are told when they are known.
+    pub const fn new(
+        fs: Arc<Fs<S>>,
+        runtime: tokio::runtime::Handle,
+        mount_id: Arc<OnceLock<u64>>,
+        invalidator: Arc<OnceLock<Invalidator>>,
+    ) -> Self {
+        Self { fs, runtime, mount_id, invalidator }
     }
 
     /// The file system.
@@ -47,6 +54,11 @@ impl<S: ObjectStore + BucketService> Dispatch<S> {
     /// The mount's id, once it is known.
     pub fn mount_id(&self) -> Option<u64> {
         self.mount_id.get().copied()
+    }
+
+    /// The way to the kernel's caches, once it is known.
+    pub fn invalidator(&self) -> Option<Invalidator> {
+        self.invalidator.get().cloned()
     }
 
     /// Lets code on the FUSE thread spawn tasks.

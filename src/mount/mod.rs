@@ -9,6 +9,7 @@ mod attach;
 mod dispatch;
 pub mod errno;
 mod fdinfo;
+mod invalidate;
 pub mod mountinfo;
 mod reply;
 
@@ -20,6 +21,7 @@ pub use self::attach::{Detach, unmount};
 
 use self::adapter::Adapter;
 use self::dispatch::Dispatch;
+use self::invalidate::Invalidator;
 use crate::base::tasks;
 use crate::fs::config::Config;
 use crate::fs::{Fs, Pending};
@@ -133,7 +135,9 @@ impl<S: ObjectStore + BucketService> Mounted<S> {
     ) -> Result<Self, MountError> {
         let fs = Fs::new(store, settings.config.clone(), counters);
         let mount_id = Arc::new(OnceLock::new());
-        let adapter = Adapter::new(Dispatch::new(Arc::clone(&fs), runtime.clone(), Arc::clone(&mount_id)));
+        let invalidator = Arc::new(OnceLock::new());
+        let dispatch = Dispatch::new(Arc::clone(&fs), runtime.clone(), Arc::clone(&mount_id), Arc::clone(&invalidator));
+        let adapter = Adapter::new(dispatch);
         let refused = |error: io::Error| MountError::Refused(explain(&error));
         let config = attach::session_config(&settings);
         let session = match attach::by_system_call(&settings).map_err(refused)? {
@@ -142,6 +146,8 @@ impl<S: ObjectStore + BucketService> Mounted<S> {
         };
         let session = session.map_err(refused)?;
         let session = session.spawn().map_err(refused)?;
+        // Set once, here.
+        let _ = invalidator.set(Invalidator::start(session.notifier()).map_err(refused)?);
         if let Ok(Some(mount)) = mountinfo::on(&settings.directory) {
             // Set once, here.
             let _ = mount_id.set(mount.id);
@@ -193,6 +199,9 @@ impl<S: ObjectStore + BucketService> Mounted<S> {
                 pending = fs.finish() => pending,
                 () = stop() => return Err(MountError::Interrupted(fs.pending().len())),
             };
+        }
+        if !pending.is_empty() {
+            pending = fs.keep_all().await;
         }
         ending.abort();
         match (pending.is_empty(), broken) {

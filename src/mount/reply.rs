@@ -1,6 +1,6 @@
 //! Between this program's words and fuser's: attributes out, flags in, errors. Pure.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use fuser::{
     FileAttr, FileType, INodeNo, OpenAccMode, OpenFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus,
@@ -126,9 +126,31 @@ pub fn caller(request: &Request) -> Caller {
 
 /// A time to set.
 #[must_use]
-pub const fn set_time(time: TimeOrNow) -> SetTime {
+pub fn set_time(time: TimeOrNow) -> SetTime {
     match time {
         TimeOrNow::Now => SetTime::Now,
-        TimeOrNow::SpecificTime(at) => SetTime::At(at),
+        TimeOrNow::SpecificTime(at) => SetTime::At(before_epoch(at)),
+    }
+}
+
+/// fuser takes the fraction of a time before 1970 for one that leads away from it: -2 s and 0.5 s, which is -1.5, becomes -2.5.
+fn before_epoch(at: SystemTime) -> SystemTime {
+    match SystemTime::UNIX_EPOCH.duration_since(at) {
+        Ok(before) if before.subsec_nanos() > 0 => at + 2 * Duration::from_nanos(u64::from(before.subsec_nanos())),
+        _ => at,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_before_1970_have_their_fraction_the_right_way_round() {
+        let epoch = SystemTime::UNIX_EPOCH;
+        let seconds = Duration::from_secs_f64;
+        assert_eq!(set_time(TimeOrNow::SpecificTime(epoch - seconds(2.5))), SetTime::At(epoch - seconds(1.5)));
+        assert_eq!(set_time(TimeOrNow::SpecificTime(epoch - seconds(2.0))), SetTime::At(epoch - seconds(2.0)));
+        assert_eq!(set_time(TimeOrNow::SpecificTime(epoch + seconds(1.5))), SetTime::At(epoch + seconds(1.5)));
     }
 }

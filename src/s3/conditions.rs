@@ -90,6 +90,34 @@ impl S3Store {
         if info.etag == *etag { Ok(()) } else { Err(conflict(request, ErrorKind::Changed)) }
     }
 
+    /// Learns from a copy whether the store checks the condition on its source: the first one that is otherwise in order
+    /// carries a tag that cannot match. `Some`: it was carried out all the same, and was the copy itself.
+    pub(super) async fn learn_source_condition(&self, request: &Request) -> Result<Option<Answered>> {
+        let dialect = &self.0.dialect;
+        // With a destination whose condition is not kept for sure, a copy that succeeds could replace what it must not.
+        let in_order = request.condition == Condition::None || dialect.conditions(request.operation) == Known::Yes;
+        if request.source_etag.is_none() || dialect.source_conditions() != Known::Unknown || !in_order {
+            return Ok(None);
+        }
+        let mut probe = request.clone();
+        for (name, value) in &mut probe.headers {
+            if name == "x-amz-copy-source-if-match" {
+                *value = ETag::new(IMPOSSIBLE_ETAG).quoted();
+            }
+        }
+        match self.0.call(probe).await {
+            Ok(answered) => {
+                dialect.learn_source_conditions(false);
+                Ok(Some(answered))
+            }
+            Err(error) if error.kind() == ErrorKind::Changed => {
+                dialect.learn_source_conditions(true);
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     async fn must_be(&self, request: &Request, etag: &ETag) -> Result<()> {
         if self.current_etag(request).await?.as_ref() == Some(etag) { Ok(()) } else { Err(conflict(request, ErrorKind::Changed)) }
     }

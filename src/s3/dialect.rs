@@ -77,6 +77,11 @@ impl Dialect {
         self.with(|facts| facts.source)
     }
 
+    /// What a copy whose source could not match has shown.
+    pub fn learn_source_conditions(&self, honoured: bool) {
+        self.with(|facts| facts.source = if honoured { Known::Yes } else { Known::No });
+    }
+
     /// Whether `If-Match` wants the tag without its quotes (radosgw 16).
     #[must_use]
     pub fn bare_etags(&self) -> bool {

@@ -111,7 +111,10 @@ impl ObjectStore for S3Store {
     async fn copy(&self, request: &CopyObject) -> Result<Committed> {
         let sent = request::copy(request);
         self.check_source(&sent, &request.source, request.source_if_match.as_ref()).await?;
-        let answered = self.call_conditional(sent.clone()).await?;
+        let answered = match self.learn_source_condition(&sent).await? {
+            Some(answered) => answered,
+            None => self.call_conditional(sent.clone()).await?,
+        };
         let etag = xml::result_etag(&answered.body).ok_or_else(|| self.0.not_s3(&sent))?;
         Ok(Committed { etag, version: response::version(&answered.headers) })
     }

@@ -12,6 +12,9 @@ use std::time::{Duration, Instant};
 use super::*;
 use crate::base::{clock, rng::Rng};
 
+/// A body that brings this much gets on, in bytes: the kernel's largest request. One that trickles ends at the deadline.
+const PROGRESS_BYTES: u64 = 1 << 20;
+
 /// How long and how often.
 #[derive(Debug, Clone, Copy)]
 pub struct RetryPolicy {
@@ -147,6 +150,7 @@ impl<S: ObjectStore> Retry<S> {
             end: whole.end(),
             body: Some(body),
             series: Series::new(self.policy),
+            progress: 0,
         };
         let stream = futures_util::stream::unfold(resumed, |mut resumed| async move {
             let chunk = resumed.next().await?;
@@ -164,6 +168,8 @@ struct Resumed<S> {
     end: u64,
     body: Option<Body>,
     series: Series,
+    /// Bytes that came in this series.
+    progress: u64,
 }
 
 impl<S: ObjectStore> Resumed<S> {
@@ -186,8 +192,12 @@ impl<S: ObjectStore> Resumed<S> {
             let error = match step {
                 Some(Ok(chunk)) => {
                     self.next += chunk.len() as u64;
-                    // Progress: a long body may break many times, as long as it gets on.
-                    self.series = Series::new(self.retry.policy);
+                    self.progress += chunk.len() as u64;
+                    if self.progress >= PROGRESS_BYTES {
+                        // A long body may break many times, as long as it gets on.
+                        self.series = Series::new(self.retry.policy);
+                        self.progress = 0;
+                    }
                     return Some(Ok(chunk));
                 }
                 Some(Err(error)) => error,

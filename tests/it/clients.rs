@@ -144,7 +144,7 @@ async fn a_file_that_others_delete_while_it_is_written_is_stored_all_the_same() 
 #[tokio::test(start_paused = true)]
 async fn a_file_whose_name_others_give_to_a_link_is_stored_all_the_same() {
     let world = World::new(RetryPolicy::default());
-    let handle = world.create("f", WRITE).await;
+    let handle = world.create("f", OpenMode { truncate: true, ..WRITE }).await;
     world.append(handle, 0, &content(1, 10)).await;
     let (bucket, key) = (BucketName::new("bucket").unwrap(), Key::new("f").unwrap());
     let mut properties = Properties::default();
@@ -209,8 +209,11 @@ async fn appending_to_a_name_that_others_have_taken_replaces_nothing() {
     world.append(handle, 0, &content(1, 10)).await;
     world.put("log", &content(2, 10)).await;
     assert_eq!(world.flush(handle).await, Err(Situation::Stale));
-    let _ = world.fs.release(handle).await;
+    assert!(world.fs.release(handle).await.unwrap_err().words().contains("kept in"));
     assert_eq!(world.stored("log").await, Some(content(2, 10)));
+    assert_eq!(world.take_kept(), [content(1, 10)]);
+    assert_eq!(world.read("log").await.unwrap(), content(2, 10), "the name is the other's");
+    world.settle("appended", None).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -223,6 +226,7 @@ async fn a_rename_that_must_not_replace_does_not_replace_at_close_either() {
     assert_eq!(world.flush(handle).await, Err(Situation::Exists));
     let _ = world.fs.release(handle).await;
     assert_eq!(world.stored("g").await, Some(content(2, 10)));
+    assert_eq!(world.take_kept(), [content(1, 10)]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -307,4 +311,107 @@ async fn a_reader_goes_on_while_its_file_is_renamed_and_changed() {
     let ahead = world.fs.read(handle, 0, 1 << 20).await;
     assert_eq!(ahead.unwrap_err().situation(), Situation::Stale, "others' bytes are never mixed in");
     world.fs.release(handle).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_loser_of_an_exclusive_creation_sees_the_winners_file() {
+    let world = World::new(RetryPolicy::default());
+    let (stat, handle) = world.fs.create(Ino::ROOT, b"f", 0o644, EXCLUSIVE, CALLER).await.unwrap();
+    world.append(handle, 0, &content(1, 10)).await;
+    world.put("f", &content(2, 20)).await;
+    assert_eq!(world.flush(handle).await, Err(Situation::Exists));
+    let _ = world.fs.release(handle).await;
+    // The kernel still has the old inode under the name.
+    for mode in [READ, OpenMode { truncate: true, ..WRITE }] {
+        let opened = world.fs.open(stat.ino, mode, CALLER).await;
+        assert_eq!(opened.unwrap_err().situation(), Situation::Stale, "{mode:?}");
+    }
+    let chmod = world.fs.setattr(stat.ino, SetAttr { mode: Some(0o600), ..SetAttr::default() }, CALLER).await;
+    assert_eq!(chmod.unwrap_err().situation(), Situation::Stale);
+    assert_eq!(world.read("f").await.unwrap(), content(2, 20));
+    assert_eq!(world.take_kept(), [content(1, 10)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_begun_without_truncation_replaces_nobody() {
+    let world = World::new(RetryPolicy::default());
+    let (touched, written) = (world.create("t", WRITE).await, world.create("w", WRITE).await);
+    world.append(written, 0, &content(1, 10)).await;
+    world.put("t", &content(2, 20)).await;
+    world.put("w", &content(3, 20)).await;
+    assert_eq!(world.flush(touched).await, Ok(()), "touch of what is there by now");
+    assert_eq!(world.flush(written).await, Err(Situation::Stale));
+    let _ = (world.fs.release(touched).await, world.fs.release(written).await);
+    assert_eq!(world.read("t").await.unwrap(), content(2, 20));
+    assert_eq!(world.read("w").await.unwrap(), content(3, 20));
+    assert_eq!(world.take_kept(), [content(1, 10)]);
+    world.settle("begun", None).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_content_of_which_a_change_was_refused_does_not_become_the_object() {
+    for old in [None, Some(content(1, 1000))] {
+        let world = World::new(RetryPolicy::default());
+        if let Some(old) = &old {
+            world.write("f", old).await.unwrap();
+        }
+        let handle = world.open("f", OpenMode { truncate: true, ..WRITE }).await.unwrap();
+        world.append(handle, 0, &content(2, 20 << 20)).await;
+        let header = world.fs.write(handle, 0, content(3, 10), CALLER).await;
+        assert_eq!(header.unwrap_err().situation(), Situation::Unsupported);
+        assert_eq!(world.flush(handle).await, Err(Situation::Unsupported));
+        let _ = world.fs.release(handle).await;
+        assert_eq!(world.stored("f").await, old);
+        match &old {
+            Some(old) => assert_eq!(&world.read("f").await.unwrap(), old),
+            None => assert_eq!(world.look("f").await, None),
+        }
+        world.settle("refused", None).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_lost_on_its_way_is_sent_again() {
+    let world = World::new(RetryPolicy::once());
+    world.write("f", &content(1, 10)).await.unwrap();
+    let ino = world.look("f").await.unwrap();
+    let vanished = || world.next_fails(Toxic::Vanished);
+    vanished();
+    world.fs.mkdir(Ino::ROOT, b"d", 0o755, CALLER).await.unwrap();
+    // It is looked at first.
+    world.fault.inject(world.fault.calls().len() + 1, Toxic::Vanished);
+    world.fs.setattr(ino, SetAttr { mode: Some(0o600), ..SetAttr::default() }, CALLER).await.unwrap();
+    vanished();
+    world.fs.unlink(Ino::ROOT, b"f").await.unwrap();
+    assert_eq!(world.stored("f").await, None);
+    assert!(world.stored("d/").await.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rename_whose_delete_is_refused_leaves_no_copy() {
+    let world = World::new(RetryPolicy::once());
+    world.write("f", &content(1, 10)).await.unwrap();
+    let calls = world.fault.calls().len();
+    // HEAD and LIST of the new name, the copy, and then the DELETE of the old one.
+    world.fault.inject(calls + 3, REFUSED);
+    let moved = world.rename("f", "g", Replace::Forbidden).await;
+    assert_eq!(moved, Err(Situation::Denied), "{:?}", &world.fault.calls()[calls..]);
+    assert_eq!(world.stored("f").await, Some(content(1, 10)));
+    assert_eq!(world.stored("g").await, None);
+    assert_eq!(world.read("f").await.unwrap(), content(1, 10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_uploaded_at_the_end_is_kept() {
+    let world = World::new(RetryPolicy::once());
+    let handle = world.create("f", WRITE).await;
+    world.append(handle, 0, &content(1, 10)).await;
+    world.next_fails(REFUSED);
+    assert!(world.flush(handle).await.is_err());
+    world.next_fails(REFUSED);
+    assert!(world.fs.release(handle).await.is_err());
+    assert_eq!(world.fs.pending().len(), 1);
+    assert_eq!(world.fs.keep_all().await, []);
+    assert_eq!(world.take_kept(), [content(1, 10)]);
+    assert_eq!(world.fs.memory_used(), 0);
 }

@@ -49,9 +49,22 @@ impl World {
             read_only: false,
             attrs: AttrsMode::Auto,
             memory_limit: 64 << 20,
+            kept_directory: Some(std::env::temp_dir().join(format!("pailfs-kept-{}", pailfs::base::rng::token()))),
             owner_uid: 0,
         };
         Self { memory, fault, fs: Fs::new(store, config, Arc::new(Counters::default())) }
+    }
+
+    /// What was kept on the local disk; it is gone afterwards.
+    pub fn take_kept(&self) -> Vec<Vec<u8>> {
+        let directory = self.fs.config().kept_directory.clone().unwrap();
+        let Ok(entries) = std::fs::read_dir(&directory) else { return Vec::new() };
+        let paths = entries.map(|entry| entry.unwrap().path());
+        let kept =
+            paths.filter(|path| path.extension().is_none_or(|kind| kind != "json")).map(|path| std::fs::read(path).unwrap());
+        let kept = kept.collect();
+        std::fs::remove_dir_all(directory).unwrap();
+        kept
     }
 
     /// What the store has, past all faults.

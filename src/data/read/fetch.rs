@@ -1,7 +1,8 @@
 //! One GET in flight or done, shared by all who wait for its bytes.
 //!
-//! The chunks stay as the transport delivered them: a read that lies in one chunk is answered without a copy, another one
-//! gathers once. A segment owns the budget permit of its bytes and gives it back as they are dropped.
+//! What the transport delivers is copied once, into pages that the budget paid for: the transport's own buffers are larger than
+//! what they carry, and holding on to them would pass every limit. A read that lies in one page is answered without a further
+//! copy. A page gives its memory back when its last share is dropped.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::{Bytes, BytesMut};
 use tokio::sync::Notify;
 
-use crate::data::budget::Permit;
+use crate::data::budget::{PAGE_BYTES, Page, Permit};
 use crate::data::{Error, Result};
 use crate::store::{Body, ByteRange};
 
@@ -25,12 +26,16 @@ pub struct Segment {
 
 #[derive(Debug)]
 struct State {
-    chunks: VecDeque<(u64, Bytes)>,
+    /// Full pages, each with the offset it begins at.
+    pages: VecDeque<(u64, Bytes)>,
+    /// The page that is being filled.
+    open: Option<(u64, Page)>,
     /// One past the last byte that has arrived.
     arrived: u64,
     /// Bytes before this were dropped.
     dropped: u64,
     failure: Option<Error>,
+    /// Pays for what has not arrived.
     permit: Permit,
     /// Reads that wait for bytes, which must not be dropped under them.
     waiting: usize,
@@ -52,7 +57,8 @@ impl Segment {
     #[must_use]
     pub fn new(range: ByteRange, pinned: u64, permit: Permit) -> Arc<Self> {
         let state = State {
-            chunks: VecDeque::new(),
+            pages: VecDeque::new(),
+            open: None,
             arrived: range.start(),
             dropped: range.start(),
             failure: None,
@@ -96,9 +102,11 @@ impl Segment {
             return 0;
         }
         state.evicted = true;
-        state.chunks.clear();
-        let bytes = state.permit.bytes();
-        state.permit.release(bytes);
+        let bytes = self.range.end() - state.dropped;
+        state.pages.clear();
+        state.open = None;
+        let unused = state.permit.bytes();
+        state.permit.release(unused);
         bytes
     }
 
@@ -133,13 +141,7 @@ impl Segment {
         if state.evicted {
             return false;
         }
-        let start = state.arrived;
-        state.arrived += chunk.len() as u64;
-        if state.arrived > state.dropped {
-            state.chunks.push_back((start, chunk));
-        } else {
-            state.permit.release(chunk.len() as u64);
-        }
+        state.take(&chunk, self.range.end());
         drop(state);
         self.progress.notify_waiters();
         true
@@ -151,15 +153,9 @@ impl Segment {
         if state.waiting > 0 {
             return;
         }
-        while let Some((start, chunk)) = state.chunks.front() {
-            let end = start + chunk.len() as u64;
-            if end > offset {
-                break;
-            }
-            let freed = chunk.len() as u64;
-            state.chunks.pop_front();
+        while let Some(end) = state.pages.front().map(|(start, page)| start + page.len() as u64).filter(|end| *end <= offset) {
+            state.pages.pop_front();
             state.dropped = end;
-            state.permit.release(freed);
         }
     }
 
@@ -181,7 +177,7 @@ impl Segment {
                     return Ok(None);
                 }
                 if state.arrived >= end {
-                    return Ok(Some(gather(&state.chunks, range.start(), end)));
+                    return Ok(Some(state.gather(range.start(), end)));
                 }
                 if let Some(failure) = &state.failure {
                     return Err(failure.clone());
@@ -197,7 +193,7 @@ impl Segment {
         let end = range.end().min(self.range.end());
         let state = self.lock();
         let here = !state.evicted && state.dropped <= range.start() && state.arrived >= end;
-        here.then(|| gather(&state.chunks, range.start(), end))
+        here.then(|| state.gather(range.start(), end))
     }
 
     fn waiting(&self) -> Waiting<'_> {
@@ -210,31 +206,59 @@ impl Segment {
     }
 }
 
-/// The bytes from `start` to `end`: a share of one chunk where it has them all, else one copy.
-fn gather(chunks: &VecDeque<(u64, Bytes)>, start: u64, end: u64) -> Bytes {
-    let first = chunks.partition_point(|(offset, chunk)| offset + chunk.len() as u64 <= start);
-    let slice = |index: usize| {
-        chunks.get(index).map(|(offset, chunk)| {
-            let from = start.saturating_sub(*offset).min(chunk.len() as u64);
-            let to = (end - offset).min(chunk.len() as u64);
-            // Both fit usize: they are bounded by the chunk's length.
-            chunk.slice(usize::try_from(from).unwrap_or(0)..usize::try_from(to).unwrap_or(0))
-        })
-    };
-    let Some(head) = slice(first) else { return Bytes::new() };
-    if head.len() as u64 == end - start {
-        return head;
+impl State {
+    /// Copies a chunk into pages. What passes `end` was not asked for, and the store layer has refused it already.
+    fn take(&mut self, mut chunk: &[u8], end: u64) {
+        while !chunk.is_empty() && self.arrived < end {
+            let (start, mut page) = self.open.take().unwrap_or_else(|| {
+                let capacity = page_end(self.arrived).min(end) - self.arrived;
+                // At most a page, and that fits.
+                (self.arrived, self.permit.split(capacity).page(usize::try_from(capacity).unwrap_or(PAGE_BYTES)))
+            });
+            let capacity = usize::try_from(page_end(start).min(end) - start).unwrap_or(PAGE_BYTES);
+            let (now, later) = chunk.split_at(chunk.len().min(capacity - page.filled().len()));
+            page.bytes_mut().extend_from_slice(now);
+            self.arrived += now.len() as u64;
+            chunk = later;
+            if page.filled().len() == capacity {
+                self.pages.push_back((start, page.freeze()));
+            } else {
+                self.open = Some((start, page));
+            }
+        }
     }
-    let mut all = BytesMut::with_capacity(usize::try_from(end - start).unwrap_or(0));
-    all.extend_from_slice(&head);
-    let mut index = first + 1;
-    while (all.len() as u64) < end - start
-        && let Some(next) = slice(index)
-    {
-        all.extend_from_slice(&next);
-        index += 1;
+
+    /// The bytes from `start` to `end`, which are all here: a share of one page where it has them all, else one copy.
+    fn gather(&self, start: u64, end: u64) -> Bytes {
+        let first = self.pages.partition_point(|(offset, page)| offset + page.len() as u64 <= start);
+        if let Some((offset, page)) = self.pages.get(first)
+            && end <= offset + page.len() as u64
+        {
+            return page.slice(within(*offset, page, start, end));
+        }
+        let mut all = BytesMut::with_capacity(usize::try_from(end - start).unwrap_or(0));
+        for (offset, page) in self.pages.iter().skip(first).take_while(|(offset, _)| *offset < end) {
+            all.extend_from_slice(&page[within(*offset, page, start, end)]);
+        }
+        if let Some((offset, page)) = &self.open
+            && *offset < end
+        {
+            all.extend_from_slice(&page.filled()[within(*offset, page.filled(), start, end)]);
+        }
+        debug_assert_eq!(all.len() as u64, end - start, "nothing of it was dropped");
+        all.freeze()
     }
-    all.freeze()
+}
+
+/// Where the page that holds `offset` ends: pages lie at multiples of their size, as the kernel's requests do.
+const fn page_end(offset: u64) -> u64 {
+    (offset / PAGE_BYTES as u64 + 1) * PAGE_BYTES as u64
+}
+
+/// The part of a page at `offset` that lies between `start` and `end`.
+fn within(offset: u64, page: &[u8], start: u64, end: u64) -> std::ops::Range<usize> {
+    let place = |at: u64| usize::try_from(at.saturating_sub(offset)).unwrap_or(usize::MAX).min(page.len());
+    place(start)..place(end)
 }
 
 #[cfg(test)]
@@ -255,19 +279,21 @@ mod tests {
             let got = segment.read(wanted).await.unwrap().unwrap();
             assert_eq!(&got[..], &data[usize::try_from(start).unwrap()..usize::try_from(start + len).unwrap()]);
         }
+        assert_eq!(budget.used(), range.len());
         segment.drop_before(51_000);
-        assert!(!segment.covers(1000));
-        assert!(segment.covers(51_000));
-        assert!(budget.used() < 51_000);
+        assert!(segment.covers(1000), "a page goes as a whole");
         segment.drop_before(u64::MAX);
         assert_eq!(budget.used(), 0);
         assert!(segment.is_spent());
     }
 
+    const PAGE: u64 = PAGE_BYTES as u64;
+
+    /// A segment of two pages, of which one has arrived.
     fn half_filled(budget: &Budget) -> (Arc<Segment>, ByteRange) {
-        let range = ByteRange::new(0, 200).unwrap();
+        let range = ByteRange::new(0, 2 * PAGE).unwrap();
         let segment = Segment::new(range, 0, budget.try_acquire(Class::Read, range.len()).unwrap());
-        assert!(segment.push(Bytes::from(vec![1; 100])));
+        assert!(segment.push(Bytes::from(vec![1; PAGE_BYTES])));
         (segment, range)
     }
 
@@ -275,11 +301,12 @@ mod tests {
     async fn bytes_that_were_dropped_are_never_answered_with_others() {
         let budget = Budget::new(0);
         let (segment, range) = half_filled(&budget);
-        segment.drop_before(100);
-        assert!(segment.push(Bytes::from(vec![2; 100])));
+        segment.drop_before(PAGE);
+        assert!(segment.push(Bytes::from(vec![2; PAGE_BYTES])));
         assert_eq!(segment.read(range).await.unwrap(), None);
         assert_eq!(segment.try_read(range), None);
-        assert_eq!(segment.read(ByteRange::new(100, 200).unwrap()).await.unwrap().unwrap(), vec![2; 100]);
+        let rest = segment.read(ByteRange::new(PAGE, 2 * PAGE).unwrap()).await.unwrap().unwrap();
+        assert!(rest.len() == PAGE_BYTES && rest.iter().all(|byte| *byte == 2));
     }
 
     #[tokio::test]
@@ -291,13 +318,24 @@ mod tests {
             async move { segment.read(range).await }
         });
         tokio::task::yield_now().await;
-        segment.drop_before(100);
+        segment.drop_before(PAGE);
         assert_eq!(segment.evict(), 0);
-        assert!(segment.push(Bytes::from(vec![2; 100])));
-        assert_eq!(reading.await.unwrap().unwrap().unwrap().len(), 200);
-        assert_eq!(segment.evict(), 200);
+        assert!(segment.push(Bytes::from(vec![2; PAGE_BYTES])));
+        assert_eq!(reading.await.unwrap().unwrap().unwrap().len(), 2 * PAGE_BYTES);
+        assert_eq!(segment.evict(), 2 * PAGE);
         assert_eq!(budget.used(), 0);
         assert!(!segment.push(Bytes::from_static(b"late")), "the transfer ends");
         assert_eq!(segment.read(range).await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn what_is_read_pays_for_its_page_until_it_is_let_go() {
+        let budget = Budget::new(0);
+        let (segment, _) = half_filled(&budget);
+        let share = segment.try_read(ByteRange::new(5, 10).unwrap()).unwrap();
+        segment.drop_before(PAGE);
+        assert_eq!(budget.used(), 2 * PAGE);
+        drop(share);
+        assert_eq!(budget.used(), PAGE);
     }
 }

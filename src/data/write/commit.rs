@@ -9,20 +9,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::parts::PartSlot;
+use super::settle::{Change, replace_properties};
 use super::{Destination, Writer};
 use crate::base::{clock, rng};
 use crate::data::{Error, Result};
 use crate::store::{
-    self, Committed, CompleteUpload, Condition, CopyObject, ETag, ErrorKind, HeadObject, MAX_PART_BYTES, ObjectInfo, ObjectRef,
-    ObjectStore, Outcome, Part, Payload, Properties, PutObject,
+    Committed, CompleteUpload, Condition, ETag, ErrorKind, HeadObject, ObjectInfo, ObjectRef, ObjectStore, Outcome, Part,
+    Payload, Properties, PutObject,
 };
 
 /// The metadata name that carries the token of a commit; never shown to users.
 pub const COMMIT_TOKEN: &str = "pailfs-commit";
 /// How often a commit looks again when others commit the same key at the same time.
-const MAX_CONFLICTS: u32 = 8;
+pub(super) const MAX_CONFLICTS: u32 = 8;
 /// The wait before the n-th further try is n times this.
-const PAUSE: Duration = Duration::from_millis(100);
+pub(super) const PAUSE: Duration = Duration::from_millis(100);
 
 /// What this mount believes is under the key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +64,9 @@ impl<S: ObjectStore> Writer<S> {
     /// [`Error::Exists`] or [`Error::Stale`] by `on_conflict`, [`Error::Stale`] when others never stop replacing the object,
     /// [`Error::Store`]. The content stays staged then, and the commit may be repeated.
     pub async fn commit(self: &Arc<Self>, base: Base, on_conflict: OnConflict) -> Result<CommitDone> {
+        if let Some(why) = self.refused() {
+            return Err(Error::Unsupported(why));
+        }
         let generation = self.lock().generation;
         let intent = Intent { base, on_conflict, doubtful: self.lock().doubtful.clone() };
         let done = if self.has_left() { self.commit_parts(intent).await } else { self.commit_put(intent).await };
@@ -99,7 +103,7 @@ impl<S: ObjectStore> Writer<S> {
             properties: destination.properties.clone(),
             condition: Condition::None,
         };
-        let committed = conditional(&self.shared.store, &destination, intent, Replacing::Put(request)).await;
+        let committed = conditional(&self.shared.store, &destination, intent, Change::Put(request)).await;
         let committed = committed.inspect_err(|error| self.note_doubt(error, &destination))?;
         Ok(CommitDone { committed, destination, size })
     }
@@ -146,7 +150,7 @@ impl<S: ObjectStore> Writer<S> {
         debug_assert_eq!(destination.key, self.lock().destination.key, "a rename commits what has left first");
         let size = parts.iter().map(|part| part.size).sum();
         let request = CompleteUpload { upload, parts, condition: Condition::None };
-        let committed = conditional(&self.shared.store, &destination, intent, Replacing::Complete(request)).await;
+        let committed = conditional(&self.shared.store, &destination, intent, Change::Complete(request)).await;
         let committed = committed.inspect_err(|error| self.note_doubt(error, &destination))?;
         let done = CommitDone { committed, destination, size };
         let mut state = self.lock();
@@ -221,33 +225,12 @@ struct Intent {
     doubtful: Vec<String>,
 }
 
-/// A request that makes the object.
-enum Replacing {
-    Put(PutObject),
-    Complete(CompleteUpload),
-}
-
-impl Replacing {
-    async fn send<S: ObjectStore>(&mut self, store: &S, condition: Condition) -> store::Result<Committed> {
-        match self {
-            Self::Put(request) => {
-                request.condition = condition;
-                store.put(request).await
-            }
-            Self::Complete(request) => {
-                request.condition = condition;
-                store.complete_upload(request).await
-            }
-        }
-    }
-}
-
 /// Sends a replacing request under a condition, and does what its failure asks for.
 async fn conditional<S: ObjectStore>(
     store: &S,
     destination: &Destination,
     intent: Intent,
-    mut request: Replacing,
+    mut request: Change,
 ) -> Result<Committed> {
     let Intent { mut base, on_conflict, doubtful } = intent;
     let object = ObjectRef::current(destination.bucket.clone(), destination.key.clone());
@@ -297,68 +280,6 @@ async fn conditional<S: ObjectStore>(
     Err(failure)
 }
 
-/// Replaces the properties of an object by a copy onto itself, on the condition that it is still the one with `etag`.
-///
-/// # Errors
-/// [`Error::Stale`] when it is not, [`Error::Store`].
-pub async fn replace_properties<S: ObjectStore>(
-    store: &S,
-    object: ObjectRef,
-    etag: ETag,
-    size: u64,
-    properties: Properties,
-) -> Result<Committed> {
-    let target = Destination { bucket: object.bucket.clone(), key: object.key.clone(), properties };
-    copy_object(store, object, etag.clone(), size, &target, Condition::IfMatch(etag)).await
-}
-
-/// Copies an object inside the store, in parts when it is larger than one request can copy.
-///
-/// # Errors
-/// [`Error::Stale`], [`Error::Exists`] by the conditions, [`Error::Store`].
-pub async fn copy_object<S: ObjectStore>(
-    store: &S,
-    source: ObjectRef,
-    etag: ETag,
-    size: u64,
-    target: &Destination,
-    condition: Condition,
-) -> Result<Committed> {
-    if size > MAX_PART_BYTES {
-        return super::copy::copy_in_parts(store, source, etag, size, target, condition).await;
-    }
-    let request = CopyObject {
-        source,
-        source_if_match: Some(etag),
-        bucket: target.bucket.clone(),
-        key: target.key.clone(),
-        replace: Some(target.properties.clone()),
-        condition,
-    };
-    settled(store, target, store.copy(&request).await).await
-}
-
-/// Settles a lost or conflicting answer by looking whether what is there is ours.
-///
-/// # Errors
-/// The answer's own, when what is there is not ours.
-pub async fn settled<S: ObjectStore>(store: &S, target: &Destination, answer: store::Result<Committed>) -> Result<Committed> {
-    let error = match answer {
-        Ok(committed) => return Ok(committed),
-        Err(error) => error,
-    };
-    let doubtful = error.outcome() == Outcome::Unknown || matches!(error.kind(), ErrorKind::Exists | ErrorKind::Changed);
-    if doubtful {
-        let object = ObjectRef::current(target.bucket.clone(), target.key.clone());
-        if let Ok(info) = store.head(&HeadObject { object }).await
-            && is_ours(&info, &target.properties)
-        {
-            return Ok(Committed { etag: info.etag, version: info.version });
-        }
-    }
-    Err(error.into())
-}
-
 /// The destination with a fresh commit token.
 #[must_use]
 pub fn with_token(destination: &Destination) -> Destination {
@@ -372,7 +293,7 @@ pub(super) fn token_of(properties: &Properties) -> Option<&str> {
     properties.metadata.get(COMMIT_TOKEN).map(String::as_str)
 }
 
-fn is_ours(info: &ObjectInfo, sent: &Properties) -> bool {
+pub(super) fn is_ours(info: &ObjectInfo, sent: &Properties) -> bool {
     token_of(sent).is_some_and(|token| token_of(&info.properties) == Some(token))
 }
 

@@ -1,7 +1,7 @@
 //! Copies of objects that are larger than one `CopyObject` takes: a multipart upload whose parts are ranges of the source.
 
 use super::Destination;
-use super::commit::settled;
+use super::settle::{Change, settled};
 use crate::data::{Error, Result};
 use crate::store::{
     ByteRange, Committed, CompleteUpload, Condition, CopyPart, CreateUpload, ETag, HeadObject, MAX_PARTS, ObjectRef, ObjectStore,
@@ -27,8 +27,8 @@ pub(super) async fn copy_in_parts<S: ObjectStore>(
     let copied = copy_parts(store, &upload, &source, &etag, size).await;
     let done = match copied {
         Ok(parts) => {
-            let request = CompleteUpload { upload: upload.clone(), parts, condition };
-            settled(store, target, store.complete_upload(&request).await).await
+            let request = CompleteUpload { upload: upload.clone(), parts, condition: Condition::None };
+            settled(store, target, &condition, Change::Complete(request)).await
         }
         Err(error) => Err(error),
     };

@@ -9,8 +9,10 @@
 
 pub mod commit;
 mod copy;
+mod keep;
 mod parts;
 mod pressure;
+pub mod settle;
 mod staged;
 
 use std::collections::BTreeMap;
@@ -88,6 +90,8 @@ struct State {
     unsettled: Option<CommitDone>,
     /// Tokens of commits that may have been applied, for all anybody knows.
     doubtful: Vec<String>,
+    /// A change was refused: the content is not what its writer wanted, and must not become the object.
+    refused: Option<&'static str>,
     /// The last commit failed, and nobody has repeated it.
     failed: Option<Failed>,
 }
@@ -114,6 +118,7 @@ impl<S: ObjectStore> Writer<S> {
             completed: false,
             unsettled: None,
             doubtful: Vec::new(),
+            refused: None,
             failed: None,
         };
         Arc::new(Self { shared, state: Mutex::new(state), part_done: Notify::new() })
@@ -176,13 +181,25 @@ impl<S: ObjectStore> Writer<S> {
         completed || commit::token_of(&info.properties).is_some_and(|token| state.doubtful.iter().any(|own| own == token))
     }
 
+    /// Why the content cannot become the object any more: a change of it was refused.
+    #[must_use]
+    pub fn refused(&self) -> Option<&'static str> {
+        self.lock().refused
+    }
+
+    /// Whether nothing was ever written to it.
+    #[must_use]
+    pub fn is_untouched(&self) -> bool {
+        self.lock().generation == 0
+    }
+
     /// Takes `data` at `offset` without waiting: for the FUSE thread itself.
     ///
     /// # Errors
     /// [`Error::Unsupported`] for bytes that have left already, [`Error::TooLarge`].
     pub fn try_write(self: &Arc<Self>, offset: u64, data: &[u8]) -> Result<Written> {
         let mut state = self.lock();
-        state.accepts(offset)?;
+        state.accept(offset)?;
         match state.staged.write(&self.shared.budget, offset, data) {
             Ok(()) => {
                 state.generation += 1;
@@ -204,7 +221,7 @@ impl<S: ObjectStore> Writer<S> {
             part_done.as_mut().enable();
             let needed = {
                 let mut state = self.lock();
-                state.accepts(offset)?;
+                state.accept(offset)?;
                 match state.staged.write(&self.shared.budget, offset, &data) {
                     Ok(()) => {
                         state.generation += 1;
@@ -254,20 +271,20 @@ impl<S: ObjectStore> Writer<S> {
         if len == 0 && self.has_left() {
             self.discard().await;
         }
+        if len == 0 {
+            self.lock().refused = None;
+        }
         let old = {
             let mut state = self.lock();
             let old = state.staged.len();
             if len < old {
-                state.accepts(len)?;
+                state.accept(len)?;
                 state.staged.truncate(len);
                 state.generation += 1;
             }
             old
         };
         if len > old {
-            if len - old > MAX_GAP_BYTES {
-                return Err(Error::Unsupported("holes of more than 16 MiB are not supported yet"));
-            }
             self.write(len, Bytes::new()).await?;
         }
         Ok(())
@@ -280,6 +297,7 @@ impl<S: ObjectStore> Writer<S> {
             let mut state = self.lock();
             state.parts.clear();
             state.staged = Staged::default();
+            state.refused = None;
             state.generation += 1;
             let upload = std::mem::take(&mut state.upload);
             if let Some(done) = state.unsettled.take() {
@@ -303,12 +321,30 @@ impl<S: ObjectStore> Writer<S> {
 }
 
 impl State {
+    /// As [`State::accepts`]; what was refused once is remembered.
+    fn accept(&mut self, offset: u64) -> Result<()> {
+        let accepted = self.accepts(offset);
+        if self.is_in_doubt() {
+            // Refused for now only: the next commit settles it.
+            return accepted;
+        }
+        if let Err(Error::Unsupported(why)) = &accepted {
+            self.refused = Some(why);
+        }
+        accepted
+    }
+
+    /// Whether nobody knows if the parts are an object already.
+    fn is_in_doubt(&self) -> bool {
+        !self.doubtful.is_empty() && self.staged.sent() > 0
+    }
+
     /// Whether bytes from `offset` on may change.
     fn accepts(&self, offset: u64) -> Result<()> {
         if self.completed && self.staged.sent() > 0 {
             return Err(Error::Unsupported("writing on after an fsync of a large file is not supported yet"));
         }
-        if !self.doubtful.is_empty() && self.staged.sent() > 0 {
+        if self.is_in_doubt() {
             // The parts may be an object already: nothing can be added to them before that is known.
             return Err(Error::Unsupported("the last commit was not answered: close the file, or fsync it, before writing on"));
         }

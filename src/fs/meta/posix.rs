@@ -268,6 +268,7 @@ mod tests {
             read_only: false,
             attrs: AttrsMode::Auto,
             memory_limit: 0,
+            kept_directory: None,
             owner_uid: 1000,
         }
     }

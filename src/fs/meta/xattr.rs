@@ -52,6 +52,8 @@ pub enum Control {
     Pid,
     /// Set: commits what is pending.
     Sync,
+    /// Set: keeps what is pending on the local disk, and gives it up.
+    Keep,
 }
 
 /// Prefix of the names of user metadata.
@@ -70,6 +72,7 @@ pub fn parse(name: &str) -> Name {
             "pending" => Name::Control(Control::Pending),
             "pid" => Name::Control(Control::Pid),
             "sync" => Name::Control(Control::Sync),
+            "keep" => Name::Control(Control::Keep),
             _ => Name::Unknown,
         };
     }
@@ -131,10 +134,10 @@ pub fn parse_restore(text: &str) -> Result<(u32, Option<RestoreTier>), Refused> 
 /// # Errors
 /// [`Refused::Invalid`].
 pub fn check_meta(name: &str, value: &str) -> Result<(), Refused> {
-    let token = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.!#$%&'*+^`|~".contains(&byte);
+    let token = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_.!#$%&'*+^`|~".contains(&byte);
     if name.is_empty() || !name.bytes().all(token) {
         return Err(Refused::Invalid(format!(
-            "'{name}' cannot be a metadata name: use lower-case letters, digits, '-' and '.' (upper case and '_' do not survive S3)"
+            "'{name}' cannot be a metadata name: use lower-case letters, digits, '-' and '.' (upper case does not survive S3)"
         )));
     }
     if value.chars().any(char::is_control) {
@@ -235,8 +238,8 @@ mod tests {
 
     #[test]
     fn metadata_must_survive_the_way() {
-        assert_eq!(check_meta("a-b.c1", "wörld"), Ok(()));
-        for (name, value) in [("", "x"), ("A", "x"), ("a_b", "x"), ("a b", "x"), ("a", "x\ny"), ("a", " x"), ("ä", "x")] {
+        assert_eq!(check_meta("a-b_c.d1", "wörld"), Ok(()));
+        for (name, value) in [("", "x"), ("A", "x"), ("a b", "x"), ("a", "x\ny"), ("a", " x"), ("ä", "x")] {
             assert!(check_meta(name, value).is_err(), "{name}={value}");
         }
         let metadata = Metadata::from([("a".to_owned(), "x".repeat(2047))]);

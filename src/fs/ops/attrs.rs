@@ -6,14 +6,15 @@ use super::names::new_info;
 use crate::base::clock;
 use crate::data::guess;
 use crate::data::write::Destination;
-use crate::data::write::commit::{OnConflict, replace_properties, settled, with_token};
+use crate::data::write::commit::{OnConflict, with_token};
+use crate::data::write::settle::{put_empty, replace_properties};
 use crate::fs::attr::{Attr, Caller, Ino, Kind, SetAttr, SetTime, without_privileges};
 use crate::fs::config::AttrsMode;
 use crate::fs::error::{Error, Result, Situation};
 use crate::fs::meta::posix::{self, ExplicitTimes};
 use crate::fs::tree::inode::{Content, Inode};
 use crate::fs::{Fs, Stat};
-use crate::store::{BucketService, Condition, ETag, Headers, ObjectInfo, ObjectRef, ObjectStore, Payload, Properties, PutObject};
+use crate::store::{BucketService, Condition, ETag, Headers, Key, ObjectInfo, ObjectRef, ObjectStore, Properties};
 
 /// What statfs says: S3 has no bounds, so a large round number of each.
 #[derive(Debug, Clone, Copy)]
@@ -178,6 +179,16 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             explicit.mtime |= change.mtime.is_none() && !state.is_dirty();
             (attr, explicit)
         };
+        let unchanged = {
+            let state = inode.lock();
+            let same = (attr.mode, attr.uid, attr.gid) == (state.attr.mode, state.attr.uid, state.attr.gid);
+            same && change.mtime.is_none() && change.atime.is_none() && !state.is_dirty()
+        };
+        if unchanged {
+            // `chmod 644` of what has that mode costs no copy.
+            inode.lock().attr.ctime = attr.ctime;
+            return Ok(());
+        }
         let kind = inode.kind;
         let apply = |properties: &mut Properties| posix::encode(&self.config, kind, &attr, explicit, &mut properties.metadata);
         self.update_alone(inode, apply).await?;
@@ -201,12 +212,15 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             writing.writer.redirect(|destination| apply(&mut destination.properties));
             return Ok(());
         }
-        let gone = {
+        let (gone, opens) = {
             let state = inode.lock();
-            !state.linked || matches!(state.content, Content::Orphan(_))
+            (!state.linked || matches!(state.content, Content::Orphan(_)), state.opens)
         };
-        if gone {
-            return Ok(());
+        match (gone, opens) {
+            (false, _) => {}
+            // The name is another object's now: the kernel looks it up anew.
+            (true, 0) => return Err(Error::new(Situation::Stale, "the file has no name any more")),
+            (true, _) => return Ok(()),
         }
         if inode.is_directory() {
             return self.update_marker(inode, apply).await;
@@ -254,30 +268,20 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         if key.is_empty() {
             return Ok(());
         }
-        let mut known = inode.lock().info.clone();
-        if known.is_none() {
-            known = self.marker_facts(&key).await?.and_then(|facts| facts.info);
-        }
-        let object = self.object_ref(&key)?;
-        let made = if let Some(info) = known {
-            let mut properties = info.properties.clone();
-            apply(&mut properties);
-            self.replace(object, &info, properties).await?
-        } else {
-            let headers = Headers { content_type: Some(guess::DIRECTORY.to_owned()), ..Headers::default() };
-            let mut properties = Properties { headers, ..Properties::default() };
-            apply(&mut properties);
-            let destination = with_token(&Destination { bucket: object.bucket.clone(), key: object.key.clone(), properties });
-            let request = PutObject {
-                bucket: object.bucket,
-                key: object.key,
-                payload: Payload::default(),
-                properties: destination.properties.clone(),
-                condition: Condition::IfAbsent,
-            };
-            let committed = settled(&self.store, &destination, self.store.put(&request).await).await?;
-            new_info(committed, 0, destination.properties)
+        // Looked at just before, so that nothing which others have set meanwhile is taken back.
+        let known = self.marker_facts(&key).await?.and_then(|facts| facts.info);
+        // A PUT and no self-copy: it has no bytes, and some stores do not copy keys that end in a slash.
+        let (mut properties, condition) = match known {
+            Some(info) => (info.properties.clone(), Condition::IfMatch(info.etag.clone())),
+            None => {
+                let headers = Headers { content_type: Some(guess::DIRECTORY.to_owned()), ..Headers::default() };
+                (Properties { headers, ..Properties::default() }, Condition::IfAbsent)
+            }
         };
+        apply(&mut properties);
+        let destination = with_token(&Destination { bucket: self.config.bucket.clone(), key: Key::new(key)?, properties });
+        let committed = put_empty(&self.store, &destination, condition).await?;
+        let made = new_info(committed, 0, destination.properties);
         inode.lock().committed(made);
         Ok(())
     }

@@ -1,11 +1,17 @@
 //! Commits: bringing what was written to the store, and what follows from it in the tree.
 
+use std::path::PathBuf;
 use std::sync::Arc;
+
+use bytes::Bytes;
 
 use super::names::new_info;
 use crate::base::clock;
+use crate::data;
+use crate::data::write::commit::{Base, OnConflict};
 use crate::fs::Fs;
 use crate::fs::error::{Error, Result, Situation};
+use crate::fs::meta::posix;
 use crate::fs::tree::inode::{Content, Inode, Writing};
 use crate::store::{Key, ObjectStore};
 
@@ -36,6 +42,13 @@ impl<S: ObjectStore> Fs<S> {
         }
         self.aim(inode, &writing)?;
         let done = writing.writer.commit(writing.base.clone(), writing.on_conflict).await;
+        if matches!(done, Err(data::Error::Stale)) && writing.on_conflict == OnConflict::Stale && writing.writer.is_untouched() {
+            // Opened with O_CREAT and never written: the file that is there is as good.
+            writing.writer.discard().await;
+            self.give_name_up(inode);
+            inode.lock().content = Content::Orphan(Some(Bytes::new()));
+            return Ok(());
+        }
         let done = done.map_err(|error| explain(error.into()));
         let done = done.inspect_err(|error| self.forget_if_stale(inode, error))?;
         let key = done.destination.key.as_str().to_owned();
@@ -109,7 +122,11 @@ impl<S: ObjectStore> Fs<S> {
             let Content::Writing(writing) = &state.content else { return Ok(()) };
             (writing.clone(), state.linked)
         };
-        let lost_the_name = failure.is_some_and(|failure| failure.situation() == Situation::Exists);
+        let situation = failure.map(Error::situation);
+        let lost_the_name = matches!(situation, Some(Situation::Exists | Situation::Stale));
+        if writing.writer.refused().is_some() && linked {
+            return self.take_back(inode, &writing).await;
+        }
         if linked && !lost_the_name {
             let mut state = inode.lock();
             if !writing.writer.is_dirty() {
@@ -117,14 +134,76 @@ impl<S: ObjectStore> Fs<S> {
             }
             return Ok(());
         }
-        // Removed while it was open, or the name went to another creator: readers keep what is in memory.
+        let mut told = Ok(());
+        if let Some(failure) = failure.filter(|_| linked) {
+            match self.keep(inode, &writing, failure.words()).await {
+                Ok(place) => {
+                    told = Err(Error::new(
+                        failure.situation(),
+                        format!("{}; what was written is kept in '{}'", failure.words(), place.display()),
+                    ));
+                }
+                // Nowhere to keep it: it stays as it is, and is tried again.
+                Err(_) if situation == Some(Situation::Stale) => return Ok(()),
+                Err(error) => tracing::warn!(%error, "what the loser of a name has written cannot be kept"),
+            }
+        }
+        // Removed while it was open, or the name is another creator's: readers keep what is in memory.
         let kept = writing.writer.is_whole().then(|| writing.writer.read(0, u64::MAX)).transpose()?;
         writing.writer.discard().await;
         if lost_the_name {
             self.give_name_up(inode);
         }
         inode.lock().content = Content::Orphan(kept);
+        told
+    }
+
+    /// A change was refused, and the file was closed all the same: what was there before stays, or nothing.
+    async fn take_back(&self, inode: &Arc<Inode<S>>, writing: &Writing<S>) -> Result<()> {
+        writing.writer.discard().await;
+        let mut state = inode.lock();
+        match &writing.base {
+            Base::Object(etag) => {
+                state.content = Content::Clean(Some(etag.clone()));
+                if let Some(info) = state.info.clone() {
+                    let decoded = posix::decode(&self.config, &info, false, state.ours);
+                    (state.attr, state.explicit) = (decoded.attr, decoded.explicit);
+                }
+            }
+            Base::Absent => {
+                state.content = Content::Orphan(None);
+                drop(state);
+                self.note_vanished(inode);
+            }
+        }
         Ok(())
+    }
+
+    /// Writes a content that cannot be stored to the local disk.
+    async fn keep(&self, inode: &Arc<Inode<S>>, writing: &Writing<S>, why: &str) -> std::io::Result<PathBuf> {
+        let directory = self.config.kept_directory.as_deref();
+        let directory = directory.ok_or_else(|| std::io::Error::other("there is no directory to keep it in"))?;
+        let place = writing.writer.keep(directory, &self.path_of(inode.ino), why).await?;
+        tracing::error!(path = self.path_of(inode.ino), place = %place.display(), why, "not stored, but kept");
+        Ok(place)
+    }
+
+    /// Keeps everything that is dirty on the local disk, because the mount ends. Returns what could not be kept either.
+    pub async fn keep_all(&self) -> Vec<Pending> {
+        for inode in self.table.all() {
+            let _alone = inode.gate.write().await;
+            let Some(writing) = inode.writing().filter(|writing| writing.writer.is_dirty()) else { continue };
+            let (linked, why) = {
+                let state = inode.lock();
+                (state.linked, state.last_error.as_deref().unwrap_or("the mount ended").to_owned())
+            };
+            if linked && self.keep(&inode, &writing, &why).await.is_ok() {
+                writing.writer.discard().await;
+                self.note_vanished(&inode);
+                inode.lock().content = Content::Orphan(None);
+            }
+        }
+        self.pending()
     }
 
     /// The files that the store does not have.

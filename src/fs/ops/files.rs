@@ -225,7 +225,8 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         let ended = self.end_writing(&inode, committed.as_ref().err()).await;
         let removed = self.remove_if_doomed(&inode).await;
         self.table.release(inode.ino);
-        committed.and(ended).and(removed)
+        // What became of the bytes says more than why they could not be stored.
+        ended.and(committed).and(removed)
     }
 }
 

@@ -7,6 +7,7 @@ use crate::base::clock;
 use crate::data::guess;
 use crate::data::write::Destination;
 use crate::data::write::commit::with_token;
+use crate::data::write::settle::put_empty;
 use crate::fs::attr::{Attr, Caller, Ino, Kind};
 use crate::fs::error::{Error, Result, Situation};
 use crate::fs::meta::posix::{self, ExplicitTimes};
@@ -15,7 +16,7 @@ use crate::fs::tree::directory::Listing;
 use crate::fs::tree::inode::{Facts, Inode, Place, Role};
 use crate::fs::tree::table::number_of;
 use crate::fs::{Fs, Stat};
-use crate::store::{Condition, Headers, Key, ObjectInfo, ObjectStore, Payload, Properties, PutObject};
+use crate::store::{Condition, Headers, Key, ObjectInfo, ObjectStore, Properties};
 
 /// What a lookup found.
 #[derive(Debug, Clone, Copy)]
@@ -44,7 +45,17 @@ impl<S: ObjectStore> Fs<S> {
     pub(in crate::fs) async fn must_find(&self, directory: &Arc<Inode<S>>, name: &[u8]) -> Result<Arc<Inode<S>>> {
         let missing = || Error::new(Situation::NotFound, "there is nothing of that name");
         let shown = parse_existing(name)?.ok_or_else(missing)?;
+        if let Some(inode) = self.known(directory, &shown) {
+            return Ok(inode);
+        }
         self.find(directory, &shown).await?.ok_or_else(missing)
+    }
+
+    /// The inode that the kernel has just been told of under a name, when it acts on it: what is done to it is conditional, so
+    /// it need not be asked for again.
+    pub(in crate::fs) fn known(&self, directory: &Arc<Inode<S>>, shown: &Shown) -> Option<Arc<Inode<S>>> {
+        let at = |role| self.table.at(directory.ino, role, &shown.component);
+        choose(shown, at(Role::Directory), at(Role::Object)).filter(|inode| inode.lock().linked)
     }
 
     /// Tells the kernel of an inode: counts it, and gives what stat shows.
@@ -64,19 +75,43 @@ impl<S: ObjectStore> Fs<S> {
             return Ok(Some(inode));
         }
         // Only what a listing has is believed: what it has not may have been made by others since.
-        if let Some(listing) = self.listing_for_lookup(directory, asked).await
-            && let Some(inode) = self.find_listed(directory, shown, &listing)
-        {
-            return Ok(Some(inode));
+        if let Some(listing) = self.listing_for_lookup(directory, asked).await {
+            let marker = self.look_at_marker(directory, shown, &listing).await?;
+            if let Some(inode) = self.find_listed(directory, shown, &listing, marker) {
+                return Ok(Some(inode));
+            }
         }
         let asked = clock::instant();
+        if directory.lock().directory.is_absent(&shown.component, asked, self.config.ttl) {
+            return Ok(None);
+        }
         let probe = self.probe(&self.prefix_of(directory), &shown.component).await?;
         if probe.object.is_some() {
             directory.lock().directory.note_found(asked, self.config.ttl);
         }
         let below = self.settle(directory, &shown.component, Role::Directory, probe.directory, asked);
         let object = self.settle(directory, &shown.component, Role::Object, probe.object, asked);
+        if below.is_none() && object.is_none() {
+            directory.lock().directory.note_absent(shown.component.clone(), asked, self.config.ttl);
+        }
         Ok(choose(shown, below, object))
+    }
+
+    /// A directory's own mode is in its marker, which a listing does not show: asked for once within the TTL, unless listings
+    /// shall suffice.
+    async fn look_at_marker(&self, directory: &Arc<Inode<S>>, shown: &Shown, listing: &Listing) -> Result<Option<Facts>> {
+        let listed = listing.children.get(&shown.component).is_some_and(|child| child.directory);
+        if !listed || shown.beside_directory || !self.believes_markers() {
+            return Ok(None);
+        }
+        let known = self.table.at(directory.ino, Role::Directory, &shown.component);
+        let looked_at = known.and_then(|inode| inode.lock().looked_at);
+        if looked_at.is_some_and(|at| clock::instant().saturating_duration_since(at) < self.config.ttl) {
+            return Ok(None);
+        }
+        let below = format!("{}{}/", self.prefix_of(directory), shown.component.as_str());
+        let marker = self.marker_facts(&below).await?;
+        Ok(Some(marker.unwrap_or_else(|| Facts { exact: true, ..self.directory_facts(None) })))
     }
 
     /// A file of this mount's that the store does not have yet: no request can know better.
@@ -87,8 +122,15 @@ impl<S: ObjectStore> Fs<S> {
         (dirty && no_directory && !shown.beside_directory).then_some(inode)
     }
 
-    /// What a fresh listing has under a name; `None` when it does not suffice.
-    fn find_listed(&self, directory: &Arc<Inode<S>>, shown: &Shown, listing: &Listing) -> Option<Arc<Inode<S>>> {
+    /// What a fresh listing has under a name, and the `marker` of a directory where it was looked at; `None` when that does not
+    /// suffice.
+    fn find_listed(
+        &self,
+        directory: &Arc<Inode<S>>,
+        shown: &Shown,
+        listing: &Listing,
+        marker: Option<Facts>,
+    ) -> Option<Arc<Inode<S>>> {
         let child = listing.children.get(&shown.component)?;
         let own = |role| directory.lock().directory.own_knowledge(role, &shown.component, listing.began);
         let known = |role| self.table.at(directory.ino, role, &shown.component);
@@ -98,11 +140,8 @@ impl<S: ObjectStore> Fs<S> {
                 return None;
             }
         }
-        let below = child.directory.then(|| self.directory_facts(None));
-        // A directory's own mode is in its marker: asked for once, unless listings shall suffice.
-        if child.directory && known(Role::Directory).is_none_or(|inode| !inode.lock().exact) && self.believes_markers() {
-            return None;
-        }
+        let looked_at = marker.is_some();
+        let below = marker.or_else(|| child.directory.then(|| self.directory_facts(None)));
         let mut object = child.object.as_ref().map(|object| self.child_facts(object));
         if let (Some(facts), Some(listed)) = (&mut object, &child.object)
             && listing.wants_metadata(listed)
@@ -115,6 +154,9 @@ impl<S: ObjectStore> Fs<S> {
             return None;
         }
         let below = self.settle(directory, &shown.component, Role::Directory, below, listing.began);
+        if let Some(below) = below.as_ref().filter(|_| looked_at) {
+            below.lock().looked_at = Some(clock::instant());
+        }
         let object = self.settle(directory, &shown.component, Role::Object, object, listing.began);
         choose(shown, below, object)
     }
@@ -304,16 +346,8 @@ impl<S: ObjectStore> Fs<S> {
 
     /// PUT of an empty object where there is none. An answer that got lost is settled by looking.
     async fn put_new(&self, key: Key, properties: Properties) -> Result<ObjectInfo> {
-        let bucket = self.config.bucket.clone();
-        let destination = with_token(&Destination { bucket: bucket.clone(), key: key.clone(), properties });
-        let request = PutObject {
-            bucket,
-            key,
-            payload: Payload::default(),
-            properties: destination.properties.clone(),
-            condition: Condition::IfAbsent,
-        };
-        let committed = crate::data::write::commit::settled(&self.store, &destination, self.store.put(&request).await).await?;
+        let destination = with_token(&Destination { bucket: self.config.bucket.clone(), key, properties });
+        let committed = put_empty(&self.store, &destination, Condition::IfAbsent).await?;
         Ok(new_info(committed, 0, destination.properties))
     }
 

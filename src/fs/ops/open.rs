@@ -40,6 +40,10 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         if inode.is_directory() {
             return Err(Error::new(Situation::IsDirectory, "it is a directory"));
         }
+        if !inode.lock().linked {
+            // The kernel looks the name up anew by itself.
+            return Err(replaced());
+        }
         if mode.write || mode.truncate {
             self.writable()?;
         }
@@ -58,7 +62,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
                 self.truncate(inode, 0, caller).await?;
                 self.open_reader(inode, caller).await
             }
-            _ if mode.read => self.open_reader(inode, caller).await,
+            _ if mode.read => self.open_reader_again(inode, caller).await,
             _ => Ok(None),
         }
     }
@@ -107,8 +111,9 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             let destination = Destination { bucket: self.config.bucket.clone(), key, properties };
             let on_conflict = match mode {
                 OpenMode { exclusive: true, .. } => OnConflict::Fail,
-                OpenMode { append: true, .. } => OnConflict::Stale,
-                _ => OnConflict::Replace,
+                OpenMode { truncate: true, .. } => OnConflict::Replace,
+                // Begun on what was believed to be nothing: it replaces nothing else.
+                _ => OnConflict::Stale,
             };
             let writer = Writer::new(self.writes.clone(), destination);
             let mut state = inode.lock();
@@ -187,8 +192,21 @@ impl<S: ObjectStore> Fs<S> {
 
     /// Turns a clean file into one that is written from its start. The caller holds the gate alone.
     pub(in crate::fs) async fn begin_writing(&self, inode: &Arc<Inode<S>>, on_conflict: OnConflict) -> Result<()> {
-        if !matches!(inode.lock().content, Content::Clean(_)) {
-            return Ok(());
+        let content = inode.lock().content.clone();
+        match content {
+            Content::Clean(_) => {}
+            // What has no name is written in memory only, and ends with its last handle.
+            Content::Orphan(Some(bytes)) if bytes.is_empty() => {
+                let destination = Destination {
+                    bucket: self.config.bucket.clone(),
+                    key: Key::new(self.key_of(inode))?,
+                    properties: Properties::default(),
+                };
+                let writer = Writer::new(self.writes.clone(), destination);
+                inode.lock().content = Content::Writing(Writing { writer, base: Base::Absent, on_conflict: OnConflict::Fail });
+                return Ok(());
+            }
+            Content::Orphan(_) | Content::Writing(_) | Content::Directory => return Ok(()),
         }
         let info = self.known_info(inode).await?;
         let key = Key::new(self.key_of(inode))?;
@@ -246,6 +264,24 @@ impl<S: ObjectStore> Fs<S> {
         state.looked_at = Some(clock::instant());
         drop(state);
         Ok(info)
+    }
+
+    /// As [`Fs::open_reader`]; what seems to be gone may be on its way to another name or tag by this mount itself.
+    async fn open_reader_again(&self, inode: &Arc<Inode<S>>, caller: Caller) -> Result<Option<Arc<Reader<S>>>> {
+        let before = {
+            let state = inode.lock();
+            (state.etag(), state.committed_at)
+        };
+        let opened = self.open_reader(inode, caller).await;
+        if !matches!(&opened, Err(error) if error.situation() == Situation::Stale) {
+            return opened;
+        }
+        drop(inode.gate.read().await);
+        let changed_here = {
+            let state = inode.lock();
+            state.linked && (state.etag(), state.committed_at) != before
+        };
+        if changed_here { self.open_reader(inode, caller).await } else { opened }
     }
 
     /// Sends the GET that an open needs anyway, and waits for its headers.

@@ -1,6 +1,7 @@
 //! Taking names away: unlink, rmdir, and what becomes of a file that is open meanwhile.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -14,11 +15,16 @@ use crate::fs::error::{Error, Result, Situation};
 use crate::fs::name::Component;
 use crate::fs::ops::names::touch_directory;
 use crate::fs::tree::inode::{Content, Inode, Role};
-use crate::store::{Condition, DeleteObject, Delimiter, ETag, ErrorKind, GetObject, HeadObject, ObjectStore};
+use crate::store::{Condition, DeleteObject, Delimiter, ETag, ErrorKind, GetObject, HeadObject, ObjectStore, Outcome};
 
 /// A removed file that is still open is fetched up to this size, in bytes, so that its readers can go on; a larger one is
 /// deleted when they are done.
 const MAX_ORPHAN_BYTES: u64 = 64 << 20;
+
+/// How often a DELETE whose request was lost is sent again.
+const MAX_DELETES: u32 = 7;
+/// The wait before the n-th further try is n times this.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// What is kept of an object for those who have it open.
 #[derive(Debug)]
@@ -136,15 +142,23 @@ impl<S: ObjectStore> Fs<S> {
                 Err(error) => return Err(error.into()),
             },
         };
-        let request = DeleteObject { object, condition: Condition::IfMatch(etag) };
-        let error = match self.store.delete(&request).await {
-            Ok(()) => return Ok(()),
-            Err(error) => error,
-        };
-        // What is not there any more is removed, by whomever: also by our own request whose answer was lost.
-        match self.store.head(&HeadObject { object: request.object }).await {
-            Err(missing) if missing.kind() == ErrorKind::NotFound => Ok(()),
-            _ => Err(error.into()),
+        let request = DeleteObject { object, condition: Condition::IfMatch(etag.clone()) };
+        let mut attempt = 0;
+        loop {
+            let error = match self.store.delete(&request).await {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            // What is not there any more is removed, by whomever: also by our own request whose answer was lost.
+            match self.store.head(&HeadObject { object: request.object.clone() }).await {
+                Err(missing) if missing.kind() == ErrorKind::NotFound => return Ok(()),
+                // A request that was lost on its way is sent again, as long as its condition holds.
+                Ok(info) if error.outcome() == Outcome::Unknown && info.etag == etag && attempt < MAX_DELETES => {
+                    attempt += 1;
+                    clock::sleep(PAUSE * attempt).await;
+                }
+                _ => return Err(error.into()),
+            }
         }
     }
 
@@ -212,12 +226,22 @@ impl<S: ObjectStore> Fs<S> {
 
     /// The name belongs to another creator now.
     pub(in crate::fs) fn give_name_up(&self, inode: &Arc<Inode<S>>) {
+        self.lose_name(inode, true);
+    }
+
+    /// A file that the store never had is no more.
+    pub(in crate::fs) fn note_vanished(&self, inode: &Arc<Inode<S>>) {
+        self.lose_name(inode, false);
+    }
+
+    /// Takes the name away from an inode; `taken` tells whether there is something else of that name.
+    fn lose_name(&self, inode: &Arc<Inode<S>>, taken: bool) {
         let place = inode.place();
         inode.lock().linked = false;
         if let Some(directory) = place.parent {
             self.table.unlink(directory.ino, Role::Object, &place.component, inode);
             let mut state = directory.lock();
-            state.directory.edit(Role::Object, place.component, true, false, clock::instant());
+            state.directory.edit(Role::Object, place.component, taken, false, clock::instant());
             state.directory.forget_listing();
         }
     }

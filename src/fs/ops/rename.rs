@@ -6,7 +6,8 @@ use std::sync::Arc;
 use super::names::new_info;
 use crate::base::clock;
 use crate::data::write::Destination;
-use crate::data::write::commit::{Base, OnConflict, copy_object, with_token};
+use crate::data::write::commit::{Base, OnConflict, with_token};
+use crate::data::write::settle::copy_object;
 use crate::fs::Fs;
 use crate::fs::attr::Ino;
 use crate::fs::error::{Error, Result, Situation};
@@ -85,7 +86,11 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         if self.table.at(to.directory.ino, Role::Object, component).is_some_and(|there| there.lock().doomed.is_some()) {
             return Err(Error::new(Situation::Busy, "a removed file of the new name is still being read"));
         }
-        let target = self.find(&to.directory, &Shown { component: component.clone(), beside_directory }).await?;
+        let shown = Shown { component: component.clone(), beside_directory };
+        let target = match self.known(&to.directory, &shown) {
+            Some(target) => Some(target),
+            None => self.find(&to.directory, &shown).await?,
+        };
         match &target {
             Some(_) if replace == Replace::Forbidden => Err(Error::new(Situation::Exists, "the new name is taken")),
             Some(target) if target.is_directory() => Err(Error::new(Situation::IsDirectory, "the new name is a directory")),
@@ -149,6 +154,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             key: key.clone(),
             properties: info.properties.clone(),
         });
+        let was_free = replaced == Base::Absent;
         let condition = match replaced {
             Base::Absent => Condition::IfAbsent,
             Base::Object(etag) => Condition::IfMatch(etag),
@@ -163,9 +169,16 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         let place = |key: &Key, version| ObjectRef { version, ..ObjectRef::current(source.bucket.clone(), key.clone()) };
         self.repin(inode, &place(key, committed.version.clone()), &committed.etag);
         let deleted = self.delete_object(source.key.as_str(), Some(info.etag.clone())).await;
-        if deleted.is_err() {
+        if let Err(error) = deleted {
             self.repin(inode, &place(&source.key, info.version.clone()), &info.etag);
-            return deleted;
+            if was_free {
+                // Nothing shall have happened: the copy goes again, unless it was changed already.
+                let undone = self.delete_object(key.as_str(), Some(committed.etag)).await;
+                if let Err(undone) = undone {
+                    tracing::warn!(key = key.as_str(), %undone, "a copy that a failed rename has made could not be removed");
+                }
+            }
+            return Err(error);
         }
         inode.lock().committed(new_info(committed, info.size, destination.properties));
         Ok(())

@@ -22,6 +22,8 @@ pub enum SetHow {
     Replace,
 }
 
+/// A longer content type is none, in bytes.
+const MAX_CONTENT_TYPE_BYTES: usize = 1024;
 /// No user name is longer: the kernel's own limit on a value.
 const MAX_VALUE_BYTES: usize = 64 << 10;
 
@@ -118,6 +120,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     /// cannot hold, [`Situation::Unsupported`], [`Situation::Already`] for a restore under way, and the store's failures.
     pub async fn setxattr(&self, ino: Ino, name: &[u8], value: &[u8], how: SetHow, caller: Caller) -> Result<()> {
         let inode = self.inode(ino)?;
+        let name_is_ours = name.starts_with(b"user.s3.");
         let name = xattr::parse(&String::from_utf8_lossy(name));
         if let Name::Control(control) = name {
             return self.set_control(&inode, control, caller).await;
@@ -126,6 +129,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         let text = std::str::from_utf8(value).map_err(|_| Error::new(Situation::Invalid, "the value is not UTF-8 text"))?;
         match name {
             Name::Foreign => Err(foreign()),
+            Name::Unknown if name_is_ours => Err(no_attribute()),
             Name::Unknown => Err(Error::new(Situation::Unsupported, "no such attribute can be set; see: pailfs help xattrs")),
             Name::Restore if !inode.is_directory() => self.set_restore(&inode, text).await,
             Name::ContentType if !inode.is_directory() => self.set_content_type(&inode, text, how).await,
@@ -138,8 +142,12 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         if how == SetHow::Create {
             return Err(Error::new(Situation::Exists, "every object has a content type"));
         }
-        if text.is_empty() || !text.is_ascii() || text.bytes().any(|byte| byte.is_ascii_control()) {
-            return Err(Error::new(Situation::Invalid, "a content type is printable ASCII, for example text/plain"));
+        let printable = text.is_ascii() && !text.bytes().any(|byte| byte.is_ascii_control());
+        if text.is_empty() || text.len() > MAX_CONTENT_TYPE_BYTES || !printable {
+            return Err(Error::new(
+                Situation::Invalid,
+                "a content type is up to 1,024 bytes of printable ASCII, for example text/plain",
+            ));
         }
         self.update(inode, |properties| properties.headers.content_type = Some(text.to_owned())).await
     }
@@ -258,22 +266,36 @@ impl<S: ObjectStore + BucketService> Fs<S> {
                 Ok(lines.collect::<Vec<_>>().join("\n"))
             }
             Control::Pid => Ok(std::process::id().to_string()),
-            Control::Sync => Err(no_attribute()),
+            Control::Sync | Control::Keep => Err(no_attribute()),
         }
     }
 
     async fn set_control(&self, inode: &Arc<Inode<S>>, control: Control, caller: Caller) -> Result<()> {
         self.may_control(inode, caller)?;
-        if control != Control::Sync {
-            return Err(read_only());
-        }
-        match self.commit_all().await.first() {
+        let left = match control {
+            Control::Sync => self.commit_all().await,
+            Control::Keep => self.keep_all().await,
+            _ => return Err(read_only()),
+        };
+        match left.first() {
             None => Ok(()),
             Some(pending) => {
                 let why = pending.error.clone().unwrap_or_else(|| "it is still being written".to_owned());
                 Err(Error::new(Situation::Io, format!("'{}' could not be uploaded: {why}", pending.path)))
             }
         }
+    }
+
+    /// The files of contents that could not be stored.
+    fn kept(&self) -> Vec<String> {
+        let entries = self.config.kept_directory.as_ref().and_then(|directory| std::fs::read_dir(directory).ok());
+        let paths = entries.into_iter().flatten().flatten().map(|entry| entry.path());
+        let mut kept: Vec<String> = paths
+            .filter(|path| path.extension().is_none_or(|kind| kind != "json"))
+            .map(|path| path.display().to_string())
+            .collect();
+        kept.sort();
+        kept
     }
 
     /// Requests by kind, memory and what is pending, as one JSON object.
@@ -286,6 +308,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             "memory": { "limit": self.budget.limit(), "used": self.budget.used() },
             "open": { "files": files, "directories": directories },
             "pending": self.pending(),
+            "kept": self.kept(),
             "counters": self.counters.snapshot(&names),
         });
         status.to_string()

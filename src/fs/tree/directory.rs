@@ -14,6 +14,8 @@ use crate::store::{ETag, ObjectInfo, StorageClass};
 
 /// Edits older than this matter to no answer that is still under way: every request's deadline is shorter.
 const EDIT_MEMORY: Duration = Duration::from_secs(120);
+/// So many names that are not there are remembered.
+const MAX_ABSENT: usize = 4096;
 /// So many objects found one by one within the TTL make a page of names the better question.
 const FINDS_BEFORE_LISTING: u32 = 3;
 /// A directory that did not fit a page, or may not be listed, is not tried again for so long.
@@ -75,6 +77,8 @@ pub struct Directory {
     purge_at: usize,
     /// It stays, though the store has nothing of it: its last name was removed here.
     kept: bool,
+    /// Names that the store was asked for and had nothing of, and when.
+    absent: HashMap<Component, Instant>,
     /// Objects found one by one: since when, and how many.
     found: Option<(Instant, u32)>,
     /// When it was found to be larger than a page, or not to be listed.
@@ -101,9 +105,27 @@ impl Directory {
         }
     }
 
-    /// Forgets the listing.
+    /// Forgets the listing, and what is not there.
     pub fn forget_listing(&mut self) {
         self.listing = None;
+        self.absent.clear();
+    }
+
+    /// The store had nothing of a name at `asked`.
+    pub fn note_absent(&mut self, component: Component, asked: Instant, ttl: Duration) {
+        if self.absent.len() >= MAX_ABSENT {
+            self.absent.retain(|_, at| asked.saturating_duration_since(*at) < ttl);
+        }
+        if self.absent.len() < MAX_ABSENT {
+            self.absent.insert(component, asked);
+        }
+    }
+
+    /// Whether a name was asked for less than `ttl` before `now` and was not there: the kernel asks twice for what it is
+    /// about to create.
+    #[must_use]
+    pub fn is_absent(&self, component: &Component, now: Instant, ttl: Duration) -> bool {
+        self.absent.get(component).is_some_and(|at| now.saturating_duration_since(*at) < ttl)
     }
 
     /// An object of it was found by asking for its name alone.
@@ -133,6 +155,7 @@ impl Directory {
             // Not again before as many have come: the cost of looking is shared out.
             self.purge_at = self.edits.len() * 2;
         }
+        self.absent.remove(&component);
         self.edits.insert((role, component), Edit { at: now, here, pinned });
     }
 
@@ -198,5 +221,18 @@ mod tests {
         assert!(!directory.wants_listing(start + ttl, ttl), "they were found long ago");
         directory.note_unlistable(start);
         assert!(!directory.wants_listing(start, ttl), "it is large");
+    }
+
+    #[test]
+    fn what_is_not_there_is_remembered_until_it_is_made_or_the_time_is_over() {
+        let (start, ttl) = (Instant::now(), Duration::from_secs(5));
+        let name = Component::new("a").unwrap();
+        let mut directory = Directory::default();
+        directory.note_absent(name.clone(), start, ttl);
+        assert!(directory.is_absent(&name, start, ttl));
+        assert!(!directory.is_absent(&name, start + ttl, ttl));
+        assert!(!directory.is_absent(&name, start, Duration::ZERO));
+        directory.edit(Role::Object, name.clone(), true, true, start);
+        assert!(!directory.is_absent(&name, start, ttl));
     }
 }

@@ -71,7 +71,8 @@ impl<S: ObjectStore> Fs<S> {
         }
         let page = self.list_some(below, Delimiter::None, 1).await?;
         let Some(first) = page.first() else { return Ok(None) };
-        let mut facts = self.directory_facts(None);
+        // That it has no marker is known as well.
+        let mut facts = Facts { exact: true, ..self.directory_facts(None) };
         if first.key == below && first.size == 0 {
             facts.attr.mtime = first.last_modified;
             facts.attr.ctime = first.last_modified;

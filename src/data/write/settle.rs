@@ -1,0 +1,148 @@
+//! Changes of one request: an empty object, a copy, new properties. Each is conditional and carries a commit token, so that a
+//! lost answer is settled by looking, and what was not applied is sent again under the same condition.
+
+use super::Destination;
+use super::commit::{MAX_CONFLICTS, PAUSE, is_ours};
+use crate::base::clock;
+use crate::data::{Error, Result};
+use crate::store::{
+    self, Committed, CompleteUpload, Condition, CopyObject, ETag, ErrorKind, HeadObject, MAX_PART_BYTES, ObjectRef, ObjectStore,
+    Outcome, Payload, Properties, PutObject,
+};
+
+/// The answer to a change that two clients made at the same moment: it may be sent again.
+/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html>
+const CONFLICT_STATUS: u16 = 409;
+
+/// A request that makes an object.
+#[derive(Debug)]
+pub(super) enum Change {
+    /// Of bytes that are here.
+    Put(PutObject),
+    /// Of another object, or of itself.
+    Copy(CopyObject),
+    /// Of parts.
+    Complete(CompleteUpload),
+}
+
+impl Change {
+    /// Sends it under a condition.
+    pub(super) async fn send<S: ObjectStore>(&mut self, store: &S, condition: Condition) -> store::Result<Committed> {
+        match self {
+            Self::Put(request) => {
+                request.condition = condition;
+                store.put(request).await
+            }
+            Self::Copy(request) => {
+                request.condition = condition;
+                store.copy(request).await
+            }
+            Self::Complete(request) => {
+                request.condition = condition;
+                store.complete_upload(request).await
+            }
+        }
+    }
+}
+
+/// Puts an object without bytes.
+///
+/// # Errors
+/// [`Error::Exists`] or [`Error::Stale`] by the condition, [`Error::Store`].
+pub async fn put_empty<S: ObjectStore>(store: &S, target: &Destination, condition: Condition) -> Result<Committed> {
+    let request = PutObject {
+        bucket: target.bucket.clone(),
+        key: target.key.clone(),
+        payload: Payload::default(),
+        properties: target.properties.clone(),
+        condition: Condition::None,
+    };
+    settled(store, target, &condition, Change::Put(request)).await
+}
+
+/// Replaces the properties of an object by a copy onto itself, on the condition that it is still the one with `etag`.
+///
+/// # Errors
+/// [`Error::Stale`] when it is not, [`Error::Store`].
+pub async fn replace_properties<S: ObjectStore>(
+    store: &S,
+    object: ObjectRef,
+    etag: ETag,
+    size: u64,
+    properties: Properties,
+) -> Result<Committed> {
+    let target = Destination { bucket: object.bucket.clone(), key: object.key.clone(), properties };
+    copy_object(store, object, etag.clone(), size, &target, Condition::IfMatch(etag)).await
+}
+
+/// Copies an object inside the store, in parts when it is larger than one request can copy.
+///
+/// # Errors
+/// [`Error::Stale`], [`Error::Exists`] by the conditions, [`Error::Store`].
+pub async fn copy_object<S: ObjectStore>(
+    store: &S,
+    source: ObjectRef,
+    etag: ETag,
+    size: u64,
+    target: &Destination,
+    condition: Condition,
+) -> Result<Committed> {
+    if size > MAX_PART_BYTES {
+        return super::copy::copy_in_parts(store, source, etag, size, target, condition).await;
+    }
+    let request = CopyObject {
+        source,
+        source_if_match: Some(etag),
+        bucket: target.bucket.clone(),
+        key: target.key.clone(),
+        replace: Some(target.properties.clone()),
+        condition: Condition::None,
+    };
+    settled(store, target, &condition, Change::Copy(request)).await
+}
+
+/// Sends a request under `condition`. When its answer is lost it is looked whether what is there is ours; what was not
+/// applied is sent again as long as the condition holds.
+///
+/// # Errors
+/// The answer's own, or what the condition says of what others have made meanwhile.
+pub(super) async fn settled<S: ObjectStore>(
+    store: &S,
+    target: &Destination,
+    condition: &Condition,
+    mut change: Change,
+) -> Result<Committed> {
+    let object = ObjectRef::current(target.bucket.clone(), target.key.clone());
+    let mut attempt = 0;
+    loop {
+        let error = match change.send(store, condition.clone()).await {
+            Ok(committed) => return Ok(committed),
+            Err(error) => error,
+        };
+        let unknown = error.outcome() == Outcome::Unknown;
+        if !unknown && !matches!(error.kind(), ErrorKind::Exists | ErrorKind::Changed) {
+            return Err(error.into());
+        }
+        let there = match store.head(&HeadObject { object: object.clone() }).await {
+            Ok(info) => Some(info),
+            Err(missing) if missing.kind() == ErrorKind::NotFound => None,
+            Err(_) => return Err(error.into()),
+        };
+        if let Some(info) = there.as_ref().filter(|info| is_ours(info, &target.properties)) {
+            return Ok(Committed { etag: info.etag.clone(), version: info.version.clone() });
+        }
+        let holds = match (condition, &there) {
+            (Condition::IfAbsent, there) => there.is_none(),
+            (Condition::IfMatch(etag), there) => there.as_ref().is_some_and(|info| info.etag == *etag),
+            (Condition::None, _) => true,
+        };
+        let again = unknown || error.story().status == Some(CONFLICT_STATUS);
+        attempt += 1;
+        match condition {
+            _ if again && holds && attempt < MAX_CONFLICTS => clock::sleep(PAUSE * attempt).await,
+            Condition::IfAbsent if unknown && !holds => return Err(Error::Exists),
+            Condition::IfMatch(_) if unknown && !holds => return Err(Error::Stale),
+            _ => return Err(error.into()),
+        }
+    }
+}
