@@ -13,14 +13,15 @@ use std::time::Duration;
 use super::Outcome;
 use super::args::Mount;
 use super::settings::{self, Settings};
-use crate::base::{clock, rng::Rng};
+use super::signals::{Notices, Signals};
+use crate::base::{clock, rng::Rng, tasks};
 use crate::mount::{self, Mounted};
 use crate::s3::S3Store;
 use crate::store::{
     Delimiter, Error, ErrorKind, Limit, ListObjects, ListStart, ObjectStore as _, Prefix, Retry, RetryPolicy, Traced,
 };
 use crate::telemetry::counters::Counters;
-use crate::telemetry::subscriber::{self, LogFormat};
+use crate::telemetry::subscriber::{self, LogFormat, LogLevel};
 
 /// The check of the source may take this long in all.
 const CHECK_LIMIT: Duration = Duration::from_secs(4);
@@ -74,19 +75,21 @@ fn start_daemon(argv: &[OsString]) -> Outcome {
 
 /// Mounts and serves until the end.
 fn serve(arguments: &Mount) -> Outcome {
-    install_log(arguments)?;
+    let level = install_log(arguments)?;
     mount::check_device().map_err(|error| error.to_string())?;
     let directory = mount::prepare_directory(&arguments.directory).map_err(|error| error.to_string())?;
     let settings = settings::resolve(arguments, directory)?;
     let runtime = runtime()?;
     let counters = Arc::new(Counters::default());
-    let store = runtime.block_on(open_store(&settings, !arguments.no_check, Arc::clone(&counters)))?;
+    let (store, s3) = runtime.block_on(open_store(&settings, !arguments.no_check, Arc::clone(&counters)))?;
+    // Before there is a mount: a signal that ended the process from then on would leave it dead.
+    let (mut signals, notices) = runtime.block_on(async { Ok::<_, String>((Signals::new()?, Notices::new()?)) })?;
     let mounted = Mounted::start(store, settings.mount, counters, runtime.handle()).map_err(|error| error.to_string())?;
     if arguments.report_to_parent {
         detach()?;
     }
     let served = runtime.block_on(async {
-        let mut signals = Signals::new()?;
+        let _heeding = tasks::Scoped::new(tasks::spawn(notices.heed(mounted.fs(), s3, level)));
         mounted.serve(async move || signals.next().await).await.map_err(|error| error.to_string())
     });
     // A request that hangs must not keep the process.
@@ -94,7 +97,7 @@ fn serve(arguments: &Mount) -> Outcome {
     served
 }
 
-fn install_log(arguments: &Mount) -> Outcome {
+fn install_log(arguments: &Mount) -> Result<LogLevel, String> {
     let format = if arguments.log_json { LogFormat::Json } else { LogFormat::Text };
     let installed = match &arguments.log_file {
         Some(path) => {
@@ -117,8 +120,8 @@ pub(super) fn runtime() -> Result<tokio::runtime::Runtime, String> {
         .map_err(|error| format!("cannot start: {error}"))
 }
 
-/// Sets the store up and looks whether the source is there, with one request.
-pub(super) async fn open_store(settings: &Settings, check: bool, counters: Arc<Counters>) -> Result<FullStore, String> {
+/// Sets the store up and looks whether the source is there, with one request. The client below it is returned too.
+async fn open_store(settings: &Settings, check: bool, counters: Arc<Counters>) -> Result<(FullStore, S3Store), String> {
     let s3 = S3Store::new(settings.store.clone()).await.map_err(|error| error.to_string())?;
     s3.check_credentials().await.map_err(|error| error.to_string())?;
     if check {
@@ -137,7 +140,8 @@ pub(super) async fn open_store(settings: &Settings, check: bool, counters: Arc<C
             Err(_) => return Err(format!("{endpoint} does not answer: check the endpoint and the network")),
         }
     }
-    Ok(Retry::new(Limit::new(Traced::new(s3, counters)), RetryPolicy::default(), Rng::from_os()))
+    let store = Retry::new(Limit::new(Traced::new(s3.clone(), counters)), RetryPolicy::default(), Rng::from_os());
+    Ok((store, s3))
 }
 
 /// Why the source cannot be mounted, and what to do.
@@ -166,26 +170,4 @@ fn detach() -> Outcome {
     // Fails only for a process group's leader, which a child that was just started is not.
     let _ = rustix::process::setsid();
     std::env::set_current_dir(Path::new("/")).map_err(|error| error.to_string())
-}
-
-/// SIGINT and SIGTERM.
-pub(super) struct Signals {
-    interrupt: tokio::signal::unix::Signal,
-    terminate: tokio::signal::unix::Signal,
-}
-
-impl Signals {
-    pub(super) fn new() -> Result<Self, String> {
-        use tokio::signal::unix::{SignalKind, signal};
-        let of = |kind| signal(kind).map_err(|error| format!("cannot wait for signals: {error}"));
-        Ok(Self { interrupt: of(SignalKind::interrupt())?, terminate: of(SignalKind::terminate())? })
-    }
-
-    /// Waits for the next one of either.
-    pub(super) async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
 }

@@ -153,6 +153,12 @@ impl<S: ObjectStore + BucketService> Mounted<S> {
         Ok(Self { fs, directory: settings.directory, session })
     }
 
+    /// The file system that is served.
+    #[must_use]
+    pub fn fs(&self) -> Arc<Fs<S>> {
+        Arc::clone(&self.fs)
+    }
+
     /// Serves until `stop` is told or the mount is taken away from outside, then uploads what is left and unmounts.
     ///
     /// # Errors

@@ -1,10 +1,11 @@
-//! What cannot be mounted: one line that says what to do, an exit code, nothing left mounted, within 5 s.
+//! What cannot be mounted: one line that says what to do, an exit code, nothing left mounted, within 5 s. And what a daemon
+//! does at a signal.
 
 use std::time::{Duration, Instant};
 
 use pailfs::devserver::SECRET_KEY;
 
-use crate::support::{Mount, Site};
+use crate::support::{Mount, Site, eventually};
 
 /// Runs a mount that must be refused; the one line it says.
 #[track_caller]
@@ -66,4 +67,38 @@ fn a_directory_that_is_mounted_already_is_refused() {
     assert!(!output.status.success());
     assert!(String::from_utf8_lossy(&output.stderr).contains("mounted there already"), "{output:?}");
     assert!(mount.is_mounted());
+}
+
+fn kill(signal: &str, process: &str) {
+    assert!(std::process::Command::new("kill").args([signal, process]).status().unwrap().success());
+}
+
+#[test]
+fn sighup_looks_afresh_and_sigusr1_changes_the_log() {
+    let site = Site::start();
+    let log = Mount::place();
+    let file = log.at("log");
+    let mount = site.mount(&["--ttl", "1h", "--log-file", file.to_str().unwrap()]);
+    let daemon = mount.daemon();
+    site.put("a", "1");
+    assert_eq!(mount.sh("ls"), "a\n");
+    site.put("b", "2");
+    assert_eq!(mount.sh("ls"), "a\n");
+    kill("-HUP", &daemon);
+    eventually("the directory is listed again", || mount.sh("ls") == "a\nb\n");
+    let logged = || std::fs::read_to_string(&file).unwrap();
+    assert_eq!(logged(), "");
+    kill("-USR1", &daemon);
+    eventually("the log tells more", || logged().contains("filter was changed"));
+    std::fs::write(mount.at("f"), "x").unwrap();
+    eventually("requests are logged", || logged().contains("PutObject"));
+    kill("-USR1", &daemon);
+    eventually("the log is as it was", || {
+        let before = logged().len();
+        std::fs::write(mount.at("f"), "y").unwrap();
+        logged().len() == before
+    });
+    assert_eq!(mount.daemon(), daemon);
+    mount.unmount();
+    std::fs::remove_file(file).unwrap();
 }
