@@ -1,4 +1,4 @@
-//! Where keys come from: the AWS chain (aws-config), a file, or nobody.
+//! Where keys come from: the AWS chain (aws-config), one profile of the AWS files, a file, or nobody.
 //!
 //! The chain is given the region (its own region provider would ask the instance's metadata service, which stalls off AWS)
 //! and an instance-metadata client that gives up within a second. Temporary credentials are renewed before they expire.
@@ -130,20 +130,28 @@ impl AwsSource {
             .operation_timeout(2 * IMDS_TIMEOUT)
             .max_attempts(1)
             .build();
-        let builder = aws_config::default_provider::credentials::DefaultCredentialsChain::builder()
-            .region(aws_types::region::Region::new(self.region.clone()))
-            .imds_client(imds);
-        let builder = match &self.profile {
-            Some(profile) => builder.profile_name(profile),
-            None => builder,
+        let region = aws_types::region::Region::new(self.region.clone());
+        let Some(profile) = &self.profile else {
+            let builder = aws_config::default_provider::credentials::DefaultCredentialsChain::builder();
+            return SharedCredentialsProvider::new(builder.region(region).imds_client(imds).build().await);
         };
-        SharedCredentialsProvider::new(builder.build().await)
+        // Not through the chain, which asks the environment first and would go on to others after a profile that is not there.
+        let instance = aws_config::imds::credentials::ImdsCredentialsProvider::builder().imds_client(imds).build();
+        let config = aws_config::provider_config::ProviderConfig::without_region().with_region(Some(region));
+        let builder = aws_config::profile::ProfileFileCredentialsProvider::builder()
+            .configure(&config)
+            .with_custom_provider("Ec2InstanceMetadata", instance)
+            .profile_name(profile);
+        SharedCredentialsProvider::new(builder.build())
     }
 
     async fn ask(&self, provider: &SharedCredentialsProvider) -> Result<(Credentials, Option<SystemTime>), NoCredentials> {
         let asked = clock::deadline(CHAIN_TIMEOUT, provider.provide_credentials()).await;
         let found = asked.map_err(|late| NoCredentials(format!("the credential chain did not answer: {late}")))?;
-        let found = found.map_err(|error| explain(&error))?;
+        let found = found.map_err(|error| match &self.profile {
+            Some(profile) => explain_profile(profile, &error),
+            None => explain(&error),
+        })?;
         let credentials = Credentials {
             access_key: found.access_key_id().to_owned(),
             secret_key: found.secret_access_key().to_owned(),
@@ -160,6 +168,14 @@ fn explain(error: &CredentialsError) -> NoCredentials {
         CredentialsError::CredentialsNotLoaded(_) => NoCredentials(format!("no credentials found: {HINT}")),
         error => NoCredentials(format!("no credentials could be loaded: {HINT} ({})", deepest(error))),
     }
+}
+
+fn explain_profile(profile: &str, error: &CredentialsError) -> NoCredentials {
+    // Without an error below it, the provider only says that it does not apply.
+    let why = if std::error::Error::source(error).is_some() { deepest(error) } else { "it has none".to_owned() };
+    NoCredentials(format!(
+        "profile '{profile}' gives no credentials: check its name, and ~/.aws/config and ~/.aws/credentials ({why})"
+    ))
 }
 
 fn deepest(error: &dyn std::error::Error) -> String {

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use pailfs::devserver::SECRET_KEY;
+use pailfs::devserver::{ACCESS_KEY, SECRET_KEY};
 
 use crate::support::{Mount, Site, eventually};
 
@@ -30,6 +30,39 @@ fn each_reason_is_told_in_one_line() {
     assert!(refused("nonsense", "bucket", SECRET_KEY).contains("not an endpoint"));
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     assert!(refused(&format!("http://{free}"), "bucket", SECRET_KEY).contains("cannot reach"));
+}
+
+#[test]
+fn a_profile_that_is_named_wins_over_the_environment() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let site = Site::start();
+    let home = Mount::place();
+    let config = home.at("config");
+    let keys = |secret: &str| format!("aws_access_key_id = {ACCESS_KEY}\naws_secret_access_key = {secret}\n");
+    std::fs::write(&config, format!("[profile right]\n{}[profile empty]\nregion = x\n", keys(SECRET_KEY))).unwrap();
+    std::fs::set_permissions(&config, std::fs::Permissions::from_mode(0o600)).unwrap();
+    // The environment's keys are wrong.
+    let mounted = |profile: &str| {
+        let mount = Mount::place();
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_pailfs"))
+            .args(["mount", "bucket", mount.path.to_str().unwrap()])
+            .args(["--endpoint-url", &site.server.endpoint(), "--profile", profile])
+            .env("AWS_ACCESS_KEY_ID", ACCESS_KEY)
+            .env("AWS_SECRET_ACCESS_KEY", "wrong")
+            .env("AWS_CONFIG_FILE", &config)
+            .env("AWS_SHARED_CREDENTIALS_FILE", home.at("none"))
+            .output()
+            .unwrap();
+        let mounted = mount.is_mounted();
+        (mounted, output.status.success(), String::from_utf8(output.stderr).unwrap())
+    };
+    assert_eq!(mounted("right"), (true, true, String::new()));
+    for bad in ["empty", "nosuch"] {
+        let (mounted, success, said) = mounted(bad);
+        assert!(!mounted && !success && said.lines().count() == 1, "{said}");
+        assert!(said.contains(&format!("profile '{bad}' gives no credentials")), "{said}");
+    }
+    std::fs::remove_file(config).unwrap();
 }
 
 #[test]
