@@ -13,9 +13,14 @@ pub(super) struct Args {
     pub(super) command: Command,
 }
 
+const FSTAB_HELP: &str = "\
+For /etc/fstab and mount -t pailfs:  ln -s $(command -v pailfs) /sbin/mount.pailfs
+Every long option can be written after -o, with '_' for '-'. More: pailfs help mount";
+
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Mount a bucket, or a prefix of one, on a directory
+    #[command(after_help = FSTAB_HELP)]
     Mount(Box<Mount>),
     /// Upload what is left, then unmount
     Umount(Umount),

@@ -11,6 +11,7 @@ mod control;
 mod demo;
 mod fstab;
 mod mounting;
+mod options;
 mod settings;
 mod signals;
 mod topics;
@@ -23,7 +24,7 @@ use std::ffi::OsString;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 
 use self::args::{Args, Command};
 
@@ -33,8 +34,10 @@ type Outcome = Result<(), String>;
 /// Runs the program.
 #[must_use]
 pub fn run(argv: Vec<OsString>) -> ExitCode {
-    let argv = match fstab::as_mount_command(argv) {
-        Ok(argv) => argv,
+    let commands: Vec<String> = Args::command().get_subcommands().map(|command| command.get_name().to_owned()).collect();
+    let argv = match fstab::as_typed(argv, &commands) {
+        Ok(Some(argv)) => argv,
+        Ok(None) => return ExitCode::SUCCESS,
         Err(why) => return fail(&why),
     };
     let args = Args::parse_from(&argv);

@@ -5,6 +5,7 @@
 
 use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -52,6 +53,8 @@ pub(super) fn mount(arguments: Box<Mount>, argv: &[OsString]) -> Outcome {
 fn start_daemon(argv: &[OsString]) -> Outcome {
     let program = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
     let mut child = Command::new(program)
+        // The file may be called mount.pailfs, and the arguments are no helper's any more.
+        .arg0("pailfs")
         .args(&argv[1..])
         .arg("--report-to-parent")
         .stdin(Stdio::null())

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::args;
+use super::{args, options};
 use crate::fs::config::{AttrsMode, Config};
 use crate::mount::MountSettings;
 use crate::s3::config::{Addressing, CredentialsSource, PayloadSigning, S3Config, Timeouts};
@@ -10,10 +10,6 @@ use crate::store::BucketName;
 
 /// The region when nobody names one: S3's own default.
 const DEFAULT_REGION: &str = "us-east-1";
-
-/// The options of fstab that the kernel or systemd take care of, or that change nothing here.
-const IGNORED_OPTIONS: [&str; 12] =
-    ["defaults", "auto", "noauto", "user", "nouser", "users", "owner", "_netdev", "nofail", "rw", "nosuid", "nodev"];
 
 /// What is mounted, where, and how.
 #[derive(Debug)]
@@ -52,18 +48,16 @@ pub(super) fn resolve(arguments: &args::Mount, directory: PathBuf) -> Result<Set
     if arguments.memory_limit < crate::data::budget::MIN_LIMIT_BYTES {
         return Err("--memory-limit must be at least 64MiB".to_owned());
     }
-    let mut allow_other = arguments.allow_other;
-    let mut kernel_options = Vec::new();
-    for option in arguments.options.iter().flat_map(|options| options.split(',')).filter(|option| !option.is_empty()) {
-        match option {
-            "ro" => config.read_only = true,
-            "allow_other" => allow_other = true,
-            "noexec" | "exec" | "sync" | "dirsync" | "nosymfollow" => kernel_options.push(option.to_owned()),
-            ignored if IGNORED_OPTIONS.contains(&ignored) || ignored.starts_with("x-") || ignored.starts_with("comment=") => {}
-            unknown => return Err(format!("'-o {unknown}' is not an option; see: pailfs mount --help")),
-        }
-    }
-    let mount = MountSettings { directory, source: arguments.source.clone(), config, allow_other, kernel_options };
+    let generic = arguments.options.iter().flat_map(|list| list.split(',')).filter(|option| !option.is_empty());
+    let generic = options::parse(generic)?;
+    config.read_only |= generic.read_only;
+    let mount = MountSettings {
+        directory,
+        source: arguments.source.clone(),
+        config,
+        allow_other: arguments.allow_other,
+        kernel_options: generic.for_the_kernel,
+    };
     Ok(Settings { mount, store: store(&arguments.store) })
 }
 

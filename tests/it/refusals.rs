@@ -102,6 +102,37 @@ fn a_directory_that_is_mounted_already_is_refused() {
     assert!(mount.is_mounted());
 }
 
+/// Runs the program under another name, with the server's keys.
+fn called(name: &str, arguments: &[&str]) -> std::process::Output {
+    use std::os::unix::process::CommandExt as _;
+    std::process::Command::new(env!("CARGO_BIN_EXE_pailfs"))
+        .arg0(name)
+        .args(arguments)
+        .env("AWS_ACCESS_KEY_ID", ACCESS_KEY)
+        .env("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn mount_8_calls_it_in_its_own_words() {
+    let site = Site::start();
+    let mount = Mount::place();
+    let place = mount.path.to_str().unwrap();
+    let store = format!("endpoint_url={},region=us-east-1", site.server.endpoint());
+    let fake = called("/sbin/mount.pailfs", &["bucket", place, "-f", "-o", &store]);
+    assert!(fake.status.success() && !mount.is_mounted(), "{fake:?}");
+    let options = format!("noatime,_netdev,user=x,{store}");
+    let read_only = called("/sbin/mount.pailfs", &["bucket", place, "-s", "-n", "-v", "-r", "-o", &options]);
+    assert!(read_only.status.success(), "{read_only:?}");
+    assert_eq!(std::fs::write(mount.at("f"), "x").unwrap_err().raw_os_error(), Some(libc::EROFS));
+    mount.unmount();
+    // As mount.fuse3 does.
+    let bare = called("pailfs", &["bucket", place, "-o", &format!("rw,{store},dev,suid")]);
+    assert!(bare.status.success(), "{bare:?}");
+    std::fs::write(mount.at("f"), "x").unwrap();
+}
+
 fn kill(signal: &str, process: &str) {
     assert!(std::process::Command::new("kill").args([signal, process]).status().unwrap().success());
 }
