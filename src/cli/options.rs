@@ -101,9 +101,23 @@ pub(super) fn parse<'a>(options: impl Iterator<Item = &'a str>) -> Result<Generi
     Ok(generic)
 }
 
-/// Why an option is none.
+/// Why an option is none, and what was meant.
 fn refusal(option: &str) -> String {
-    format!("'-o {option}' is not an option; see: pailfs mount --help")
+    let name = option.split('=').next().unwrap_or_default();
+    let longs: Vec<Long> = longs().into_iter().map(|long| Long { name: long.name.replace('-', "_"), ..long }).collect();
+    if let Some(long) = longs.iter().find(|long| long.name == name.replace('-', "_")) {
+        return if long.valued {
+            format!("'-o {name}' wants a value: {name}=VALUE")
+        } else {
+            format!("'-o {name}' takes no value")
+        };
+    }
+    let generic = WITHOUT_EFFECT.iter().chain(&FOR_THE_KERNEL).copied().chain(["ro"]);
+    let meant = nearest(name, longs.iter().map(|long| long.name.as_str()).chain(generic));
+    let meant = meant.map(|meant| format!("; did you mean '{meant}'?"));
+    let meant = meant.as_deref().unwrap_or(".");
+    // Without its value, which somebody may have meant to be secret.
+    format!("'-o {name}' is not an option{meant} All of them: pailfs mount --help, pailfs help mount")
 }
 
 /// What was meant, when something is near enough to be it.
@@ -131,6 +145,23 @@ mod tests {
         assert!(kernel.read_only && kernel.for_the_kernel == ["sync", "noexec"]);
         assert_eq!(parsed("ro,noexec,sync,rw,exec,async"), Ok(Generic::default()));
         assert!(parsed("remount,ro").unwrap_err().contains("unmount it"));
+    }
+
+    #[test]
+    fn an_unknown_option_names_its_nearest() {
+        let cases = [
+            ("regon=eu-west-1", "did you mean 'region'?"),
+            ("memory_limt=1GiB", "did you mean 'memory_limit'?"),
+            ("allow-othr", "did you mean 'allow_other'?"),
+            ("noatme", "did you mean 'noatime'?"),
+            ("zzz", "not an option. All"),
+            ("region", "wants a value: region=VALUE"),
+            ("allow_other=1", "takes no value"),
+        ];
+        for (option, said) in cases {
+            let refused = parsed(option).unwrap_err();
+            assert!(refused.contains(said), "{refused}");
+        }
     }
 
     #[test]
