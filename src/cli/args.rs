@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
+/// What the program calls itself, in the version of every sub-command too.
+const NAME: &str = "pailfs";
+
 /// Mount S3 buckets as directories.
 #[derive(Debug, Parser)]
-#[command(name = "pailfs", version, disable_help_subcommand = true, propagate_version = true)]
+#[command(name = NAME, version, disable_help_subcommand = true, propagate_version = true)]
 pub(super) struct Args {
     #[command(subcommand)]
     pub(super) command: Command,
@@ -20,16 +23,20 @@ Every long option can be written after -o, with '_' for '-'. More: pailfs help m
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Mount a bucket, or a prefix of one, on a directory
-    #[command(after_help = FSTAB_HELP)]
+    #[command(display_name = NAME, after_help = FSTAB_HELP)]
     Mount(Box<Mount>),
     /// Upload what is left, then unmount
+    #[command(display_name = NAME)]
     Umount(Umount),
     /// Tell the last failure on a path in words
+    #[command(display_name = NAME)]
     Why(Why),
     /// An embedded S3 server with a mount of it: no account needed
     #[cfg(feature = "demo")]
+    #[command(display_name = NAME)]
     Demo(Demo),
     /// The manual, by topic
+    #[command(display_name = NAME)]
     Help(Help),
 }
 
@@ -251,6 +258,14 @@ mod tests {
         assert!(parse_duration("-1s").is_err() && parse_duration("s").is_err());
         assert_eq!(parse_octal("0644"), Ok(0o644));
         assert!(parse_octal("8").is_err() && parse_octal("77777").is_err());
+    }
+
+    #[test]
+    fn every_version_is_the_programs() {
+        for line in [&["pailfs", "--version"][..], &["pailfs", "mount", "--version"], &["pailfs", "why", "-V"]] {
+            let said = Args::try_parse_from(line).unwrap_err().to_string();
+            assert_eq!(said.trim_end(), format!("pailfs {}", env!("CARGO_PKG_VERSION")));
+        }
     }
 
     #[test]

@@ -133,6 +133,29 @@ fn mount_8_calls_it_in_its_own_words() {
     std::fs::write(mount.at("f"), "x").unwrap();
 }
 
+#[test]
+fn somebody_else_is_told_who_may_unmount() {
+    use std::os::unix::process::CommandExt as _;
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: only root can be somebody else");
+        return;
+    }
+    let site = Site::start();
+    for extra in [&["--allow-other"][..], &[]] {
+        let mount = site.mount(extra);
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_pailfs"))
+            .arg("umount")
+            .arg(&mount.path)
+            .uid(65534)
+            .gid(65534)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && mount.is_mounted() && said.trim_end().lines().count() == 1, "{said}");
+        assert!(said.contains("only root and the user who mounted it may") && !said.contains("mtab"), "{said}");
+    }
+}
+
 fn kill(signal: &str, process: &str) {
     assert!(std::process::Command::new("kill").args([signal, process]).status().unwrap().success());
 }
