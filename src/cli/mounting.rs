@@ -159,7 +159,11 @@ fn refusal(error: &Error, bucket: &str, endpoint: &str) -> String {
             format!("the credentials may not list '{bucket}': ask for s3:ListBucket, or use --no-check ({error})")
         }
         ErrorKind::Unreachable => {
-            format!("cannot reach {endpoint}: check the address, and whether the store is running ({error})")
+            format!("cannot reach {endpoint}: check the address, http or https, and whether the store is running ({error})")
+        }
+        // Without a status there was no answer: what listens there speaks something else, or broke.
+        ErrorKind::Unavailable if error.story().status.is_none() => {
+            format!("{endpoint} answers nothing that is HTTP: check --endpoint-url, http or https, and the store ({error})")
         }
         ErrorKind::NotS3 => format!("what answers at {endpoint} is not an S3 store: check --endpoint-url"),
         _ => format!("cannot use '{bucket}' at {endpoint}: {error}"),

@@ -86,6 +86,26 @@ fn something_that_is_no_s3_store_is_told_apart() {
 }
 
 #[test]
+fn an_endpoint_that_speaks_no_http_is_told_by_its_address() {
+    use std::io::{Read as _, Write as _};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let served = std::thread::spawn(move || {
+        for answer in ["SSH-2.0-OpenSSH_9.6\r\n", ""] {
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = stream.read(&mut [0; 4096]).unwrap();
+            // The client may have gone already.
+            let _ = stream.write_all(answer.as_bytes());
+        }
+    });
+    for _ in 0..2 {
+        let said = refused(&format!("http://{address}"), "bucket", SECRET_KEY);
+        assert!(said.contains("answers nothing that is HTTP: check --endpoint-url"), "{said}");
+    }
+    served.join().unwrap();
+}
+
+#[test]
 fn an_endpoint_that_never_answers_is_given_up() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
