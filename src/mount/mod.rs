@@ -14,13 +14,14 @@ mod reply;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 use std::{fs as std_fs, io};
 
 pub use self::attach::{Detach, unmount};
 
 use self::adapter::Adapter;
 use self::dispatch::Dispatch;
-use crate::base::tasks;
+use crate::base::{clock, tasks};
 use crate::fs::config::Config;
 use crate::fs::{Fs, Pending};
 use crate::store::{BucketService, ObjectStore};
@@ -28,6 +29,9 @@ use crate::telemetry::counters::Counters;
 
 /// What the kernel reads ahead by itself, in KiB, where we may say so: larger READs, and some in flight.
 const READ_AHEAD_KIB: &str = "1024";
+
+/// Who wants the process to stop at once waits no longer than this for the mount to be taken away.
+const DETACH_LIMIT: Duration = Duration::from_secs(2);
 
 /// What is mounted where.
 #[derive(Debug, Clone)]
@@ -181,7 +185,13 @@ impl<S: ObjectStore + BucketService> Mounted<S> {
         };
         let mut pending = tokio::select! {
             pending = fs.commit_all() => pending,
-            () = stop() => return Err(MountError::Interrupted(fs.pending().len())),
+            () = stop() => {
+                let lost = fs.pending().len();
+                if still_mounted {
+                    detach_at_once(directory).await;
+                }
+                return Err(MountError::Interrupted(lost));
+            }
         };
         if still_mounted {
             tasks::blocking(move || {
@@ -206,6 +216,16 @@ impl<S: ObjectStore + BucketService> Mounted<S> {
             (true, Some(error)) if error.raw_os_error() != Some(libc::ENODEV) => Err(MountError::Broken(error)),
             (true, _) => Ok(()),
         }
+    }
+}
+
+/// Takes the mount out of the tree, so that the process leaves none behind that answers ENOTCONN.
+async fn detach_at_once(directory: PathBuf) {
+    let shown = directory.display().to_string();
+    match clock::deadline(DETACH_LIMIT, tasks::blocking(move || unmount(&directory, Detach::Yes))).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::error!(%error, directory = shown, "cannot unmount"),
+        Err(error) => tracing::error!(%error, directory = shown, "cannot unmount"),
     }
 }
 

@@ -209,3 +209,33 @@ fn sighup_looks_afresh_and_sigusr1_changes_the_log() {
     mount.unmount();
     std::fs::remove_file(file).unwrap();
 }
+
+#[test]
+fn a_second_signal_stops_at_once_and_leaves_no_dead_mount() {
+    use std::io::Write as _;
+    let site = Site::start();
+    let mount = Mount::place();
+    let mut daemon = std::process::Command::new(env!("CARGO_BIN_EXE_pailfs"))
+        .args(["mount", "--foreground", "bucket", mount.path.to_str().unwrap()])
+        .args(["--endpoint-url", &site.server.endpoint(), "--region", "us-east-1"])
+        .env("AWS_ACCESS_KEY_ID", ACCESS_KEY)
+        .env("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let process = daemon.id().to_string();
+    eventually("it is mounted", || mount.is_mounted());
+    let mut file = std::fs::File::create(mount.at("f")).unwrap();
+    file.write_all(b"on its way").unwrap();
+    site.server.set_faults("PutObject:*=delay@20000".parse().unwrap());
+    kill("-TERM", &process);
+    eventually("the upload is under way", || site.count("PutObject") > 0);
+    let begun = Instant::now();
+    kill("-TERM", &process);
+    assert!(!daemon.wait().unwrap().success());
+    assert!(begun.elapsed() < Duration::from_secs(5), "it took {:?}", begun.elapsed());
+    assert!(!mount.is_mounted());
+    let said = std::io::read_to_string(daemon.stderr.take().unwrap()).unwrap();
+    assert!(said.contains("second signal: 1 file was not uploaded"), "{said}");
+    drop(file);
+}
