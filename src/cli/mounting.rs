@@ -16,7 +16,7 @@ use super::args::Mount;
 use super::settings::{self, Settings};
 use super::signals::{Notices, Signals};
 use crate::base::{clock, rng::Rng, tasks};
-use crate::mount::{self, Mounted};
+use crate::mount::{self, Detach, Mounted};
 use crate::s3::S3Store;
 use crate::store::{
     Delimiter, Error, ErrorKind, Limit, ListObjects, ListStart, ObjectStore as _, Prefix, Retry, RetryPolicy, Traced,
@@ -87,9 +87,16 @@ fn serve(arguments: &Mount) -> Outcome {
     let (store, s3) = runtime.block_on(open_store(&settings, !arguments.no_check, Arc::clone(&counters)))?;
     // Before there is a mount: a signal that ended the process from then on would leave it dead.
     let (mut signals, notices) = runtime.block_on(async { Ok::<_, String>((Signals::new()?, Notices::new()?)) })?;
+    let place = settings.mount.directory.clone();
     let mounted = Mounted::start(store, settings.mount, counters, runtime.handle()).map_err(|error| error.to_string())?;
-    if arguments.report_to_parent {
-        detach()?;
+    if arguments.report_to_parent
+        && let Err(why) = detach()
+    {
+        // A mount that nobody serves must not stay.
+        return match mount::unmount(&place, Detach::Yes) {
+            Ok(()) => Err(why),
+            Err(error) => Err(format!("{why}; cannot unmount '{}': {error}", place.display())),
+        };
     }
     let served = runtime.block_on(async {
         let _heeding = tasks::Scoped::new(tasks::spawn(notices.heed(mounted.fs(), s3, level)));

@@ -211,6 +211,24 @@ fn sighup_looks_afresh_and_sigusr1_changes_the_log() {
 }
 
 #[test]
+fn a_daemon_whose_parent_is_gone_leaves_no_dead_mount() {
+    let site = Site::start();
+    let mount = Mount::place();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let status = std::process::Command::new(env!("CARGO_BIN_EXE_pailfs"))
+        .args(["mount", "--report-to-parent", "bucket", mount.path.to_str().unwrap()])
+        .args(["--endpoint-url", &site.server.endpoint(), "--region", "us-east-1"])
+        .env("AWS_ACCESS_KEY_ID", ACCESS_KEY)
+        .env("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+        .stdout(writer)
+        .stderr(std::process::Stdio::null())
+        .status()
+        .unwrap();
+    assert!(!status.success() && !mount.is_mounted());
+}
+
+#[test]
 fn a_second_signal_stops_at_once_and_leaves_no_dead_mount() {
     use std::io::Write as _;
     let site = Site::start();
