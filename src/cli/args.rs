@@ -5,26 +5,38 @@ use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
+/// What the program calls itself, in the version of every sub-command too.
+const NAME: &str = "pailfs";
+
 /// Mount S3 buckets as directories.
 #[derive(Debug, Parser)]
-#[command(name = "pailfs", version, disable_help_subcommand = true, propagate_version = true)]
+#[command(name = NAME, version, disable_help_subcommand = true, propagate_version = true)]
 pub(super) struct Args {
     #[command(subcommand)]
     pub(super) command: Command,
 }
 
+const FSTAB_HELP: &str = "\
+For /etc/fstab and mount -t pailfs:  ln -s $(command -v pailfs) /sbin/mount.pailfs
+Every long option can be written after -o, with '_' for '-'. More: pailfs help mount";
+
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Mount a bucket, or a prefix of one, on a directory
+    #[command(display_name = NAME, after_help = FSTAB_HELP)]
     Mount(Box<Mount>),
     /// Upload what is left, then unmount
+    #[command(display_name = NAME)]
     Umount(Umount),
     /// Tell the last failure on a path in words
+    #[command(display_name = NAME)]
     Why(Why),
     /// An embedded S3 server with a mount of it: no account needed
     #[cfg(feature = "demo")]
+    #[command(display_name = NAME)]
     Demo(Demo),
     /// The manual, by topic
+    #[command(display_name = NAME)]
     Help(Help),
 }
 
@@ -51,6 +63,10 @@ pub(super) struct Mount {
     /// Memory for data on its way, for example 128MiB
     #[arg(long, default_value = "512MiB", value_parser = parse_bytes, value_name = "SIZE")]
     pub(super) memory_limit: u64,
+    /// Where contents are kept that could not be stored (in its kept/) [default: $XDG_CACHE_HOME/pailfs, /var/cache/pailfs for
+    /// root, else ~/.cache/pailfs]
+    #[arg(long, value_name = "DIR")]
+    pub(super) cache_dir: Option<PathBuf>,
     /// How long names and attributes of others are believed, for example 5s or 500ms
     #[arg(long, default_value = "5s", value_parser = parse_duration, value_name = "TIME")]
     pub(super) ttl: Duration,
@@ -141,7 +157,7 @@ pub(super) enum Style {
 pub(super) struct Umount {
     /// The mounted directory
     pub(super) directory: PathBuf,
-    /// Detach also when it is busy or data could not be uploaded
+    /// Detach also when it is busy; keep what could not be uploaded in the cache directory
     #[arg(long)]
     pub(super) force: bool,
 }
@@ -246,6 +262,14 @@ mod tests {
         assert!(parse_duration("-1s").is_err() && parse_duration("s").is_err());
         assert_eq!(parse_octal("0644"), Ok(0o644));
         assert!(parse_octal("8").is_err() && parse_octal("77777").is_err());
+    }
+
+    #[test]
+    fn every_version_is_the_programs() {
+        for line in [&["pailfs", "--version"][..], &["pailfs", "mount", "--version"], &["pailfs", "why", "-V"]] {
+            let said = Args::try_parse_from(line).unwrap_err().to_string();
+            assert_eq!(said.trim_end(), format!("pailfs {}", env!("CARGO_PKG_VERSION")));
+        }
     }
 
     #[test]

@@ -10,6 +10,9 @@ use crate::mount::mountinfo::{self, Mount};
 /// The largest value of an attribute, in bytes.
 const MAX_VALUE_BYTES: usize = 64 << 10;
 
+/// The longest process id, in decimal.
+const MAX_PID_BYTES: usize = 20;
+
 /// The mount that `path` lies on, and the path below its root. The path need not exist.
 pub(super) fn mount_of(path: &Path) -> Result<(Mount, PathBuf), String> {
     let absolute = std::path::absolute(path).map_err(|error| error.to_string())?;
@@ -52,6 +55,11 @@ pub(super) fn ask(root: &Path, name: &str) -> Result<String, String> {
 /// Tells the daemon to do something, and waits until it is done.
 pub(super) fn tell(root: &Path, name: &str) -> Result<(), String> {
     rustix::fs::setxattr(root, format!("user.pailfs.{name}"), b"1", XattrFlags::empty()).map_err(|error| explain(root, error))
+}
+
+/// Whether the daemon itself says that this user may not ask it. (The kernel may forbid it to the mount's own user, too.)
+pub(super) fn is_refused(root: &Path) -> bool {
+    rustix::fs::getxattr(root, "user.pailfs.pid", &mut [0; MAX_PID_BYTES]) == Err(Errno::PERM)
 }
 
 fn explain(root: &Path, error: Errno) -> String {

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use super::Outcome;
 use super::args::{Data, Demo};
-use super::mounting::{Signals, runtime};
+use super::mounting::runtime;
+use super::signals::Signals;
 use super::tour;
 use crate::base::rng::{self, Rng};
 use crate::base::tasks;
@@ -61,7 +62,7 @@ async fn serve_alone(server: &Server) -> Outcome {
     println!("export AWS_ACCESS_KEY_ID={}", crate::devserver::ACCESS_KEY);
     println!("export AWS_SECRET_ACCESS_KEY={}", crate::devserver::SECRET_KEY);
     println!("export AWS_ENDPOINT_URL={}", server.endpoint());
-    Signals::new()?.next().await;
+    Signals::with_hangup()?.next().await;
     Ok(())
 }
 
@@ -93,7 +94,7 @@ fn mount_and_tour(arguments: &Demo, server: &Server, runtime: &tokio::runtime::R
     let settings = mount_settings(directory.clone(), bucket);
     let mounted = Mounted::start(store, settings, counters, runtime.handle()).map_err(|error| error.to_string())?;
     runtime.block_on(async move {
-        let mut signals = Signals::new()?;
+        let mut signals = Signals::with_hangup()?;
         let (done, toured) = tokio::sync::oneshot::channel();
         tasks::spawn(async move {
             let place = directory.clone();
@@ -175,6 +176,7 @@ fn mount_settings(directory: PathBuf, bucket: BucketName) -> MountSettings {
         read_only: false,
         attrs: AttrsMode::Auto,
         memory_limit: 512 << 20,
+        // The demonstration's server forgets everything, too.
         kept_directory: None,
         owner_uid: uid,
         prefix: String::new(),

@@ -1,80 +1,150 @@
-//! `mount.pailfs SOURCE DIR [-sfnv] [-o OPTIONS]`, as mount(8) calls it, in our own words. Pure.
+//! How mount(8) calls a helper, in our own words: `mount.pailfs SOURCE DIR [-sfnvrw] [-t TYPE] [-o OPTIONS]`, and
+//! `pailfs SOURCE DIR -o OPTIONS` from mount.fuse3, which serves the types `fuse.*`. Pure.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt as _;
 
-/// Options that take the place of a flag with a value: `-o region=eu-west-1` is `--region eu-west-1`.
-const VALUED: [&str; 16] = [
-    "endpoint_url",
-    "region",
-    "profile",
-    "credentials_file",
-    "addressing",
-    "expected_bucket_owner",
-    "memory_limit",
-    "ttl",
-    "attrs",
-    "uid",
-    "gid",
-    "umask",
-    "file_mode",
-    "dir_mode",
-    "log",
-    "log_file",
-];
-/// Options that take the place of a flag.
-const FLAGS: [&str; 7] = ["anonymous", "sign_payloads", "requester_pays", "trust_special", "no_check", "log_json", "allow_other"];
+use super::options::{self, Long};
 
-/// The arguments of `pailfs mount`, when the program was called as `mount.pailfs` or `mount.fuse.pailfs`; else unchanged.
-pub(super) fn as_mount_command(argv: Vec<OsString>) -> Result<Vec<OsString>, String> {
-    let name = argv.first().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let name = name.rsplit('/').next().unwrap_or_default();
-    if name != "mount.pailfs" && name != "mount.fuse.pailfs" {
-        return Ok(argv);
-    }
+/// The flags of a helper: sloppy, fake, no mtab, verbose, read-only, read-write.
+const HELPER_FLAGS: &str = "sfnvrw";
+
+/// Who speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// mount(8), to a helper of its own.
+    Helper,
+    /// mount.fuse3, which knows the program's name only.
+    Bare,
+    /// A person who mounts.
+    Mount,
+    /// A person who does something else.
+    Other,
+}
+
+/// The arguments as a person would type them; `None` when nothing is to be done.
+pub(super) fn as_typed(argv: Vec<OsString>, commands: &[String]) -> Result<Option<Vec<OsString>>, String> {
+    let form = form(&argv, commands);
+    let skipped = match form {
+        Form::Helper | Form::Bare => 1,
+        Form::Mount => 2,
+        Form::Other => return Ok(Some(argv)),
+    };
+    let known = options::longs();
     let mut out: Vec<OsString> = vec!["pailfs".into(), "mount".into()];
-    let mut words = argv.into_iter().skip(1);
+    let mut words = argv.into_iter().skip(skipped);
     while let Some(word) = words.next() {
         match word.to_str() {
-            Some("-o") => {
-                let options = words.next().ok_or("-o wants options")?;
-                let options = options.to_str().ok_or("the options are not UTF-8")?;
-                out.extend(options.split(',').filter(|option| !option.is_empty()).flat_map(translate));
+            Some("--") => {
+                out.push(word);
+                out.extend(words);
+                break;
             }
-            // Sloppy, fake, no mtab, verbose, the type: mount(8)'s own.
-            Some("-s" | "-n" | "-v") => {}
-            Some("-t") => {
+            Some("-o") => out.extend(translate(&words.next().ok_or("-o wants options")?, &known)?),
+            Some("-t") if form == Form::Helper => {
                 words.next();
+            }
+            Some("-N") if form == Form::Helper => {
+                return Err("mount -N is not supported: use nsenter --mount=NAMESPACE pailfs mount ...".to_owned());
+            }
+            Some(text) if text.starts_with("-o") => {
+                out.extend(translate(OsStr::new(text["-o".len()..].trim_start_matches('=')), &known)?);
+            }
+            Some(text) if form == Form::Helper && is_helper_flags(text) => {
+                for flag in text.chars() {
+                    match flag {
+                        'f' => return Ok(None),
+                        'r' => out.extend(["-o".into(), "ro".into()]),
+                        'w' => out.extend(["-o".into(), "rw".into()]),
+                        _ => {}
+                    }
+                }
             }
             _ => out.push(word),
         }
     }
-    Ok(out)
+    Ok(Some(out))
 }
 
-fn translate(option: &str) -> Vec<OsString> {
-    let (name, value) = option.split_once('=').map_or((option, None), |(name, value)| (name, Some(value)));
-    let name = name.replace('-', "_");
-    let flag = format!("--{}", name.replace('_', "-"));
-    match value {
-        Some(value) if VALUED.contains(&name.as_str()) => vec![format!("{flag}={value}").into()],
-        None if FLAGS.contains(&name.as_str()) => vec![flag.into()],
-        _ => vec!["-o".into(), option.into()],
+fn form(argv: &[OsString], commands: &[String]) -> Form {
+    let name = argv.first().map(|name| name.to_string_lossy()).unwrap_or_default();
+    if matches!(name.rsplit('/').next(), Some("mount.pailfs" | "mount.fuse.pailfs")) {
+        return Form::Helper;
     }
+    let Some(first) = argv.get(1).map(|word| word.to_string_lossy()) else { return Form::Other };
+    if first == "mount" {
+        return Form::Mount;
+    }
+    let positional = |at: usize| argv.get(at).is_some_and(|word| !word.as_bytes().starts_with(b"-"));
+    let two = positional(1) && positional(2) && !positional(3);
+    // `umont DIR` is a slip, not a bucket.
+    let slip = || argv.len() == 3 && options::nearest(&first, commands.iter().map(String::as_str)).is_some();
+    if two && !commands.iter().any(|command| *command == first) && !slip() { Form::Bare } else { Form::Other }
+}
+
+fn is_helper_flags(text: &str) -> bool {
+    text.strip_prefix('-').is_some_and(|flags| !flags.is_empty() && flags.chars().all(|flag| HELPER_FLAGS.contains(flag)))
+}
+
+/// Each option as the long one of the same name, where there is one.
+fn translate(list: &OsStr, known: &[Long]) -> Result<Vec<OsString>, String> {
+    let list = list.to_str().ok_or("the options after -o are not UTF-8")?;
+    let mut out = Vec::new();
+    for option in list.split(',').filter(|option| !option.is_empty()) {
+        let (name, value) = option.split_once('=').map_or((option, None), |(name, value)| (name, Some(value)));
+        let dashed = name.replace('_', "-");
+        let long = known.iter().find(|long| long.name == dashed && long.valued == value.is_some());
+        match (long, value) {
+            (Some(_), Some(value)) => out.push(format!("--{dashed}={value}").into()),
+            (Some(_), None) => out.push(format!("--{dashed}").into()),
+            (None, _) => out.extend(["-o".into(), option.into()]),
+        }
+    }
+    Ok(out)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn typed(line: &str) -> Result<Option<String>, String> {
+        let commands = ["mount", "umount", "why", "demo", "help"].map(str::to_owned);
+        let out = as_typed(line.split_whitespace().map(OsString::from).collect(), &commands)?;
+        Ok(out.map(|words| words.iter().map(|word| word.to_str().unwrap()).collect::<Vec<_>>().join(" ")))
+    }
+
+    #[track_caller]
+    fn same(line: &str, expected: &str) {
+        assert_eq!(typed(line).unwrap().unwrap(), expected);
+    }
+
     #[test]
     fn fstab_becomes_a_command() {
-        let argv = ["/sbin/mount.pailfs", "bucket", "/mnt", "-o", "rw,_netdev,region=eu-west-1,allow_other,uid=7"];
-        let out = as_mount_command(argv.iter().map(OsString::from).collect()).unwrap();
-        let text: Vec<_> = out.iter().map(|word| word.to_str().unwrap()).collect();
-        let expected =
-            ["pailfs", "mount", "bucket", "/mnt", "-o", "rw", "-o", "_netdev", "--region=eu-west-1", "--allow-other", "--uid=7"];
-        assert_eq!(text, expected);
-        let plain: Vec<OsString> = vec!["pailfs".into(), "why".into()];
-        assert_eq!(as_mount_command(plain.clone()).unwrap(), plain);
+        same(
+            "/sbin/mount.pailfs bucket /mnt -o rw,_netdev,region=eu-west-1,allow_other,uid=7,no_check",
+            "pailfs mount bucket /mnt -o rw -o _netdev --region=eu-west-1 --allow-other --uid=7 --no-check",
+        );
+        same("mount.fuse.pailfs bucket /mnt -t fuse.pailfs -sn -v -r", "pailfs mount bucket /mnt -o ro");
+        assert_eq!(typed("mount.pailfs bucket /mnt -f -o rw"), Ok(None));
+        assert!(typed("mount.pailfs bucket /mnt -N ns").is_err() && typed("mount.pailfs bucket /mnt -o").is_err());
+    }
+
+    #[test]
+    fn the_bare_form_mounts() {
+        same("pailfs bucket /mnt -o uid=7,dev,suid", "pailfs mount bucket /mnt --uid=7 -o dev -o suid");
+        same("/usr/bin/pailfs s3://bucket/p /mnt", "pailfs mount s3://bucket/p /mnt");
+        for other in
+            ["pailfs why", "pailfs why /mnt", "pailfs umount /mnt -o x", "pailfs umont /mnt", "pailfs", "pailfs --help x"]
+        {
+            same(other, other);
+        }
+    }
+
+    #[test]
+    fn a_person_may_write_either() {
+        same("pailfs mount bucket /mnt -f -oro,ttl=1s", "pailfs mount bucket /mnt -f -o ro --ttl=1s");
+        // These two are left for the refusal to explain.
+        same("pailfs mount bucket /mnt -o ttl,anonymous=1", "pailfs mount bucket /mnt -o ttl -o anonymous=1");
+        same("pailfs mount -- -o x", "pailfs mount -- -o x");
     }
 }

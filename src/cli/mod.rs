@@ -3,7 +3,7 @@
 //! The only place that reads the environment, prints and chooses exit codes. Human output on a terminal, plain lines in a
 //! pipe. Secrets are never taken on the command line.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "printing is what a command line does")]
+#![expect(clippy::print_stdout, reason = "printing is what a command line does")]
 
 mod args;
 mod control;
@@ -11,7 +11,9 @@ mod control;
 mod demo;
 mod fstab;
 mod mounting;
+mod options;
 mod settings;
+mod signals;
 mod topics;
 #[cfg(feature = "demo")]
 mod tour;
@@ -19,9 +21,10 @@ mod unmounting;
 mod why;
 
 use std::ffi::OsString;
+use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 
 use self::args::{Args, Command};
 
@@ -31,8 +34,10 @@ type Outcome = Result<(), String>;
 /// Runs the program.
 #[must_use]
 pub fn run(argv: Vec<OsString>) -> ExitCode {
-    let argv = match fstab::as_mount_command(argv) {
-        Ok(argv) => argv,
+    let commands: Vec<String> = Args::command().get_subcommands().map(|command| command.get_name().to_owned()).collect();
+    let argv = match fstab::as_typed(argv, &commands) {
+        Ok(Some(argv)) => argv,
+        Ok(None) => return ExitCode::SUCCESS,
         Err(why) => return fail(&why),
     };
     let args = Args::parse_from(&argv);
@@ -51,6 +56,7 @@ pub fn run(argv: Vec<OsString>) -> ExitCode {
 }
 
 fn fail(why: &str) -> ExitCode {
-    eprintln!("pailfs: {why}");
+    // The terminal may be gone; printing with a macro would panic then.
+    let _ = writeln!(std::io::stderr(), "pailfs: {why}");
     ExitCode::FAILURE
 }

@@ -5,6 +5,7 @@
 
 use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -13,14 +14,15 @@ use std::time::Duration;
 use super::Outcome;
 use super::args::Mount;
 use super::settings::{self, Settings};
-use crate::base::{clock, rng::Rng};
-use crate::mount::{self, Mounted};
+use super::signals::{Notices, Signals};
+use crate::base::{clock, rng::Rng, tasks};
+use crate::mount::{self, Detach, Mounted};
 use crate::s3::S3Store;
 use crate::store::{
     Delimiter, Error, ErrorKind, Limit, ListObjects, ListStart, ObjectStore as _, Prefix, Retry, RetryPolicy, Traced,
 };
 use crate::telemetry::counters::Counters;
-use crate::telemetry::subscriber::{self, LogFormat};
+use crate::telemetry::subscriber::{self, LogFormat, LogLevel};
 
 /// The check of the source may take this long in all.
 const CHECK_LIMIT: Duration = Duration::from_secs(4);
@@ -51,6 +53,8 @@ pub(super) fn mount(arguments: Box<Mount>, argv: &[OsString]) -> Outcome {
 fn start_daemon(argv: &[OsString]) -> Outcome {
     let program = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
     let mut child = Command::new(program)
+        // The file may be called mount.pailfs, and the arguments are no helper's any more.
+        .arg0("pailfs")
         .args(&argv[1..])
         .arg("--report-to-parent")
         .stdin(Stdio::null())
@@ -74,19 +78,28 @@ fn start_daemon(argv: &[OsString]) -> Outcome {
 
 /// Mounts and serves until the end.
 fn serve(arguments: &Mount) -> Outcome {
-    install_log(arguments)?;
+    let level = install_log(arguments)?;
     mount::check_device().map_err(|error| error.to_string())?;
     let directory = mount::prepare_directory(&arguments.directory).map_err(|error| error.to_string())?;
     let settings = settings::resolve(arguments, directory)?;
     let runtime = runtime()?;
     let counters = Arc::new(Counters::default());
-    let store = runtime.block_on(open_store(&settings, !arguments.no_check, Arc::clone(&counters)))?;
+    let (store, s3) = runtime.block_on(open_store(&settings, !arguments.no_check, Arc::clone(&counters)))?;
+    // Before there is a mount: a signal that ended the process from then on would leave it dead.
+    let (mut signals, notices) = runtime.block_on(async { Ok::<_, String>((Signals::new()?, Notices::new()?)) })?;
+    let place = settings.mount.directory.clone();
     let mounted = Mounted::start(store, settings.mount, counters, runtime.handle()).map_err(|error| error.to_string())?;
-    if arguments.report_to_parent {
-        detach()?;
+    if arguments.report_to_parent
+        && let Err(why) = detach()
+    {
+        // A mount that nobody serves must not stay.
+        return match mount::unmount(&place, Detach::Yes) {
+            Ok(()) => Err(why),
+            Err(error) => Err(format!("{why}; cannot unmount '{}': {error}", place.display())),
+        };
     }
     let served = runtime.block_on(async {
-        let mut signals = Signals::new()?;
+        let _heeding = tasks::Scoped::new(tasks::spawn(notices.heed(mounted.fs(), s3, level)));
         mounted.serve(async move || signals.next().await).await.map_err(|error| error.to_string())
     });
     // A request that hangs must not keep the process.
@@ -94,7 +107,7 @@ fn serve(arguments: &Mount) -> Outcome {
     served
 }
 
-fn install_log(arguments: &Mount) -> Outcome {
+fn install_log(arguments: &Mount) -> Result<LogLevel, String> {
     let format = if arguments.log_json { LogFormat::Json } else { LogFormat::Text };
     let installed = match &arguments.log_file {
         Some(path) => {
@@ -117,8 +130,8 @@ pub(super) fn runtime() -> Result<tokio::runtime::Runtime, String> {
         .map_err(|error| format!("cannot start: {error}"))
 }
 
-/// Sets the store up and looks whether the source is there, with one request.
-pub(super) async fn open_store(settings: &Settings, check: bool, counters: Arc<Counters>) -> Result<FullStore, String> {
+/// Sets the store up and looks whether the source is there, with one request. The client below it is returned too.
+async fn open_store(settings: &Settings, check: bool, counters: Arc<Counters>) -> Result<(FullStore, S3Store), String> {
     let s3 = S3Store::new(settings.store.clone()).await.map_err(|error| error.to_string())?;
     s3.check_credentials().await.map_err(|error| error.to_string())?;
     if check {
@@ -137,7 +150,8 @@ pub(super) async fn open_store(settings: &Settings, check: bool, counters: Arc<C
             Err(_) => return Err(format!("{endpoint} does not answer: check the endpoint and the network")),
         }
     }
-    Ok(Retry::new(Limit::new(Traced::new(s3, counters)), RetryPolicy::default(), Rng::from_os()))
+    let store = Retry::new(Limit::new(Traced::new(s3.clone(), counters)), RetryPolicy::default(), Rng::from_os());
+    Ok((store, s3))
 }
 
 /// Why the source cannot be mounted, and what to do.
@@ -152,7 +166,11 @@ fn refusal(error: &Error, bucket: &str, endpoint: &str) -> String {
             format!("the credentials may not list '{bucket}': ask for s3:ListBucket, or use --no-check ({error})")
         }
         ErrorKind::Unreachable => {
-            format!("cannot reach {endpoint}: check the address, and whether the store is running ({error})")
+            format!("cannot reach {endpoint}: check the address, http or https, and whether the store is running ({error})")
+        }
+        // Without a status there was no answer: what listens there speaks something else, or broke.
+        ErrorKind::Unavailable if error.story().status.is_none() => {
+            format!("{endpoint} answers nothing that is HTTP: check --endpoint-url, http or https, and the store ({error})")
         }
         ErrorKind::NotS3 => format!("what answers at {endpoint} is not an S3 store: check --endpoint-url"),
         _ => format!("cannot use '{bucket}' at {endpoint}: {error}"),
@@ -166,26 +184,4 @@ fn detach() -> Outcome {
     // Fails only for a process group's leader, which a child that was just started is not.
     let _ = rustix::process::setsid();
     std::env::set_current_dir(Path::new("/")).map_err(|error| error.to_string())
-}
-
-/// SIGINT and SIGTERM.
-pub(super) struct Signals {
-    interrupt: tokio::signal::unix::Signal,
-    terminate: tokio::signal::unix::Signal,
-}
-
-impl Signals {
-    pub(super) fn new() -> Result<Self, String> {
-        use tokio::signal::unix::{SignalKind, signal};
-        let of = |kind| signal(kind).map_err(|error| format!("cannot wait for signals: {error}"));
-        Ok(Self { interrupt: of(SignalKind::interrupt())?, terminate: of(SignalKind::terminate())? })
-    }
-
-    /// Waits for the next one of either.
-    pub(super) async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
 }

@@ -1,8 +1,8 @@
 //! What the arguments mean: validated and complete.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::args;
+use super::{args, options};
 use crate::fs::config::{AttrsMode, Config};
 use crate::mount::MountSettings;
 use crate::s3::config::{Addressing, CredentialsSource, PayloadSigning, S3Config, Timeouts};
@@ -10,10 +10,6 @@ use crate::store::BucketName;
 
 /// The region when nobody names one: S3's own default.
 const DEFAULT_REGION: &str = "us-east-1";
-
-/// The options of fstab that the kernel or systemd take care of, or that change nothing here.
-const IGNORED_OPTIONS: [&str; 12] =
-    ["defaults", "auto", "noauto", "user", "nouser", "users", "owner", "_netdev", "nofail", "rw", "nosuid", "nodev"];
 
 /// What is mounted, where, and how.
 #[derive(Debug)]
@@ -47,25 +43,36 @@ pub(super) fn resolve(arguments: &args::Mount, directory: PathBuf) -> Result<Set
             args::Attrs::Auto => AttrsMode::Auto,
         },
         memory_limit: arguments.memory_limit,
-        kept_directory: None,
+        kept_directory: Some(cache_directory(arguments.cache_dir.as_deref(), uid)?.join("kept")),
         owner_uid: uid,
     };
     if arguments.memory_limit < crate::data::budget::MIN_LIMIT_BYTES {
         return Err("--memory-limit must be at least 64MiB".to_owned());
     }
-    let mut allow_other = arguments.allow_other;
-    let mut kernel_options = Vec::new();
-    for option in arguments.options.iter().flat_map(|options| options.split(',')).filter(|option| !option.is_empty()) {
-        match option {
-            "ro" => config.read_only = true,
-            "allow_other" => allow_other = true,
-            "noexec" | "exec" | "sync" | "dirsync" | "nosymfollow" => kernel_options.push(option.to_owned()),
-            ignored if IGNORED_OPTIONS.contains(&ignored) || ignored.starts_with("x-") || ignored.starts_with("comment=") => {}
-            unknown => return Err(format!("'-o {unknown}' is not an option; see: pailfs mount --help")),
-        }
-    }
-    let mount = MountSettings { directory, source: arguments.source.clone(), config, allow_other, kernel_options };
+    let generic = arguments.options.iter().flat_map(|list| list.split(',')).filter(|option| !option.is_empty());
+    let generic = options::parse(generic)?;
+    config.read_only |= generic.read_only;
+    let mount = MountSettings {
+        directory,
+        source: arguments.source.clone(),
+        config,
+        allow_other: arguments.allow_other,
+        kernel_options: generic.for_the_kernel,
+    };
     Ok(Settings { mount, store: store(&arguments.store) })
+}
+
+/// Where this program keeps what must outlive a mount: as told, or by the custom of the system.
+fn cache_directory(told: Option<&Path>, uid: u32) -> Result<PathBuf, String> {
+    let variable = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let found = match told {
+        // The daemon leaves the directory it was started in.
+        Some(told) => Some(std::path::absolute(told).map_err(|error| format!("--cache-dir '{}': {error}", told.display()))?),
+        None => variable("XDG_CACHE_HOME").map(|cache| cache.join("pailfs")),
+    };
+    let custom =
+        || if uid == 0 { Some("/var/cache/pailfs".into()) } else { variable("HOME").map(|home| home.join(".cache/pailfs")) };
+    found.or_else(custom).ok_or_else(|| "HOME is not set: name a directory with --cache-dir".to_owned())
 }
 
 /// The client's settings: options first, then the standard variables.

@@ -1,5 +1,6 @@
 //! `pailfs umount`: uploads what is left, unmounts, and waits until the daemon is gone.
 
+use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -20,19 +21,27 @@ pub(super) fn umount(arguments: &Umount) -> Outcome {
     let directory = &arguments.directory;
     if mount::is_dead(directory) {
         // Its daemon is dead already: nothing can be uploaded, and nothing is in use.
-        return mount::unmount(directory, Detach::Yes)
-            .map_err(|error| format!("cannot unmount '{}': {error}", directory.display()));
+        return mount::unmount(directory, Detach::Yes).map_err(|error| explain(directory, &error));
     }
-    let directory = std::fs::canonicalize(directory).map_err(|error| format!("'{}': {error}", directory.display()))?;
+    let directory = match std::fs::canonicalize(directory) {
+        // Somebody else's mount may not even be looked at, but is in the table.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            control::mount_of(directory).map(|(mount, _)| mount.point)?
+        }
+        found => found.map_err(|error| format!("'{}': {error}", directory.display()))?,
+    };
     let there = mountinfo::on(&directory).map_err(|error| error.to_string())?;
     if there.is_none_or(|mount| mount.fs_type != mountinfo::FS_TYPE) {
         return Err(format!("'{}' is not a pailfs mount", directory.display()));
     }
-    let pid = control::ask(&directory, "pid").ok();
-    let uploaded = upload(&directory);
-    if !arguments.force {
-        uploaded?;
+    if control::is_refused(&directory) {
+        return Err(only_the_owner(&directory));
     }
+    let pid = control::ask(&directory, "pid").ok();
+    let kept = match upload(&directory) {
+        Err(_) if arguments.force => Some(keep(&directory)),
+        uploaded => uploaded.map(|()| None)?,
+    };
     match mount::unmount(&directory, Detach::No) {
         Ok(()) => {}
         Err(error) if error.raw_os_error() == Some(libc::EBUSY) && arguments.force => {
@@ -41,12 +50,53 @@ pub(super) fn umount(arguments: &Umount) -> Outcome {
         Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
             return Err(format!("'{}' is busy{}; --force detaches it all the same", directory.display(), users_of(&directory)));
         }
-        Err(error) => return Err(format!("cannot unmount '{}': {error}", directory.display())),
+        Err(error) => return Err(explain(&directory, &error)),
     }
-    match pid {
-        Some(pid) if !arguments.force => wait_for_end(&pid),
-        _ => Ok(()),
+    match (kept, pid) {
+        (Some(what_became), _) => Err(what_became),
+        (None, Some(pid)) if !arguments.force => wait_for_end(&pid),
+        (None, _) => Ok(()),
     }
+}
+
+/// Has the daemon keep what could not be uploaded; says where it is, or what is lost.
+fn keep(directory: &Path) -> String {
+    let before = kept_files(directory);
+    let told = control::tell(directory, "keep");
+    let now: Vec<String> = kept_files(directory).into_iter().filter(|path| !before.contains(path)).collect();
+    let mut said = "not everything could be uploaded".to_owned();
+    if !now.is_empty() {
+        said.push_str(&format!("; what was written is kept in\n{}", now.join("\n")));
+    }
+    if told.is_err() {
+        let lost = control::ask(directory, "pending").unwrap_or_default();
+        said.push_str(&format!("\nLost, since it could not be kept either:\n{lost}"));
+    }
+    said
+}
+
+/// The files of contents that were kept.
+fn kept_files(directory: &Path) -> Vec<String> {
+    let status = control::ask(directory, "status").ok().and_then(|text| serde_json::from_str::<serde_json::Value>(&text).ok());
+    let kept = status.as_ref().and_then(|status| status["kept"].as_array());
+    kept.into_iter().flatten().filter_map(|path| path.as_str().map(str::to_owned)).collect()
+}
+
+/// Why an unmount failed.
+fn explain(directory: &Path, error: &io::Error) -> String {
+    // An error without a number is fusermount3's.
+    let by_helper = error.raw_os_error().is_none() && !rustix::process::geteuid().is_root();
+    let foreign = || std::fs::metadata(directory).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied);
+    if by_helper && foreign() {
+        // Its words for others' mounts lead astray: "entry not found in /etc/mtab".
+        return only_the_owner(directory);
+    }
+    let who = if by_helper { "; only root and the user who mounted it may" } else { "" };
+    format!("cannot unmount '{}': {error}{who}", directory.display())
+}
+
+fn only_the_owner(directory: &Path) -> String {
+    format!("cannot unmount '{}': only root and the user who mounted it may", directory.display())
 }
 
 /// Has the daemon upload what is left, and shows how far it is.

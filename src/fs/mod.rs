@@ -129,6 +129,14 @@ impl<S> Fs<S> {
         self.table.forget(ino, lookups);
     }
 
+    /// Forgets every listing, so that each directory is listed afresh when it is next looked into. Attributes that the kernel
+    /// was given it keeps for as long as it was told.
+    pub fn forget_listings(&self) {
+        for inode in self.table.all() {
+            inode.lock().directory.forget_listing();
+        }
+    }
+
     /// Refuses changes of a read-only mount.
     fn writable(&self) -> Result<()> {
         if self.config.read_only { Err(Error::new(Situation::ReadOnly, "the mount is read-only")) } else { Ok(()) }

@@ -15,6 +15,7 @@ mod reply;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 use std::{fs as std_fs, io};
 
 pub use self::attach::{Detach, unmount};
@@ -22,7 +23,7 @@ pub use self::attach::{Detach, unmount};
 use self::adapter::Adapter;
 use self::dispatch::Dispatch;
 use self::invalidate::Invalidator;
-use crate::base::tasks;
+use crate::base::{clock, tasks};
 use crate::fs::config::Config;
 use crate::fs::{Fs, Pending};
 use crate::store::{BucketService, ObjectStore};
@@ -30,6 +31,9 @@ use crate::telemetry::counters::Counters;
 
 /// What the kernel reads ahead by itself, in KiB, where we may say so: larger READs, and some in flight.
 const READ_AHEAD_KIB: &str = "1024";
+
+/// Who wants the process to stop at once waits no longer than this for the mount to be taken away.
+const DETACH_LIMIT: Duration = Duration::from_secs(2);
 
 /// What is mounted where.
 #[derive(Debug, Clone)]
@@ -61,6 +65,9 @@ pub enum MountError {
     /// Data that is not in the store.
     #[error("{} not uploaded, first of them '{}': {}", files(.0.len()), .0[0].path, .0[0].error.as_deref().unwrap_or("still being written"))]
     NotUploaded(Vec<Pending>),
+    /// Data that is not in the store, but on the local disk.
+    #[error("{} not uploaded, but kept in '{}'", files(*.0), .1.display())]
+    Kept(usize, PathBuf),
     /// A second signal ended the process.
     #[error("stopped at once by a second signal: {} not uploaded", files(*.0))]
     Interrupted(usize),
@@ -159,6 +166,12 @@ impl<S: ObjectStore + BucketService> Mounted<S> {
         Ok(Self { fs, directory: settings.directory, session })
     }
 
+    /// The file system that is served.
+    #[must_use]
+    pub fn fs(&self) -> Arc<Fs<S>> {
+        Arc::clone(&self.fs)
+    }
+
     /// Serves until `stop` is told or the mount is taken away from outside, then uploads what is left and unmounts.
     ///
     /// # Errors
@@ -181,7 +194,13 @@ impl<S: ObjectStore + BucketService> Mounted<S> {
         };
         let mut pending = tokio::select! {
             pending = fs.commit_all() => pending,
-            () = stop() => return Err(MountError::Interrupted(fs.pending().len())),
+            () = stop() => {
+                let lost = fs.pending().len();
+                if still_mounted {
+                    detach_at_once(directory).await;
+                }
+                return Err(MountError::Interrupted(lost));
+            }
         };
         if still_mounted {
             tasks::blocking(move || {
@@ -200,15 +219,28 @@ impl<S: ObjectStore + BucketService> Mounted<S> {
                 () = stop() => return Err(MountError::Interrupted(fs.pending().len())),
             };
         }
-        if !pending.is_empty() {
+        let unstored = pending.len();
+        if unstored > 0 {
             pending = fs.keep_all().await;
         }
+        let kept = unstored - pending.len().min(unstored);
         ending.abort();
         match (pending.is_empty(), broken) {
             (false, _) => Err(MountError::NotUploaded(pending)),
+            (true, _) if kept > 0 => Err(MountError::Kept(kept, fs.config().kept_directory.clone().unwrap_or_default())),
             (true, Some(error)) if error.raw_os_error() != Some(libc::ENODEV) => Err(MountError::Broken(error)),
             (true, _) => Ok(()),
         }
+    }
+}
+
+/// Takes the mount out of the tree, so that the process leaves none behind that answers ENOTCONN.
+async fn detach_at_once(directory: PathBuf) {
+    let shown = directory.display().to_string();
+    match clock::deadline(DETACH_LIMIT, tasks::blocking(move || unmount(&directory, Detach::Yes))).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::error!(%error, directory = shown, "cannot unmount"),
+        Err(error) => tracing::error!(%error, directory = shown, "cannot unmount"),
     }
 }
 

@@ -1,11 +1,11 @@
-//! Where keys come from: the AWS chain (aws-config), a file, or nobody.
+//! Where keys come from: the AWS chain (aws-config), one profile of the AWS files, a file, or nobody.
 //!
 //! The chain is given the region (its own region provider would ask the instance's metadata service, which stalls off AWS)
 //! and an instance-metadata client that gives up within a second. Temporary credentials are renewed before they expire.
 
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use aws_credential_types::provider::{ProvideCredentials as _, SharedCredentialsProvider, error::CredentialsError};
@@ -34,7 +34,22 @@ pub struct CredentialsProvider(Arc<Inner>);
 enum Inner {
     Anonymous,
     Fixed(Credentials),
-    Chain { provider: SharedCredentialsProvider, cached: tokio::sync::Mutex<Option<(Credentials, Option<SystemTime>)>> },
+    File { path: PathBuf, known: Mutex<Credentials> },
+    Aws { source: AwsSource, known: tokio::sync::Mutex<Known> },
+}
+
+/// What the AWS libraries are asked with.
+#[derive(Debug)]
+struct AwsSource {
+    region: String,
+    profile: Option<String>,
+}
+
+/// A provider, which remembers the files that it has read, and what it said last.
+#[derive(Debug)]
+struct Known {
+    provider: SharedCredentialsProvider,
+    last: Option<(Credentials, Option<SystemTime>)>,
 }
 
 impl CredentialsProvider {
@@ -43,11 +58,16 @@ impl CredentialsProvider {
     /// # Errors
     /// [`NoCredentials`] when a credentials file cannot be used.
     pub async fn new(source: &CredentialsSource, region: &str) -> Result<Self, NoCredentials> {
+        let aws = async |profile: Option<&String>| {
+            let source = AwsSource { region: region.to_owned(), profile: profile.cloned() };
+            let known = Known { provider: source.provider().await, last: None };
+            Inner::Aws { source, known: tokio::sync::Mutex::new(known) }
+        };
         let inner = match source {
             CredentialsSource::Anonymous => Inner::Anonymous,
-            CredentialsSource::File(path) => Inner::Fixed(read_file(path)?),
-            CredentialsSource::Chain => chain(region, None).await,
-            CredentialsSource::Profile(name) => chain(region, Some(name)).await,
+            CredentialsSource::File(path) => Inner::File { path: path.clone(), known: Mutex::new(read_file(path)?) },
+            CredentialsSource::Chain => aws(None).await,
+            CredentialsSource::Profile(name) => aws(Some(name)).await,
         };
         Ok(Self(Arc::new(inner)))
     }
@@ -66,51 +86,79 @@ impl CredentialsProvider {
         match &*self.0 {
             Inner::Anonymous => Ok(None),
             Inner::Fixed(credentials) => Ok(Some(credentials.clone())),
-            Inner::Chain { provider, cached } => {
-                let mut cached = cached.lock().await;
-                if let Some((credentials, expiry)) = &*cached
+            Inner::File { known, .. } => Ok(Some(known.lock().unwrap_or_else(PoisonError::into_inner).clone())),
+            Inner::Aws { source, known } => {
+                let mut known = known.lock().await;
+                if let Some((credentials, expiry)) = &known.last
                     && expiry.is_none_or(|expiry| expiry > clock::now() + RENEW_BEFORE)
                 {
                     return Ok(Some(credentials.clone()));
                 }
-                let asked = clock::deadline(CHAIN_TIMEOUT, provider.provide_credentials()).await;
-                let found = asked.map_err(|late| NoCredentials(format!("the credential chain did not answer: {late}")))?;
-                let found = found.map_err(|error| explain(&error))?;
-                let credentials = Credentials {
-                    access_key: found.access_key_id().to_owned(),
-                    secret_key: found.secret_access_key().to_owned(),
-                    session_token: found.session_token().map(str::to_owned),
-                };
-                *cached = Some((credentials.clone(), found.expiry()));
+                let (credentials, expiry) = source.ask(&known.provider).await?;
+                known.last = Some((credentials.clone(), expiry));
                 Ok(Some(credentials))
             }
         }
     }
 
-    /// Forgets what was remembered: the next request asks again.
-    pub async fn refresh(&self) {
-        if let Inner::Chain { cached, .. } = &*self.0 {
-            *cached.lock().await = None;
+    /// Reads files anew and asks everybody again. Those known stay in use meanwhile, and when there are no others.
+    ///
+    /// # Errors
+    /// [`NoCredentials`].
+    pub async fn refresh(&self) -> Result<(), NoCredentials> {
+        match &*self.0 {
+            Inner::Anonymous | Inner::Fixed(_) => {}
+            Inner::File { path, known } => {
+                let read = read_file(path)?;
+                *known.lock().unwrap_or_else(PoisonError::into_inner) = read;
+            }
+            Inner::Aws { source, known } => {
+                let provider = source.provider().await;
+                let last = Some(source.ask(&provider).await?);
+                *known.lock().await = Known { provider, last };
+            }
         }
+        Ok(())
     }
 }
 
-async fn chain(region: &str, profile: Option<&str>) -> Inner {
-    let imds = aws_config::imds::Client::builder()
-        .connect_timeout(IMDS_TIMEOUT)
-        .read_timeout(IMDS_TIMEOUT)
-        .operation_timeout(2 * IMDS_TIMEOUT)
-        .max_attempts(1)
-        .build();
-    let builder = aws_config::default_provider::credentials::DefaultCredentialsChain::builder()
-        .region(aws_types::region::Region::new(region.to_owned()))
-        .imds_client(imds);
-    let builder = match profile {
-        Some(profile) => builder.profile_name(profile),
-        None => builder,
-    };
-    let provider = SharedCredentialsProvider::new(builder.build().await);
-    Inner::Chain { provider, cached: tokio::sync::Mutex::new(None) }
+impl AwsSource {
+    async fn provider(&self) -> SharedCredentialsProvider {
+        let imds = aws_config::imds::Client::builder()
+            .connect_timeout(IMDS_TIMEOUT)
+            .read_timeout(IMDS_TIMEOUT)
+            .operation_timeout(2 * IMDS_TIMEOUT)
+            .max_attempts(1)
+            .build();
+        let region = aws_types::region::Region::new(self.region.clone());
+        let Some(profile) = &self.profile else {
+            let builder = aws_config::default_provider::credentials::DefaultCredentialsChain::builder();
+            return SharedCredentialsProvider::new(builder.region(region).imds_client(imds).build().await);
+        };
+        // Not through the chain, which asks the environment first and would go on to others after a profile that is not there.
+        let instance = aws_config::imds::credentials::ImdsCredentialsProvider::builder().imds_client(imds).build();
+        let config = aws_config::provider_config::ProviderConfig::without_region().with_region(Some(region));
+        let builder = aws_config::profile::ProfileFileCredentialsProvider::builder()
+            .configure(&config)
+            .with_custom_provider("Ec2InstanceMetadata", instance)
+            .profile_name(profile);
+        SharedCredentialsProvider::new(builder.build())
+    }
+
+    async fn ask(&self, provider: &SharedCredentialsProvider) -> Result<(Credentials, Option<SystemTime>), NoCredentials> {
+        let asked = clock::deadline(CHAIN_TIMEOUT, provider.provide_credentials()).await;
+        let found = asked.map_err(|late| NoCredentials(format!("the credential chain did not answer: {late}")))?;
+        let found = found.map_err(|error| match &self.profile {
+            Some(profile) => explain_profile(profile, &error),
+            None => explain(&error),
+        })?;
+        let credentials = Credentials {
+            access_key: found.access_key_id().to_owned(),
+            secret_key: found.secret_access_key().to_owned(),
+            session_token: found.session_token().map(str::to_owned),
+        };
+        Ok((credentials, found.expiry()))
+    }
 }
 
 const HINT: &str = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or use --profile, --credentials-file or --anonymous";
@@ -120,6 +168,14 @@ fn explain(error: &CredentialsError) -> NoCredentials {
         CredentialsError::CredentialsNotLoaded(_) => NoCredentials(format!("no credentials found: {HINT}")),
         error => NoCredentials(format!("no credentials could be loaded: {HINT} ({})", deepest(error))),
     }
+}
+
+fn explain_profile(profile: &str, error: &CredentialsError) -> NoCredentials {
+    // Without an error below it, the provider only says that it does not apply.
+    let why = if std::error::Error::source(error).is_some() { deepest(error) } else { "it has none".to_owned() };
+    NoCredentials(format!(
+        "profile '{profile}' gives no credentials: check its name, and ~/.aws/config and ~/.aws/credentials ({why})"
+    ))
 }
 
 fn deepest(error: &dyn std::error::Error) -> String {
@@ -170,6 +226,27 @@ mod tests {
         for bad in ["", "AK", ":S", "AK:", "AK : S"] {
             assert!(parse_file(bad).is_none(), "{bad}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_file_is_read_anew_and_a_bad_one_changes_nothing() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let path = std::env::temp_dir().join(format!("pailfs-rotated-{}", std::process::id()));
+        let write = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        };
+        write("OLD:S\n");
+        let provider = CredentialsProvider::new(&CredentialsSource::File(path.clone()), "r").await.unwrap();
+        write("NEW:S\n");
+        assert_eq!(provider.get().await.unwrap().unwrap().access_key, "OLD");
+        provider.refresh().await.unwrap();
+        assert_eq!(provider.get().await.unwrap().unwrap().access_key, "NEW");
+        write("nonsense");
+        let refused = provider.refresh().await;
+        std::fs::remove_file(&path).unwrap();
+        assert!(refused.is_err());
+        assert_eq!(provider.get().await.unwrap().unwrap().access_key, "NEW");
     }
 
     #[test]

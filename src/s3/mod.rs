@@ -60,8 +60,11 @@ impl S3Store {
         self.0.credentials.get().await.map(|_| ()).map_err(|error| SetupError(error.to_string()))
     }
 
-    /// Forgets remembered credentials.
-    pub async fn refresh_credentials(&self) {
-        self.0.credentials.refresh().await;
+    /// Reads the credentials afresh from where they come from; those known stay in use when that fails.
+    ///
+    /// # Errors
+    /// [`SetupError`].
+    pub async fn refresh_credentials(&self) -> Result<(), SetupError> {
+        self.0.credentials.refresh().await.map_err(|error| SetupError(error.to_string()))
     }
 }

@@ -120,16 +120,20 @@ impl ObjectStore for S3Store {
     }
 
     async fn create_upload(&self, request: &CreateUpload) -> Result<Upload> {
-        let sent = request::create_upload(request, self.0.dialect.checksums() == Known::Yes);
+        let declares_checksums = self.0.dialect.checksums() == Known::Yes;
+        let sent = request::create_upload(request, declares_checksums);
         let answered = self.0.call(sent.clone()).await?;
         let id = xml::upload_id(&answered.body).ok_or_else(|| self.0.not_s3(&sent))?;
-        Ok(Upload { bucket: request.bucket.clone(), key: request.key.clone(), id })
+        Ok(Upload { bucket: request.bucket.clone(), key: request.key.clone(), id, declares_checksums })
     }
 
     async fn upload_part(&self, request: &UploadPart) -> Result<Part> {
         let sent = request::upload_part(request);
         let answered = self.0.call(sent.clone()).await?;
         let etag = response::text(&answered.headers, "etag").ok_or_else(|| self.0.not_s3(&sent))?;
+        if answered.headers.contains_key(response::CRC64NVME) {
+            self.note_checksum(&answered);
+        }
         Ok(Part {
             number: request.number,
             etag: ETag::new(&etag),
@@ -147,7 +151,7 @@ impl ObjectStore for S3Store {
     }
 
     async fn complete_upload(&self, request: &CompleteUpload) -> Result<Committed> {
-        let checked = self.0.dialect.checksums() == Known::Yes && request.parts.iter().all(|part| part.crc64nvme.is_some());
+        let checked = request.upload.declares_checksums && request.parts.iter().all(|part| part.crc64nvme.is_some());
         let sent = request::complete(request, checked);
         let answered = self.call_conditional(sent.clone()).await?;
         let etag = xml::result_etag(&answered.body).ok_or_else(|| self.0.not_s3(&sent))?;

@@ -177,7 +177,7 @@ pub fn uploads_page(body: &[u8], bucket: &BucketName) -> Option<UploadPage> {
         let key = Key::new(name(upload.text("Key")?)?).ok()?;
         let begun = upload.text("Initiated").and_then(date::parse_iso8601)?;
         let id = UploadId::new(upload.text("UploadId")?);
-        page.uploads.push((Upload { bucket: bucket.clone(), key, id }, begun));
+        page.uploads.push((Upload { bucket: bucket.clone(), key, id, declares_checksums: false }, begun));
     }
     if root.text("IsTruncated").is_some_and(|text| text.trim() == "true") {
         page.next = Some((name(root.text("NextKeyMarker")?)?, root.text("NextUploadIdMarker")?.to_owned()));

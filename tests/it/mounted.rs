@@ -432,6 +432,38 @@ fn a_busy_mount_stays_and_says_who_uses_it() {
 }
 
 #[test]
+fn umount_by_force_keeps_what_cannot_be_uploaded_and_says_where() {
+    let site = Site::start();
+    let mount = site.mount(&[]);
+    site.server.set_faults("PutObject:*=denied".parse().unwrap());
+    assert!(mount.sh_fails("cp /etc/hostname f").contains("Permission denied"));
+    let path = mount.path.to_str().unwrap();
+    assert!(!mount.pailfs(&["umount", path]).status.success());
+    assert!(mount.is_mounted(), "without force it stays");
+    let forced = mount.pailfs(&["umount", "--force", path]);
+    let said = String::from_utf8_lossy(&forced.stderr).into_owned();
+    assert!(!forced.status.success(), "{said}");
+    assert!(!mount.is_mounted());
+    let kept = said.lines().last().unwrap();
+    assert_eq!(fs::read(kept).unwrap(), fs::read("/etc/hostname").unwrap(), "{said}");
+    let note = fs::read_to_string(format!("{kept}.json")).unwrap();
+    assert!(note.contains("\"path\": \"/f\"") && note.contains("\"key\": \"f\""), "{note}");
+    assert_eq!(fs::metadata(kept).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn a_refused_change_of_a_mapping_is_not_shown() {
+    let site = Site::start();
+    site.put("f", "1234567890");
+    let mount = site.mount(&[]);
+    let change = "import mmap, os\nfd = os.open('f', os.O_RDWR)\nm = mmap.mmap(fd, 10)\nm[0] = ord('Q')\n\
+                  try:\n  m.flush()\nexcept OSError as error:\n  print(error.errno)";
+    assert_eq!(mount.sh(&format!("python3 -c \"{change}\" || true")).trim(), "95");
+    eventually("the kernel forgets the refused page", || mount.sh("cat f") == "1234567890");
+    assert_eq!(site.get("f").unwrap(), b"1234567890");
+}
+
+#[test]
 fn sigterm_uploads_and_unmounts() {
     let site = Site::start();
     let mount = site.mount(&[]);

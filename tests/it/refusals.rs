@@ -1,10 +1,11 @@
-//! What cannot be mounted: one line that says what to do, an exit code, nothing left mounted, within 5 s.
+//! What cannot be mounted: one line that says what to do, an exit code, nothing left mounted, within 5 s. And what a daemon
+//! does at a signal.
 
 use std::time::{Duration, Instant};
 
-use pailfs::devserver::SECRET_KEY;
+use pailfs::devserver::{ACCESS_KEY, SECRET_KEY};
 
-use crate::support::{Mount, Site};
+use crate::support::{Mount, Site, eventually};
 
 /// Runs a mount that must be refused; the one line it says.
 #[track_caller]
@@ -32,6 +33,39 @@ fn each_reason_is_told_in_one_line() {
 }
 
 #[test]
+fn a_profile_that_is_named_wins_over_the_environment() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let site = Site::start();
+    let home = Mount::place();
+    let config = home.at("config");
+    let keys = |secret: &str| format!("aws_access_key_id = {ACCESS_KEY}\naws_secret_access_key = {secret}\n");
+    std::fs::write(&config, format!("[profile right]\n{}[profile empty]\nregion = x\n", keys(SECRET_KEY))).unwrap();
+    std::fs::set_permissions(&config, std::fs::Permissions::from_mode(0o600)).unwrap();
+    // The environment's keys are wrong.
+    let mounted = |profile: &str| {
+        let mount = Mount::place();
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_pailfs"))
+            .args(["mount", "bucket", mount.path.to_str().unwrap()])
+            .args(["--endpoint-url", &site.server.endpoint(), "--profile", profile])
+            .env("AWS_ACCESS_KEY_ID", ACCESS_KEY)
+            .env("AWS_SECRET_ACCESS_KEY", "wrong")
+            .env("AWS_CONFIG_FILE", &config)
+            .env("AWS_SHARED_CREDENTIALS_FILE", home.at("none"))
+            .output()
+            .unwrap();
+        let mounted = mount.is_mounted();
+        (mounted, output.status.success(), String::from_utf8(output.stderr).unwrap())
+    };
+    assert_eq!(mounted("right"), (true, true, String::new()));
+    for bad in ["empty", "nosuch"] {
+        let (mounted, success, said) = mounted(bad);
+        assert!(!mounted && !success && said.lines().count() == 1, "{said}");
+        assert!(said.contains(&format!("profile '{bad}' gives no credentials")), "{said}");
+    }
+    std::fs::remove_file(config).unwrap();
+}
+
+#[test]
 fn something_that_is_no_s3_store_is_told_apart() {
     use std::io::{Read as _, Write as _};
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -52,6 +86,26 @@ fn something_that_is_no_s3_store_is_told_apart() {
 }
 
 #[test]
+fn an_endpoint_that_speaks_no_http_is_told_by_its_address() {
+    use std::io::{Read as _, Write as _};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let served = std::thread::spawn(move || {
+        for answer in ["SSH-2.0-OpenSSH_9.6\r\n", ""] {
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = stream.read(&mut [0; 4096]).unwrap();
+            // The client may have gone already.
+            let _ = stream.write_all(answer.as_bytes());
+        }
+    });
+    for _ in 0..2 {
+        let said = refused(&format!("http://{address}"), "bucket", SECRET_KEY);
+        assert!(said.contains("answers nothing that is HTTP: check --endpoint-url"), "{said}");
+    }
+    served.join().unwrap();
+}
+
+#[test]
 fn an_endpoint_that_never_answers_is_given_up() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -66,4 +120,140 @@ fn a_directory_that_is_mounted_already_is_refused() {
     assert!(!output.status.success());
     assert!(String::from_utf8_lossy(&output.stderr).contains("mounted there already"), "{output:?}");
     assert!(mount.is_mounted());
+}
+
+/// Runs the program under another name, with the server's keys.
+fn called(name: &str, arguments: &[&str]) -> std::process::Output {
+    use std::os::unix::process::CommandExt as _;
+    std::process::Command::new(env!("CARGO_BIN_EXE_pailfs"))
+        .arg0(name)
+        .args(arguments)
+        .env("AWS_ACCESS_KEY_ID", ACCESS_KEY)
+        .env("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn mount_8_calls_it_in_its_own_words() {
+    let site = Site::start();
+    let mount = Mount::place();
+    let place = mount.path.to_str().unwrap();
+    let store = format!("endpoint_url={},region=us-east-1", site.server.endpoint());
+    let fake = called("/sbin/mount.pailfs", &["bucket", place, "-f", "-o", &store]);
+    assert!(fake.status.success() && !mount.is_mounted(), "{fake:?}");
+    let options = format!("noatime,_netdev,user=x,{store}");
+    let read_only = called("/sbin/mount.pailfs", &["bucket", place, "-s", "-n", "-v", "-r", "-o", &options]);
+    assert!(read_only.status.success(), "{read_only:?}");
+    assert_eq!(std::fs::write(mount.at("f"), "x").unwrap_err().raw_os_error(), Some(libc::EROFS));
+    mount.unmount();
+    // As mount.fuse3 does.
+    let bare = called("pailfs", &["bucket", place, "-o", &format!("rw,{store},dev,suid")]);
+    assert!(bare.status.success(), "{bare:?}");
+    std::fs::write(mount.at("f"), "x").unwrap();
+}
+
+#[test]
+fn somebody_else_is_told_who_may_unmount() {
+    use std::os::unix::process::CommandExt as _;
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: only root can be somebody else");
+        return;
+    }
+    let site = Site::start();
+    for extra in [&["--allow-other"][..], &[]] {
+        let mount = site.mount(extra);
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_pailfs"))
+            .arg("umount")
+            .arg(&mount.path)
+            .uid(65534)
+            .gid(65534)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && mount.is_mounted() && said.trim_end().lines().count() == 1, "{said}");
+        assert!(said.contains("only root and the user who mounted it may") && !said.contains("mtab"), "{said}");
+    }
+}
+
+fn kill(signal: &str, process: &str) {
+    assert!(std::process::Command::new("kill").args([signal, process]).status().unwrap().success());
+}
+
+#[test]
+fn sighup_looks_afresh_and_sigusr1_changes_the_log() {
+    let site = Site::start();
+    let log = Mount::place();
+    let file = log.at("log");
+    let mount = site.mount(&["--ttl", "1h", "--log-file", file.to_str().unwrap()]);
+    let daemon = mount.daemon();
+    site.put("a", "1");
+    assert_eq!(mount.sh("ls"), "a\n");
+    site.put("b", "2");
+    assert_eq!(mount.sh("ls"), "a\n");
+    kill("-HUP", &daemon);
+    eventually("the directory is listed again", || mount.sh("ls") == "a\nb\n");
+    let logged = || std::fs::read_to_string(&file).unwrap();
+    assert_eq!(logged(), "");
+    kill("-USR1", &daemon);
+    eventually("the log tells more", || logged().contains("filter was changed"));
+    std::fs::write(mount.at("f"), "x").unwrap();
+    eventually("requests are logged", || logged().contains("PutObject"));
+    kill("-USR1", &daemon);
+    eventually("the log is as it was", || {
+        let before = logged().len();
+        std::fs::write(mount.at("f"), "y").unwrap();
+        logged().len() == before
+    });
+    assert_eq!(mount.daemon(), daemon);
+    mount.unmount();
+    std::fs::remove_file(file).unwrap();
+}
+
+#[test]
+fn a_daemon_whose_parent_is_gone_leaves_no_dead_mount() {
+    let site = Site::start();
+    let mount = Mount::place();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let status = std::process::Command::new(env!("CARGO_BIN_EXE_pailfs"))
+        .args(["mount", "--report-to-parent", "bucket", mount.path.to_str().unwrap()])
+        .args(["--endpoint-url", &site.server.endpoint(), "--region", "us-east-1"])
+        .env("AWS_ACCESS_KEY_ID", ACCESS_KEY)
+        .env("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+        .stdout(writer)
+        .stderr(std::process::Stdio::null())
+        .status()
+        .unwrap();
+    assert!(!status.success() && !mount.is_mounted());
+}
+
+#[test]
+fn a_second_signal_stops_at_once_and_leaves_no_dead_mount() {
+    use std::io::Write as _;
+    let site = Site::start();
+    let mount = Mount::place();
+    let mut daemon = std::process::Command::new(env!("CARGO_BIN_EXE_pailfs"))
+        .args(["mount", "--foreground", "bucket", mount.path.to_str().unwrap()])
+        .args(["--endpoint-url", &site.server.endpoint(), "--region", "us-east-1"])
+        .env("AWS_ACCESS_KEY_ID", ACCESS_KEY)
+        .env("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let process = daemon.id().to_string();
+    eventually("it is mounted", || mount.is_mounted());
+    let mut file = std::fs::File::create(mount.at("f")).unwrap();
+    file.write_all(b"on its way").unwrap();
+    site.server.set_faults("PutObject:*=delay@20000".parse().unwrap());
+    kill("-TERM", &process);
+    eventually("the upload is under way", || site.count("PutObject") > 0);
+    let begun = Instant::now();
+    kill("-TERM", &process);
+    assert!(!daemon.wait().unwrap().success());
+    assert!(begun.elapsed() < Duration::from_secs(5), "it took {:?}", begun.elapsed());
+    assert!(!mount.is_mounted());
+    let said = std::io::read_to_string(daemon.stderr.take().unwrap()).unwrap();
+    assert!(said.contains("second signal: 1 file was not uploaded"), "{said}");
+    drop(file);
 }

@@ -80,6 +80,7 @@ mod mounted {
             .args(["mount", &bucket])
             .arg(&mount.path)
             .args(["--endpoint-url", &server.endpoint, "--region", &server.region, "--ttl", "200ms"])
+            .env("XDG_CACHE_HOME", mount.cache())
             .env("AWS_ACCESS_KEY_ID", &server.access_key)
             .env("AWS_SECRET_ACCESS_KEY", &server.secret_key)
             .output()

@@ -94,8 +94,16 @@ impl Mount {
         Self { path }
     }
 
+    /// The mount's cache directory, beside it.
+    pub fn cache(&self) -> PathBuf {
+        let mut path = self.path.clone().into_os_string();
+        path.push(".cache");
+        path.into()
+    }
+
     pub fn run(&self, endpoint: &str, bucket: &str, extra: &[&str], secret: &str) -> Output {
         Command::new(env!("CARGO_BIN_EXE_pailfs"))
+            .env("XDG_CACHE_HOME", self.cache())
             .args(["mount", bucket])
             .arg(&self.path)
             .args(["--endpoint-url", endpoint, "--region", "us-east-1"])
@@ -162,6 +170,7 @@ impl Drop for Mount {
             }
         }
         let _ = std::fs::remove_dir(&self.path);
+        let _ = std::fs::remove_dir_all(self.cache());
     }
 }
 

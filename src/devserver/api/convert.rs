@@ -47,7 +47,7 @@ pub(super) fn object(bucket_name: &str, key_text: &str, version: Option<&str>) -
 }
 
 pub(super) fn upload(bucket_name: &str, key_text: &str, id: &str) -> S3Result<Upload> {
-    Ok(Upload { bucket: bucket(bucket_name)?, key: key(key_text)?, id: UploadId::new(id) })
+    Ok(Upload { bucket: bucket(bucket_name)?, key: key(key_text)?, id: UploadId::new(id), declares_checksums: false })
 }
 
 /// The tag of a condition; `*` for any.

@@ -115,7 +115,10 @@ impl ObjectStore for Memory {
         for ((key, id), upload) in uploads.by_ref().take(usize::from(MAX_PAGE_KEYS)) {
             // It was a Key when the upload was begun.
             let Ok(name) = Key::new(key) else { continue };
-            page.uploads.push((Upload { bucket: bucket.clone(), key: name, id: UploadId::new(id) }, upload.begun));
+            page.uploads.push((
+                Upload { bucket: bucket.clone(), key: name, id: UploadId::new(id), declares_checksums: false },
+                upload.begun,
+            ));
         }
         if uploads.next().is_some() {
             let marker = |(upload, _): &(Upload, _)| (upload.key.as_str().to_owned(), upload.id.as_str().to_owned());

@@ -159,7 +159,7 @@ impl Memory {
             self.account().begin_upload(bucket, &request.key, properties, clock::now())
         };
         let id = begun().map_err(at(Operation::CreateMultipartUpload, &request.bucket, &request.key))?;
-        Ok(Upload { bucket: request.bucket.clone(), key: request.key.clone(), id })
+        Ok(Upload { bucket: request.bucket.clone(), key: request.key.clone(), id, declares_checksums: false })
     }
 
     /// `UploadPart` with the checksums that came with it.

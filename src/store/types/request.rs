@@ -210,6 +210,8 @@ pub struct Upload {
     pub key: Key,
     /// The id.
     pub id: UploadId,
+    /// It was begun with the word that its parts carry checksums: then its completion names them.
+    pub declares_checksums: bool,
 }
 
 /// `UploadPart`.
