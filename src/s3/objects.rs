@@ -120,9 +120,7 @@ impl ObjectStore for S3Store {
     }
 
     async fn create_upload(&self, request: &CreateUpload) -> Result<Upload> {
-        let declares_checksums = self.0.dialect.checksums() == Known::Yes;
-        let sent = request::create_upload(request, declares_checksums);
-        let answered = self.0.call(sent.clone()).await?;
+        let (sent, answered, declares_checksums) = self.begin_upload(request).await?;
         let id = xml::upload_id(&answered.body).ok_or_else(|| self.0.not_s3(&sent))?;
         Ok(Upload { bucket: request.bucket.clone(), key: request.key.clone(), id, declares_checksums })
     }
@@ -131,8 +129,9 @@ impl ObjectStore for S3Store {
         let sent = request::upload_part(request);
         let answered = self.0.call(sent.clone()).await?;
         let etag = response::text(&answered.headers, "etag").ok_or_else(|| self.0.not_s3(&sent))?;
-        if answered.headers.contains_key(response::CRC64NVME) {
-            self.note_checksum(&answered);
+        let reported = answered.headers.contains_key(response::CRC64NVME);
+        if reported || request.upload.declares_checksums {
+            self.0.dialect.learn_checksums(reported);
         }
         Ok(Part {
             number: request.number,
@@ -192,6 +191,34 @@ impl ObjectStore for S3Store {
 }
 
 impl S3Store {
+    /// Begins an upload; says whether the store was told, and has repeated, that its parts carry checksums. A store of which
+    /// nobody knows is asked by this; one that refuses the word is asked without.
+    async fn begin_upload(&self, request: &CreateUpload) -> Result<(Request, Answered, bool)> {
+        let checksums = self.0.dialect.checksums();
+        if checksums != Known::No {
+            let sent = request::create_upload(request, true);
+            match self.0.call(sent.clone()).await {
+                Ok(answered) => {
+                    let repeated = answered.headers.contains_key(response::CHECKSUM_ALGORITHM);
+                    if repeated {
+                        // Known before the first part is sent: else a whole window of parts is hashed for its signature.
+                        self.0.dialect.learn_checksums(true);
+                    }
+                    return Ok((sent, answered, checksums == Known::Yes || repeated));
+                }
+                Err(error)
+                    if checksums == Known::Unknown && matches!(error.kind(), ErrorKind::Invalid | ErrorKind::Unsupported) =>
+                {
+                    self.0.dialect.learn_checksums(false);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let sent = request::create_upload(request, false);
+        let answered = self.0.call(sent.clone()).await?;
+        Ok((sent, answered, false))
+    }
+
     /// A store that verifies checksums says so by reporting them.
     fn note_checksum(&self, answered: &Answered) {
         if self.0.dialect.checksums() == Known::Unknown {

@@ -14,6 +14,9 @@ use crate::store::{
 /// The header that carries a CRC64NVME.
 pub const CRC64NVME: &str = "x-amz-checksum-crc64nvme";
 
+/// The header in which an upload that was begun repeats which checksums its parts will carry.
+pub const CHECKSUM_ALGORITHM: &str = "x-amz-checksum-algorithm";
+
 /// A header's text: UTF-8 where it is, else as Latin-1, as HTTP has it.
 #[must_use]
 pub fn text(headers: &HeaderMap, name: &str) -> Option<String> {
