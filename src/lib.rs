@@ -27,20 +27,23 @@
 //!
 //! # Flows
 //!
-//! **Open.** A name becomes a key ([`fs::name`]), and a HEAD beside a LIST says what is there, or a listing young enough has
-//! said it. Every open for reading sends the GET that it needs anyway, under `If-Match`, and waits for its headers. When
-//! another client has replaced the object, open answers ESTALE; the kernel then looks the name up anew by itself and opens
-//! the new inode. So an inode number stands for one object, and old and new bytes never share a page cache.
+//! **Open.** A name becomes a key ([`fs::name`]), and a HEAD beside a LIST says what is there, or a listing young enough
+//! has said it. A listing is believed for what it has, never for what it has not: that may have been made since. Every open
+//! for reading sends the GET that it needs anyway, under `If-Match`, and waits for its headers. When another client has
+//! replaced the object, open answers ESTALE; the kernel then looks the name up anew by itself and opens the new inode. So
+//! an inode number stands for one object, and old and new bytes never share a page cache.
 //!
 //! **Read.** A window per open object ([`data::read`]) decides what is needed and what is fetched ahead, in a growing run of
-//! parallel ranged GETs pinned to the tag, each under a permit of the memory budget. A cut body goes on at the missing byte.
-//! A read whose bytes are in memory is answered on the FUSE thread itself.
+//! parallel ranged GETs pinned to the tag, each under a permit of the memory budget, copied once into its pages. A cut body
+//! goes on at the missing byte. A read whose bytes are in memory is answered on the FUSE thread itself. Memory that an idle
+//! reader holds is taken from it when somebody waits for some; it fetches again when it goes on.
 //!
 //! **Write.** The kernel's buffer is copied once, into a page that the budget paid for ([`data::write`]). Sequential data
 //! leaves as parts while it is written; what fits one PUT stays one PUT. Without memory the writer waits. Flush and fsync
 //! commit: the PUT or `CompleteMultipartUpload` carries a condition on what this mount believes is there. What was sent and
-//! not answered is settled by looking for the commit token, never guessed. After a failure the bytes stay and the error goes
-//! to the call that caused it.
+//! not answered is settled by looking for the commit token, never guessed; a later try knows the tokens of earlier ones. After
+//! a failure the bytes stay and the error goes to the call that caused it. What lost its name to another client, or cannot be
+//! stored before the mount ends, goes to `kept/` in the cache directory.
 //!
 //! **Attributes.** Mode, owner, times and link targets are user metadata ([`fs::meta`]), sent with the pending upload when
 //! there is one, else by one conditional self-copy.

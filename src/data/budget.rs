@@ -59,18 +59,40 @@ struct Inner {
     limit: u64,
     used: Mutex<Used>,
     freed: Notify,
-    /// How many wait in [`Budget::acquire`].
-    waiting: AtomicUsize,
+    /// How many wait in [`Budget::acquire`], by class.
+    waiting: Waiters,
     holders: Mutex<Vec<Weak<dyn Holder>>>,
     pool: Mutex<Vec<Vec<u8>>>,
 }
 
+#[derive(Debug, Default)]
+struct Waiters {
+    read: AtomicUsize,
+    write: AtomicUsize,
+}
+
+impl Waiters {
+    const fn of(&self, class: Class) -> &AtomicUsize {
+        match class {
+            Class::Read => &self.read,
+            Class::Write => &self.write,
+        }
+    }
+}
+
 /// One who waits for memory, as long as this lives.
-struct Waiting<'a>(&'a Inner);
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn begin(waiters: &'a AtomicUsize) -> Self {
+        waiters.fetch_add(1, Ordering::AcqRel);
+        Self(waiters)
+    }
+}
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Ordering::AcqRel);
+        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -86,7 +108,7 @@ impl Budget {
             limit: limit.max(MIN_LIMIT_BYTES),
             used: Mutex::default(),
             freed: Notify::new(),
-            waiting: AtomicUsize::new(0),
+            waiting: Waiters::default(),
             holders: Mutex::default(),
             pool: Mutex::default(),
         }))
@@ -127,10 +149,10 @@ impl Budget {
         Some(Permit { budget: self.clone(), class, bytes })
     }
 
-    /// As [`Budget::try_acquire`], for what is useful but not needed: those who wait come first.
+    /// As [`Budget::try_acquire`], for what is useful but not needed: those of the class who wait come first.
     #[must_use]
     pub fn try_spare(&self, class: Class, bytes: u64) -> Option<Permit> {
-        if self.0.waiting.load(Ordering::Acquire) > 0 { None } else { self.try_acquire(class, bytes) }
+        if self.0.waiting.of(class).load(Ordering::Acquire) > 0 { None } else { self.try_acquire(class, bytes) }
     }
 
     /// Waits until `bytes` are free and takes them; takes them from idle holders when that is long.
@@ -138,8 +160,7 @@ impl Budget {
         if let Some(permit) = self.try_acquire(class, bytes) {
             return permit;
         }
-        self.0.waiting.fetch_add(1, Ordering::AcqRel);
-        let _waiting = Waiting(&self.0);
+        let _waiting = Waiting::begin(self.0.waiting.of(class));
         loop {
             let freed = self.0.freed.notified();
             tokio::pin!(freed);

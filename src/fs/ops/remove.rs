@@ -21,6 +21,8 @@ use crate::store::{Condition, DeleteObject, Delimiter, ETag, ErrorKind, GetObjec
 /// deleted when they are done.
 const MAX_ORPHAN_BYTES: u64 = 64 << 20;
 
+/// Memory for what readers keep is waited for so long: then the object itself stays until they are done.
+const MEMORY_PATIENCE: Duration = Duration::from_secs(1);
 /// How often a DELETE whose request was lost is sent again.
 const MAX_DELETES: u32 = 7;
 /// The wait before the n-th further try is n times this.
@@ -117,7 +119,9 @@ impl<S: ObjectStore> Fs<S> {
         if size > MAX_ORPHAN_BYTES {
             return Ok(Kept::Object);
         }
-        let Some(permit) = self.budget.try_acquire(Class::Read, size) else { return Ok(Kept::Object) };
+        let Ok(permit) = clock::deadline(MEMORY_PATIENCE, self.budget.acquire(Class::Read, size)).await else {
+            return Ok(Kept::Object);
+        };
         Ok(Kept::Bytes(permit.hold(self.fetch_whole(inode, etag).await?)))
     }
 
