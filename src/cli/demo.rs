@@ -13,7 +13,7 @@ use super::tour;
 use crate::base::rng::{self, Rng};
 use crate::base::tasks;
 use crate::devserver::{Server, ServerConfig};
-use crate::fs::config::{AttrsMode, Config};
+use crate::fs::config::Config;
 use crate::mount::{self, MountSettings, Mounted};
 use crate::s3::S3Store;
 use crate::s3::config::{CredentialsSource, S3Config};
@@ -163,25 +163,7 @@ async fn client(server: &Server) -> Result<S3Store, String> {
 
 fn mount_settings(directory: PathBuf, bucket: BucketName) -> MountSettings {
     let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
-    let config = Config {
-        uid,
-        gid,
-        file_mode: 0o644,
-        dir_mode: 0o755,
-        force_uid: None,
-        force_gid: None,
-        umask: None,
-        trust_special: false,
-        ttl: Duration::from_secs(5),
-        read_only: false,
-        attrs: AttrsMode::Auto,
-        memory_limit: 512 << 20,
-        // The demonstration's server forgets everything, too.
-        kept_directory: None,
-        owner_uid: uid,
-        prefix: String::new(),
-        bucket: bucket.clone(),
-    };
+    let config = Config { uid, gid, owner_uid: uid, ..Config::new(bucket.clone()) };
     MountSettings { directory, source: bucket.to_string(), config, allow_other: false, kernel_options: Vec::new() }
 }
 

@@ -53,3 +53,28 @@ pub struct Config {
     /// The user who mounted, who may ask the daemon.
     pub owner_uid: u32,
 }
+
+impl Config {
+    /// A whole bucket with the settings that hold when nobody says otherwise, owned by root.
+    #[must_use]
+    pub fn new(bucket: BucketName) -> Self {
+        Self {
+            bucket,
+            prefix: String::new(),
+            uid: 0,
+            gid: 0,
+            file_mode: 0o644,
+            dir_mode: 0o755,
+            force_uid: None,
+            force_gid: None,
+            umask: None,
+            trust_special: false,
+            ttl: Duration::from_secs(5),
+            read_only: false,
+            attrs: AttrsMode::Auto,
+            memory_limit: 512 << 20,
+            kept_directory: None,
+            owner_uid: 0,
+        }
+    }
+}

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use pailfs::base::rng::Rng;
 use pailfs::fs::attr::{Caller, Ino};
-use pailfs::fs::config::{AttrsMode, Config};
+use pailfs::fs::config::Config;
 use pailfs::fs::handles::{HandleId, OpenMode};
 use pailfs::fs::{Fs, Looked};
 use pailfs::store::fault::{Fault, Toxic};
@@ -34,24 +34,9 @@ impl World {
         memory.ensure_bucket(&bucket);
         let fault = Fault::new(memory.clone());
         let store = Retry::new(Limit::new(fault.clone()), policy, Rng::from_os());
-        let config = Config {
-            bucket,
-            prefix: String::new(),
-            uid: 0,
-            gid: 0,
-            file_mode: 0o644,
-            dir_mode: 0o755,
-            force_uid: None,
-            force_gid: None,
-            umask: None,
-            trust_special: false,
-            ttl: std::time::Duration::ZERO,
-            read_only: false,
-            attrs: AttrsMode::Auto,
-            memory_limit: 64 << 20,
-            kept_directory: Some(std::env::temp_dir().join(format!("pailfs-kept-{}", pailfs::base::rng::token()))),
-            owner_uid: 0,
-        };
+        let kept = std::env::temp_dir().join(format!("pailfs-kept-{}", pailfs::base::rng::token()));
+        let ttl = std::time::Duration::ZERO;
+        let config = Config { ttl, memory_limit: 64 << 20, kept_directory: Some(kept), ..Config::new(bucket) };
         Self { memory, fault, fs: Fs::new(store, config, Arc::new(Counters::default())) }
     }
 

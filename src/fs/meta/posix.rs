@@ -249,28 +249,10 @@ mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
     use super::*;
-    use crate::fs::config::AttrsMode;
     use crate::store::{BucketName, ETag, Properties};
 
     fn config() -> Config {
-        Config {
-            bucket: BucketName::new("bucket").unwrap(),
-            prefix: String::new(),
-            uid: 1000,
-            gid: 1000,
-            file_mode: 0o644,
-            dir_mode: 0o755,
-            force_uid: None,
-            force_gid: None,
-            umask: None,
-            trust_special: false,
-            ttl: Duration::from_secs(5),
-            read_only: false,
-            attrs: AttrsMode::Auto,
-            memory_limit: 0,
-            kept_directory: None,
-            owner_uid: 1000,
-        }
+        Config { uid: 1000, gid: 1000, ..Config::new(BucketName::new("bucket").unwrap()) }
     }
 
     fn info(size: u64, metadata: &[(&str, &str)]) -> ObjectInfo {
