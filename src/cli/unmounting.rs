@@ -84,14 +84,16 @@ fn kept_files(directory: &Path) -> Vec<String> {
 
 /// Why an unmount failed.
 fn explain(directory: &Path, error: &io::Error) -> String {
+    let ordinary = !rustix::process::geteuid().is_root();
     // An error without a number is fusermount3's.
-    let by_helper = error.raw_os_error().is_none() && !rustix::process::geteuid().is_root();
+    let by_helper = ordinary && error.raw_os_error().is_none();
     let foreign = || std::fs::metadata(directory).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied);
     if by_helper && foreign() {
         // Its words for others' mounts lead astray: "entry not found in /etc/mtab".
         return only_the_owner(directory);
     }
-    let who = if by_helper { "; only root and the user who mounted it may" } else { "" };
+    let denied = ordinary && error.kind() == io::ErrorKind::PermissionDenied;
+    let who = if by_helper || denied { "; only root and the user who mounted it may" } else { "" };
     format!("cannot unmount '{}': {error}{who}", directory.display())
 }
 
