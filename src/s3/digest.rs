@@ -5,15 +5,36 @@ use md5::{Digest as _, Md5};
 use crate::base::encode;
 use crate::store::Payload;
 
-/// CRC64NVME as `x-amz-checksum-crc64nvme` has it: base64 of the big-endian value.
-/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.html>
+/// A CRC64NVME of bytes that come one after the other.
+#[derive(Debug)]
+pub struct Running(crc_fast::Digest);
+
+impl Default for Running {
+    fn default() -> Self {
+        Self(crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc64Nvme))
+    }
+}
+
+impl Running {
+    /// Adds the next bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// As `x-amz-checksum-crc64nvme` has it: base64 of the big-endian value.
+    /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.html>
+    #[must_use]
+    pub fn text(&self) -> String {
+        encode::base64(&self.0.finalize().to_be_bytes())
+    }
+}
+
+/// The CRC64NVME of a payload.
 #[must_use]
 pub fn crc64nvme(payload: &Payload) -> String {
-    let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc64Nvme);
-    for chunk in payload.chunks() {
-        digest.update(chunk);
-    }
-    encode::base64(&digest.finalize().to_be_bytes())
+    let mut sum = Running::default();
+    payload.chunks().iter().for_each(|chunk| sum.update(chunk));
+    sum.text()
 }
 
 /// `Content-MD5`.

@@ -9,8 +9,8 @@ use super::S3Store;
 use super::client::{Answered, Client};
 use super::dialect::Known;
 use super::request::{self, Request};
-use super::transport::AnswerBody;
-use super::{response, xml};
+use super::transport::{AnswerBody, TransportError};
+use super::{digest, response, xml};
 use crate::store::*;
 
 impl ObjectStore for S3Store {
@@ -52,7 +52,11 @@ impl ObjectStore for S3Store {
         if misplaced || answer.status == 206 && served.is_none() {
             return Err(Error::new(ErrorKind::Corrupt, sent.operation, sent.target(), "the store sent another range"));
         }
-        let body = Incoming { client: Arc::clone(&self.0), request: sent, body: Some(answer.body), left: length };
+        // Where the whole object comes in one answer, so does what its bytes must add up to.
+        let composite = response::text(&answer.headers, response::CHECKSUM_TYPE).is_some_and(|kind| kind == "COMPOSITE");
+        let expected = response::text(&answer.headers, response::CRC64NVME).filter(|_| length == size && !composite);
+        let sum = expected.map(|expected| (digest::Running::default(), expected));
+        let body = Incoming { client: Arc::clone(&self.0), request: sent, body: Some(answer.body), left: length, sum };
         Ok(cut(Download { info, range, body: body.into_body() }, wanted))
     }
 
@@ -227,12 +231,14 @@ impl S3Store {
     }
 }
 
-/// A body that must be exactly as long as was said.
+/// A body that must be exactly as long as was said, and add up to what was said. Its last chunk is given out only when it does.
 struct Incoming {
     client: Arc<Client>,
     request: Arc<Request>,
     body: Option<AnswerBody>,
     left: u64,
+    /// The checksum so far, and what it must become.
+    sum: Option<(digest::Running, String)>,
 }
 
 impl Incoming {
@@ -248,7 +254,10 @@ impl Incoming {
         let failure = match body.next().await {
             Some(Ok(chunk)) if chunk.len() as u64 <= self.left => {
                 self.left -= chunk.len() as u64;
-                return Some(Ok(chunk));
+                if self.adds_up(&chunk) {
+                    return Some(Ok(chunk));
+                }
+                self.corrupt("the bytes do not add up to the object's checksum: they were damaged on the way, or in the store")
             }
             Some(Ok(_)) => self.corrupt("the body is longer than was said"),
             Some(Err(error)) => self.client.broken(&self.request, &error),
@@ -256,10 +265,18 @@ impl Incoming {
                 self.body = None;
                 return None;
             }
-            None => self.corrupt("the body ended early"),
+            // As if the connection had broken: it goes on at the missing byte.
+            None => self.client.broken(&self.request, &TransportError::Broken("the body ended early".to_owned())),
         };
         self.body = None;
         Some(Err(failure))
+    }
+
+    /// Whether the bytes can still be right: only the last of them can show that they are not.
+    fn adds_up(&mut self, chunk: &[u8]) -> bool {
+        let Some((sum, expected)) = &mut self.sum else { return true };
+        sum.update(chunk);
+        self.left > 0 || sum.text() == *expected
     }
 
     fn corrupt(&self, words: &str) -> Error {

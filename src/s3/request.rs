@@ -131,7 +131,10 @@ pub fn head(request: &HeadObject) -> Request {
 #[must_use]
 pub fn get(request: &GetObject) -> Request {
     let object = &request.object;
-    let mut get = Request::new(Operation::GetObject, "GET").object(&object.bucket, &object.key).version(object.version.as_ref());
+    let mut get = Request::new(Operation::GetObject, "GET")
+        .object(&object.bucket, &object.key)
+        .version(object.version.as_ref())
+        .header("x-amz-checksum-mode", "ENABLED");
     get.source_etag.clone_from(&request.if_match);
     if let Some(etag) = &request.if_match {
         get = get.header("if-match", etag.quoted());

@@ -14,6 +14,8 @@ use crate::store::{
 /// The header that carries a CRC64NVME.
 pub const CRC64NVME: &str = "x-amz-checksum-crc64nvme";
 
+/// The header that tells whether a checksum is of the whole object, or of its parts' checksums.
+pub const CHECKSUM_TYPE: &str = "x-amz-checksum-type";
 /// The header in which an upload that was begun repeats which checksums its parts will carry.
 pub const CHECKSUM_ALGORITHM: &str = "x-amz-checksum-algorithm";
 

@@ -19,7 +19,8 @@
 //! - **Errors.** [`Error::outcome`] is [`Outcome::NotApplied`] only when the store definitely did not carry the request
 //!   out. A request that was sent and not answered is `Unknown`.
 //! - **Cancellation.** Dropping a future abandons the request; for a changing one its outcome is then unknown.
-//! - **Lengths.** A body that ends early is [`ErrorKind::Corrupt`] or a transport error, never a short success.
+//! - **Lengths.** A body that ends early is a transport error, never a short success; one whose bytes are wrong is
+//!   [`ErrorKind::Corrupt`], and its last bytes are never given out.
 
 mod body;
 mod error;

@@ -146,6 +146,7 @@ impl<S: ObjectStore> Retry<S> {
             retry: self.clone(),
             // Pinned: what follows the break must be of the same object.
             request: GetObject { if_match: Some(info.etag.clone()), ..request.clone() },
+            start: whole.start(),
             next: whole.start(),
             end: whole.end(),
             body: Some(body),
@@ -164,6 +165,7 @@ impl<S: ObjectStore> Retry<S> {
 struct Resumed<S> {
     retry: Retry<S>,
     request: GetObject,
+    start: u64,
     next: u64,
     end: u64,
     body: Option<Body>,
@@ -201,9 +203,14 @@ impl<S: ObjectStore> Resumed<S> {
                     return Some(Ok(chunk));
                 }
                 Some(Err(error)) => error,
-                None => Error::new(ErrorKind::Corrupt, Operation::GetObject, &self.request.object, "the body ended early"),
+                None => Error::new(ErrorKind::Unavailable, Operation::GetObject, &self.request.object, "the body ended early"),
             };
             self.body = None;
+            if error.kind() == ErrorKind::Corrupt && self.next > self.start {
+                // Some of the wrong bytes have been given out already: going on behind them would hide it.
+                self.end = self.next;
+                return Some(Err(error));
+            }
             if let Err(error) = self.retry.pause_or_give_up(&mut self.series, Again::Always, error).await {
                 self.end = self.next;
                 return Some(Err(error));

@@ -18,4 +18,6 @@ mod servers;
 #[cfg(feature = "demo")]
 mod support;
 mod tidy;
+#[cfg(feature = "demo")]
+mod transfers;
 mod world;

@@ -8,7 +8,7 @@ pub mod fetch;
 pub mod window;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 
@@ -20,11 +20,14 @@ use crate::data::{Error, Result};
 use crate::store::{self, ByteRange, Download, ETag, ErrorKind, GetObject, ObjectRef, ObjectStore};
 
 /// The GET that an open sends brings at most this many bytes: small files whole, large ones enough to start with.
-pub const OPEN_BYTES: u64 = 512 << 10;
+pub const OPEN_BYTES: u64 = window::WHOLE_BYTES;
 /// A reader's window is at most this fraction of the memory limit, in quarters.
 const WINDOW_QUARTERS: u64 = 2;
 /// No reader needs more than this in flight, in bytes: 16 connections of 8 MiB.
 const MAX_WINDOW_BYTES: u64 = 128 << 20;
+
+/// A reader whose store did not answer says so again for so long, without asking.
+const BROKEN: Duration = Duration::from_secs(5);
 
 /// Reads one object. Shared by the requests of one open file.
 #[derive(Debug)]
@@ -44,6 +47,8 @@ struct State {
     pins: u64,
     segments: Vec<Arc<Segment>>,
     used_at: Instant,
+    /// The store did not answer: when, and how it failed.
+    broken: Option<(Instant, Error)>,
 }
 
 impl<S: ObjectStore> Reader<S> {
@@ -51,7 +56,7 @@ impl<S: ObjectStore> Reader<S> {
     pub fn new(store: S, budget: Budget, object: ObjectRef, etag: ETag, size: u64) -> Arc<Self> {
         let limit = (budget.limit() * WINDOW_QUARTERS / 4).min(MAX_WINDOW_BYTES);
         let window = Window::new(size, limit);
-        let state = State { object, etag, window, pins: 0, segments: Vec::new(), used_at: clock::instant() };
+        let state = State { object, etag, window, pins: 0, segments: Vec::new(), used_at: clock::instant(), broken: None };
         let reader = Arc::new(Self { store, budget, size, state: Mutex::new(state) });
         let holder: Weak<dyn Holder> = Arc::<Self>::downgrade(&reader);
         reader.budget.register(holder);
@@ -115,6 +120,7 @@ impl<S: ObjectStore> Reader<S> {
     /// [`Error::Stale`] when the object was replaced, [`Error::Store`] when it cannot be had.
     pub async fn read(self: &Arc<Self>, offset: u64, len: u64) -> Result<Bytes> {
         let Some(range) = self.clip(offset, len) else { return Ok(Bytes::new()) };
+        self.fail_if_broken()?;
         let covered = self.lock().segments.iter().any(|segment| segment.covers(range.start()));
         if let Some(needed) = self.advance(range, covered) {
             let permit = self.budget.acquire(Class::Read, needed.len()).await;
@@ -130,7 +136,10 @@ impl<S: ObjectStore> Reader<S> {
                 Ok(None) => continue,
                 // This mount has committed the object meanwhile: the bytes are to be had under its new tag.
                 Err(Error::Stale) if self.pins() != segment.pinned() => continue,
-                Err(error) => return Err(error),
+                Err(error) => {
+                    self.note_broken(&error);
+                    return Err(error);
+                }
             };
             let start = next.start() + bytes.len() as u64;
             debug_assert!(!bytes.is_empty() && start <= range.end(), "a segment that covers a byte has it");
@@ -141,6 +150,26 @@ impl<S: ObjectStore> Reader<S> {
             }
         }
         Ok(join(parts))
+    }
+
+    /// After a failure that took its whole deadline, what the kernel asks for next fails at once for a while: it repeats a
+    /// read that has failed page by page, and each page would take the deadline again.
+    fn fail_if_broken(&self) -> Result<()> {
+        let now = clock::instant();
+        match &self.lock().broken {
+            Some((at, error)) if now.saturating_duration_since(*at) < BROKEN => Err(error.clone()),
+            _ => Ok(()),
+        }
+    }
+
+    fn note_broken(&self, error: &Error) {
+        // What is damaged, too: the smaller ranges of such a repetition could not be checked.
+        if matches!(
+            error.kind(),
+            Some(ErrorKind::Corrupt | ErrorKind::TimedOut | ErrorKind::Unavailable | ErrorKind::Unreachable | ErrorKind::Busy)
+        ) {
+            self.lock().broken = Some((clock::instant(), error.clone()));
+        }
     }
 
     fn clip(&self, offset: u64, len: u64) -> Option<ByteRange> {

@@ -13,6 +13,8 @@ const SLACK_BYTES: u64 = 4 << 20;
 const KEEP_BEHIND_BYTES: u64 = 2 << 20;
 /// A read at a place nobody expected fetches at least this much, in bytes: one round trip costs more than 64 KiB.
 const RANDOM_BYTES: u64 = 64 << 10;
+/// An object of at most this size is always fetched whole, in bytes.
+pub const WHOLE_BYTES: u64 = 512 << 10;
 /// The smallest and largest GET of a sequential reader, in bytes. 8 MiB at 80 MiB/s hide 20 ms of latency well.
 const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = (1 << 20)..=(8 << 20);
 /// The window is this many times what was read in a row.
@@ -93,6 +95,10 @@ impl Window {
 
     /// The range of the GET that answers a read which nobody foresaw.
     fn demand(&self, range: ByteRange) -> Option<ByteRange> {
+        if self.size <= WHOLE_BYTES {
+            // All of it or nothing: only a whole object can be checked against its checksum.
+            return ByteRange::new(0, self.size);
+        }
         let len = range.len().max(if self.run > range.len() { self.segment() } else { RANDOM_BYTES });
         ByteRange::new(range.start(), (range.start() + len).min(self.size))
     }
@@ -174,6 +180,13 @@ mod tests {
             assert_eq!(plan.needed, Some(range(place, RANDOM_BYTES)));
             assert_eq!(plan.ahead, vec![]);
         }
+    }
+
+    #[test]
+    fn a_small_object_is_fetched_whole_wherever_it_is_read() {
+        let mut window = Window::new(WHOLE_BYTES, 128 * MIB);
+        let plan = window.on_read(range(300 << 10, 4096), false);
+        assert_eq!((plan.needed, plan.ahead), (Some(range(0, WHOLE_BYTES)), vec![]));
     }
 
     #[test]

@@ -9,7 +9,7 @@
 
 pub mod commit;
 mod copy;
-mod keep;
+pub mod keep;
 mod parts;
 mod pressure;
 pub mod settle;

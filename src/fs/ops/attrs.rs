@@ -123,7 +123,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             state.content = Content::Clean(etag);
             (state.attr, state.explicit) = (attr, explicit);
         }
-        let ended = self.end_writing_alone(inode, None).await;
+        let ended = self.end_writing_alone(inode).await;
         done.and(ended)
     }
 
@@ -206,6 +206,10 @@ impl<S: ObjectStore + BucketService> Fs<S> {
 
     /// As [`Fs::update`], for a caller who holds the gate alone.
     async fn update_alone(&self, inode: &Arc<Inode<S>>, apply: impl Fn(&mut Properties) + Send) -> Result<()> {
+        let lost = inode.lock().lost.clone();
+        if let Some(lost) = lost {
+            return Err(lost.in_situation(Situation::Stale));
+        }
         if let Some(writing) = inode.writing()
             && writing.writer.is_dirty()
         {

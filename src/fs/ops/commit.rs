@@ -1,6 +1,5 @@
 //! Commits: bringing what was written to the store, and what follows from it in the tree.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -36,7 +35,16 @@ impl<S: ObjectStore> Fs<S> {
     /// As [`Fs::commit`], for a caller who holds the gate alone.
     pub(in crate::fs) async fn commit_alone(&self, inode: &Arc<Inode<S>>) -> Result<()> {
         let Some(writing) = inode.writing() else { return Ok(()) };
-        let linked = inode.lock().linked;
+        let (linked, lost) = {
+            let state = inode.lock();
+            (state.linked, state.lost.clone())
+        };
+        if let Some(lost) = lost {
+            return Err(lost);
+        }
+        if linked && let Some(why) = writing.writer.refused() {
+            return Err(data::Error::Unsupported(why).into());
+        }
         if !linked || !writing.writer.is_dirty() {
             return Ok(());
         }
@@ -49,8 +57,17 @@ impl<S: ObjectStore> Fs<S> {
             inode.lock().content = Content::Orphan(Some(Bytes::new()));
             return Ok(());
         }
+        let to_others =
+            writing.on_conflict != OnConflict::Replace && matches!(done, Err(data::Error::Exists | data::Error::Stale));
         let done = done.map_err(|error| explain(error.into()));
-        let done = done.inspect_err(|error| self.forget_if_stale(inode, error))?;
+        let done = done.inspect_err(|error| {
+            self.forget_if_stale(inode, error);
+            if to_others {
+                // At once: who opens the name from now on gets the other's file.
+                inode.lock().lost = Some(error.clone());
+                self.give_name_up(inode);
+            }
+        })?;
         let key = done.destination.key.as_str().to_owned();
         {
             let mut state = inode.lock();
@@ -86,7 +103,7 @@ impl<S: ObjectStore> Fs<S> {
                 continue;
             }
             let outcome = self.commit(&inode).await;
-            let ended = self.end_writing(&inode, outcome.as_ref().err()).await;
+            let ended = self.end_writing(&inode).await;
             if let Err(error) = outcome.and(ended) {
                 inode.lock().last_error = Some(error.words().into());
             }
@@ -107,54 +124,45 @@ impl<S: ObjectStore> Fs<S> {
     }
 
     /// Lets go of a content that the store has, or that nobody can want any more.
-    pub(in crate::fs) async fn end_writing(&self, inode: &Arc<Inode<S>>, failure: Option<&Error>) -> Result<()> {
+    pub(in crate::fs) async fn end_writing(&self, inode: &Arc<Inode<S>>) -> Result<()> {
         let _alone = inode.gate.write().await;
-        self.end_writing_alone(inode, failure).await
+        self.end_writing_alone(inode).await
     }
 
     /// As [`Fs::end_writing`], for a caller who holds the gate alone.
-    pub(in crate::fs) async fn end_writing_alone(&self, inode: &Arc<Inode<S>>, failure: Option<&Error>) -> Result<()> {
-        let (writing, linked) = {
+    pub(in crate::fs) async fn end_writing_alone(&self, inode: &Arc<Inode<S>>) -> Result<()> {
+        let (writing, linked, lost) = {
             let state = inode.lock();
             if state.writers > 0 {
                 return Ok(());
             }
             let Content::Writing(writing) = &state.content else { return Ok(()) };
-            (writing.clone(), state.linked)
+            (writing.clone(), state.linked, state.lost.clone())
         };
-        let situation = failure.map(Error::situation);
-        let lost_the_name = matches!(situation, Some(Situation::Exists | Situation::Stale));
-        if writing.writer.refused().is_some() && linked {
+        if linked && writing.writer.refused().is_some() {
             return self.take_back(inode, &writing).await;
         }
-        if linked && !lost_the_name {
+        if linked {
             let mut state = inode.lock();
             if !writing.writer.is_dirty() {
                 state.content = Content::Clean(state.etag());
             }
             return Ok(());
         }
-        let mut told = Ok(());
-        if let Some(failure) = failure.filter(|_| linked) {
-            match self.keep(inode, &writing, failure.words()).await {
-                Ok(place) => {
-                    told = Err(Error::new(
-                        failure.situation(),
-                        format!("{}; what was written is kept in '{}'", failure.words(), place.display()),
-                    ));
-                }
-                // Nowhere to keep it: it stays as it is, and is tried again.
-                Err(_) if situation == Some(Situation::Stale) => return Ok(()),
-                Err(error) => tracing::warn!(%error, "what the loser of a name has written cannot be kept"),
-            }
-        }
         // Removed while it was open, or the name is another creator's: readers keep what is in memory.
-        let kept = writing.writer.is_whole().then(|| writing.writer.read(0, u64::MAX)).transpose()?;
+        let readable = writing.writer.is_whole().then(|| writing.writer.read(0, u64::MAX)).transpose()?;
+        let told = match lost {
+            None => Ok(()),
+            Some(lost) => match self.keep(inode, &writing, lost.words()).await {
+                Ok(kept) => Err(Error::new(lost.situation(), format!("{}; {kept}", lost.words()))),
+                Err(error) => {
+                    tracing::error!(path = self.path_of(inode.ino), %error, "what the loser of a name has written cannot be kept");
+                    Err(Error::new(lost.situation(), format!("{}; what was written cannot be kept ({error})", lost.words())))
+                }
+            },
+        };
         writing.writer.discard().await;
-        if lost_the_name {
-            self.give_name_up(inode);
-        }
-        inode.lock().content = Content::Orphan(kept);
+        inode.lock().content = Content::Orphan(readable);
         told
     }
 
@@ -179,13 +187,20 @@ impl<S: ObjectStore> Fs<S> {
         Ok(())
     }
 
-    /// Writes a content that cannot be stored to the local disk.
-    async fn keep(&self, inode: &Arc<Inode<S>>, writing: &Writing<S>, why: &str) -> std::io::Result<PathBuf> {
+    /// Writes a content that cannot be stored to the local disk, and gives it up; says where it is.
+    async fn keep(&self, inode: &Arc<Inode<S>>, writing: &Writing<S>, why: &str) -> std::io::Result<String> {
         let directory = self.config.kept_directory.as_deref();
         let directory = directory.ok_or_else(|| std::io::Error::other("there is no directory to keep it in"))?;
-        let place = writing.writer.keep(directory, &self.path_of(inode.ino), why).await?;
-        tracing::error!(path = self.path_of(inode.ino), place = %place.display(), why, "not stored, but kept");
-        Ok(place)
+        let kept = writing.writer.keep(directory, &self.path_of(inode.ino), why).await?;
+        let place = kept.place.display();
+        let said = match kept.missing_bytes {
+            0 => format!("what was written is kept in '{place}'"),
+            missing => {
+                format!("what was written is kept in '{place}', but for {missing} bytes: the note beside it names their upload")
+            }
+        };
+        tracing::error!(path = self.path_of(inode.ino), said, why, "not stored");
+        Ok(said)
     }
 
     /// Keeps everything that is dirty on the local disk, because the mount ends. Returns what could not be kept either.
@@ -198,7 +213,6 @@ impl<S: ObjectStore> Fs<S> {
                 (state.linked, state.last_error.as_deref().unwrap_or("the mount ended").to_owned())
             };
             if linked && self.keep(&inode, &writing, &why).await.is_ok() {
-                writing.writer.discard().await;
                 self.note_vanished(&inode);
                 inode.lock().content = Content::Orphan(None);
             }

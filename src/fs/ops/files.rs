@@ -189,7 +189,8 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     /// Whatever keeps the content from being stored.
     pub async fn flush(&self, handle: HandleId, a_further_flush_comes: impl FnOnce(&OpenFile<S>) -> bool + Send) -> Result<()> {
         let open = self.open_file(handle)?;
-        if !open.mode.write || !open.inode.lock().is_dirty() {
+        let refused = || open.inode.writing().is_some_and(|writing| writing.writer.refused().is_some());
+        if !open.mode.write || !open.inode.lock().is_dirty() && !refused() {
             return Ok(());
         }
         let only_writer = open.inode.lock().writers == 1;
@@ -222,7 +223,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             open.mode.write && state.writers == 0
         };
         let committed = if last_writer { self.commit(&inode).await } else { Ok(()) };
-        let ended = self.end_writing(&inode, committed.as_ref().err()).await;
+        let ended = self.end_writing(&inode).await;
         let removed = self.remove_if_doomed(&inode).await;
         self.table.release(inode.ino);
         // What became of the bytes says more than why they could not be stored.

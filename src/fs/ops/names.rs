@@ -55,7 +55,7 @@ impl<S: ObjectStore> Fs<S> {
     /// it need not be asked for again.
     pub(in crate::fs) fn known(&self, directory: &Arc<Inode<S>>, shown: &Shown) -> Option<Arc<Inode<S>>> {
         let at = |role| self.table.at(directory.ino, role, &shown.component);
-        choose(shown, at(Role::Directory), at(Role::Object)).filter(|inode| inode.lock().linked)
+        self.choose(directory, shown, at(Role::Directory), at(Role::Object)).filter(|inode| inode.lock().linked)
     }
 
     /// Tells the kernel of an inode: counts it, and gives what stat shows.
@@ -94,7 +94,24 @@ impl<S: ObjectStore> Fs<S> {
         if below.is_none() && object.is_none() {
             directory.lock().directory.note_absent(shown.component.clone(), asked, self.config.ttl);
         }
-        Ok(choose(shown, below, object))
+        Ok(self.choose(directory, shown, below, object))
+    }
+
+    /// The one of directory and object that a shown name stands for. The object beside a directory that this mount has just
+    /// removed is reached under its old name, too, while a listing that was read before may still show it: `rm -r` goes by one.
+    fn choose(
+        &self,
+        directory: &Arc<Inode<S>>,
+        shown: &Shown,
+        below: Option<Arc<Inode<S>>>,
+        object: Option<Arc<Inode<S>>>,
+    ) -> Option<Arc<Inode<S>>> {
+        if shown.beside_directory && below.is_none() {
+            let since = clock::instant().checked_sub(self.config.ttl)?;
+            let removed = directory.lock().directory.own_knowledge(Role::Directory, &shown.component, since) == Some(false);
+            return object.filter(|_| removed);
+        }
+        choose(shown, below, object)
     }
 
     /// A directory's own mode is in its marker, which a listing does not show: asked for once within the TTL, unless listings
@@ -158,7 +175,7 @@ impl<S: ObjectStore> Fs<S> {
             below.lock().looked_at = Some(clock::instant());
         }
         let object = self.settle(directory, &shown.component, Role::Object, object, listing.began);
-        choose(shown, below, object)
+        self.choose(directory, shown, below, object)
     }
 
     /// Lays what this mount did itself over an answer that was asked for at `asked`.

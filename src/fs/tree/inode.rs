@@ -18,6 +18,7 @@ use crate::data::read::Reader;
 use crate::data::write::Writer;
 use crate::data::write::commit::{Base, OnConflict};
 use crate::fs::attr::{Attr, Caller, Ino, Kind, without_privileges};
+use crate::fs::error::Error;
 use crate::fs::meta::posix::ExplicitTimes;
 use crate::fs::name::Component;
 use crate::store::{ETag, ObjectInfo, StorageClass, VersionId};
@@ -102,6 +103,8 @@ pub struct State<S> {
     pub opens: u32,
     /// Handles that may write.
     pub writers: u32,
+    /// The name went to another client: why the content cannot be stored.
+    pub lost: Option<Error>,
     /// To be deleted at the last close: `(tag)`.
     pub doomed: Option<Option<ETag>>,
     /// The last failure here.
@@ -160,6 +163,7 @@ impl<S> Inode<S> {
             looked_at: None,
             opens: 0,
             writers: 0,
+            lost: None,
             doomed: None,
             last_error: None,
             readers: Vec::new(),
