@@ -93,7 +93,12 @@ pub struct ErrorDocument {
 #[must_use]
 pub fn error_document(body: &[u8]) -> Option<ErrorDocument> {
     let root = parse(body)?;
-    let error = if root.name == "Error" { &root } else { root.child("Error")? };
+    let error = match root.name.as_str() {
+        "Error" => &root,
+        // As AWS's other services wrap it. (A `DeleteResult` has errors, too, but each is of one key.)
+        "ErrorResponse" => root.child("Error")?,
+        _ => return None,
+    };
     let own = |name| error.text(name).filter(|text| !text.is_empty()).map(str::to_owned);
     Some(ErrorDocument {
         code: own("Code")?,

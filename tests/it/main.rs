@@ -20,4 +20,5 @@ mod support;
 mod tidy;
 #[cfg(feature = "demo")]
 mod transfers;
+mod wire;
 mod world;

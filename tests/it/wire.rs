@@ -1,0 +1,185 @@
+//! What goes over the wire, seen from a server that answers by a script: for what no real server does on demand.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use pailfs::base::encode;
+use pailfs::store::*;
+
+use crate::servers;
+
+/// A request as it came: the request line, then the headers.
+type Seen = Vec<String>;
+
+/// A server that gives one answer after the other, each on a connection of its own, and tells what it was asked.
+struct Script {
+    endpoint: String,
+    seen: mpsc::Receiver<Seen>,
+}
+
+impl Script {
+    fn of(answers: Vec<String>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let (sender, seen) = mpsc::channel();
+        std::thread::spawn(move || {
+            for answer in answers {
+                let (mut connection, _) = listener.accept().unwrap();
+                // Whoever waits for it may have failed already.
+                let _ = sender.send(take(&connection));
+                connection.write_all(answer.as_bytes()).unwrap();
+            }
+        });
+        Self { endpoint, seen }
+    }
+
+    fn next(&self) -> Seen {
+        self.seen.recv_timeout(Duration::from_secs(10)).unwrap()
+    }
+
+    async fn client(&self) -> pailfs::s3::S3Store {
+        servers::client(&self.endpoint, "us-east-1", "key", "secret").await
+    }
+}
+
+/// Reads one request with its body.
+fn take(connection: &TcpStream) -> Seen {
+    let mut reader = BufReader::new(connection);
+    let mut head = Vec::new();
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).unwrap();
+        match line.trim_end() {
+            "" => break,
+            line => head.push(line.to_owned()),
+        }
+    }
+    let length = header(&head, "content-length").map_or(0, |value| value.parse().unwrap());
+    reader.take(length).read_to_end(&mut Vec::new()).unwrap();
+    head
+}
+
+fn header<'a>(head: &'a [String], name: &str) -> Option<&'a str> {
+    let of_name = |line: &'a String| line.split_once(": ").filter(|(found, _)| found.eq_ignore_ascii_case(name));
+    head.iter().find_map(of_name).map(|(_, value)| value)
+}
+
+fn answer(status: &str, headers: &[(&str, &str)], body: &str) -> String {
+    let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    format!("HTTP/1.1 {status}\r\nconnection: close\r\n{headers}content-length: {}\r\n\r\n{body}", body.len())
+}
+
+fn bucket() -> BucketName {
+    BucketName::new("bucket").unwrap()
+}
+
+fn object(key: &str) -> ObjectRef {
+    ObjectRef::current(bucket(), Key::new(key).unwrap())
+}
+
+fn put(key: &str) -> PutObject {
+    let (payload, properties) = (Payload::from(Bytes::from_static(b"x")), Properties::default());
+    PutObject { bucket: bucket(), key: Key::new(key).unwrap(), payload, properties, condition: Condition::None }
+}
+
+#[tokio::test]
+async fn an_error_inside_a_200_is_an_error() {
+    let body = "<?xml version=\"1.0\"?><Error><Code>InternalError</Code><Message>We failed.</Message></Error>";
+    let script = Script::of(vec![answer("200 OK", &[("x-amz-request-id", "R")], body); 4]);
+    let store = script.client().await;
+    let (source, key) = (object("a"), Key::new("b").unwrap());
+    let copy = CopyObject {
+        source: source.clone(),
+        source_if_match: None,
+        bucket: bucket(),
+        key: key.clone(),
+        replace: None,
+        condition: Condition::None,
+    };
+    let upload = Upload { bucket: bucket(), key: key.clone(), id: UploadId::new("u"), declares_checksums: false };
+    let (number, range) = (PartNumber::new(1).unwrap(), ByteRange::new(0, 1).unwrap());
+    let part = Part { number, etag: ETag::new("e"), crc64nvme: None, size: 1 };
+    let copy_part = CopyPart { upload: upload.clone(), number, source, source_if_match: None, range };
+    let complete = CompleteUpload { upload, parts: vec![part], condition: Condition::None };
+    let errors = [
+        store.copy(&copy).await.unwrap_err(),
+        store.copy_part(&copy_part).await.unwrap_err(),
+        store.complete_upload(&complete).await.unwrap_err(),
+        store.delete_many(&bucket(), &[key]).await.unwrap_err(),
+    ];
+    for error in errors {
+        assert_eq!((error.kind(), error.outcome()), (ErrorKind::Unavailable, Outcome::Unknown), "{error}");
+        assert_eq!(error.story().code.as_deref(), Some("InternalError"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn each_key_of_a_batch_has_its_own_error() {
+    let body = "<DeleteResult><Error><Key>b</Key><Code>AccessDenied</Code><Message>no</Message></Error></DeleteResult>";
+    let script = Script::of(vec![answer("200 OK", &[], body)]);
+    let keys = ["a", "b"].map(|key| Key::new(key).unwrap());
+    let answers = script.client().await.delete_many(&bucket(), &keys).await.unwrap();
+    assert!(answers[0].is_ok());
+    assert_eq!(answers[1].as_ref().unwrap_err().kind(), ErrorKind::Denied);
+}
+
+#[tokio::test]
+async fn a_region_redirect_is_followed_and_remembered() {
+    let elsewhere = answer("301 Moved Permanently", &[("x-amz-bucket-region", "eu-west-1")], "");
+    let done = answer("200 OK", &[("etag", "\"e\"")], "");
+    let script = Script::of(vec![elsewhere, done.clone(), done]);
+    let store = script.client().await;
+    store.put(&put("a")).await.unwrap();
+    store.put(&put("b")).await.unwrap();
+    let scopes = ["us-east-1", "eu-west-1", "eu-west-1"];
+    for scope in scopes {
+        let seen = script.next();
+        let authorization = header(&seen, "authorization").unwrap();
+        assert!(authorization.contains(&format!("/{scope}/s3/aws4_request")), "{authorization}");
+    }
+}
+
+#[tokio::test]
+async fn the_path_that_is_sent_is_the_one_that_was_signed() {
+    let keys = ["a/../b", "../x", ".", "..", "a\\b", "a//b", "%2e%2e/x", "a?b#c", "a b+c", "ä", "a\nb", "./", "x/.."];
+    let script = Script::of(vec![answer("200 OK", &[("etag", "\"e\"")], ""); keys.len()]);
+    let store = script.client().await;
+    for key in keys {
+        store.put(&put(key)).await.unwrap();
+        let line = format!("PUT /bucket/{} HTTP/1.1", encode::uri_path(key));
+        assert_eq!(script.next()[0], line, "{key:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_range_that_is_not_the_wanted_one_is_no_answer() {
+    let headers = |range| vec![("etag", "\"e\""), ("last-modified", "Fri, 21 Dec 2012 00:00:00 GMT"), ("content-range", range)];
+    let other = answer("206 Partial Content", &headers("bytes 0-3/100"), "abcd");
+    let missing = answer("206 Partial Content", &headers("nonsense"), "abcd");
+    let script = Script::of(vec![other, missing]);
+    let store = script.client().await;
+    let request = GetObject { object: object("a"), range: ByteRange::new(4, 8), if_match: None };
+    for _ in 0..2 {
+        assert_eq!(store.get(&request).await.unwrap_err().kind(), ErrorKind::Corrupt);
+    }
+}
+
+#[cfg(feature = "demo")]
+#[test]
+fn credentials_that_are_nowhere_are_looked_for_briefly() {
+    let (site, mount) = (crate::support::Site::start(), crate::support::Mount::place());
+    let begun = Instant::now();
+    // No variables, no files: only the instance's metadata service is left, and off AWS nobody answers there.
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_pailfs"))
+        .args(["mount", "bucket", mount.path.to_str().unwrap(), "--endpoint-url", &site.server.endpoint()])
+        .env_clear()
+        .env("HOME", &mount.path)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("credentials") && said.trim_end().lines().count() == 1, "{said}");
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+}
