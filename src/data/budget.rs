@@ -217,12 +217,6 @@ impl Budget {
         Permit { budget: self.clone(), class, bytes }
     }
 
-    /// A permit for nothing, to begin with.
-    #[must_use]
-    pub fn nothing(&self, class: Class) -> Permit {
-        Permit { budget: self.clone(), class, bytes: 0 }
-    }
-
     /// A page of `capacity` bytes to write into, under `permit`, from the pool when it has one.
     #[must_use]
     pub fn page(&self, permit: Permit, capacity: usize) -> Page {

@@ -1,7 +1,7 @@
 //! What the kernel has open: files and directories, by handle.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use super::attr::{Ino, Kind};
@@ -40,8 +40,6 @@ pub struct OpenFile<S> {
     pub opened_by: u32,
     /// Reads what the store has; made at open, or by the first read.
     pub reader: Mutex<Option<Arc<Reader<S>>>>,
-    /// A release was seen: the counts were given back.
-    pub released: AtomicBool,
 }
 
 /// One entry of an open directory.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::parts::PartSlot;
-use super::settle::{Change, replace_properties};
+use super::settle::{Change, look, replace_properties};
 use super::{Destination, Writer};
 use crate::base::{clock, rng};
 use crate::data::{Error, Result};
@@ -249,11 +249,7 @@ async fn conditional<S: ObjectStore>(
             return Err(error.into());
         }
         // Look: is it ours (a lost answer, or a repeated request that met its own success)?
-        let there = match store.head(&HeadObject { object: object.clone() }).await {
-            Ok(info) => Some(info),
-            Err(missing) if missing.kind() == ErrorKind::NotFound => None,
-            Err(_) => return Err(error.into()),
-        };
+        let Ok(there) = look(store, &object).await else { return Err(error.into()) };
         if let Some(info) = there.as_ref().filter(|info| is_ours(info, &destination.properties)) {
             return Ok(Committed { etag: info.etag.clone(), version: info.version.clone() });
         }

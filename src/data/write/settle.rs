@@ -6,8 +6,8 @@ use super::commit::{MAX_CONFLICTS, PAUSE, is_ours};
 use crate::base::clock;
 use crate::data::{Error, Result};
 use crate::store::{
-    self, Committed, CompleteUpload, Condition, CopyObject, ETag, ErrorKind, HeadObject, MAX_PART_BYTES, ObjectRef, ObjectStore,
-    Outcome, Payload, Properties, PutObject,
+    self, Committed, CompleteUpload, Condition, CopyObject, ETag, ErrorKind, HeadObject, MAX_PART_BYTES, ObjectInfo, ObjectRef,
+    ObjectStore, Outcome, Payload, Properties, PutObject,
 };
 
 /// The answer to a change that two clients made at the same moment: it may be sent again.
@@ -42,6 +42,15 @@ impl Change {
                 store.complete_upload(request).await
             }
         }
+    }
+}
+
+/// What is under a key now.
+pub(super) async fn look<S: ObjectStore>(store: &S, object: &ObjectRef) -> store::Result<Option<ObjectInfo>> {
+    match store.head(&HeadObject { object: object.clone() }).await {
+        Ok(info) => Ok(Some(info)),
+        Err(missing) if missing.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
@@ -123,11 +132,7 @@ pub(super) async fn settled<S: ObjectStore>(
         if !unknown && !matches!(error.kind(), ErrorKind::Exists | ErrorKind::Changed) {
             return Err(error.into());
         }
-        let there = match store.head(&HeadObject { object: object.clone() }).await {
-            Ok(info) => Some(info),
-            Err(missing) if missing.kind() == ErrorKind::NotFound => None,
-            Err(_) => return Err(error.into()),
-        };
+        let Ok(there) = look(store, &object).await else { return Err(error.into()) };
         if let Some(info) = there.as_ref().filter(|info| is_ours(info, &target.properties)) {
             return Ok(Committed { etag: info.etag.clone(), version: info.version.clone() });
         }

@@ -4,7 +4,6 @@
 //! client has replaced the object the open is [`Situation::Stale`]; the kernel then looks the name up anew by itself and
 //! opens the new inode, so old and new bytes never share a page cache.
 
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -132,13 +131,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             state.opens += 1;
             state.writers += u32::from(mode.write);
         }
-        self.handles.add_file(OpenFile {
-            inode: Arc::clone(inode),
-            mode,
-            opened_by: caller.tid,
-            reader: Mutex::new(reader),
-            released: AtomicBool::new(false),
-        })
+        self.handles.add_file(OpenFile { inode: Arc::clone(inode), mode, opened_by: caller.tid, reader: Mutex::new(reader) })
     }
 }
 
