@@ -231,8 +231,14 @@ impl<S: ObjectStore> Reader<S> {
         tasks::spawn(async move {
             loop {
                 let request = GetObject { object: pin.0.clone(), range: Some(range), if_match: Some(pin.1.clone()) };
+                let sent = clock::instant();
                 let error = match store.get(&request).await {
-                    Ok(download) => return filling.fill(download.body).await,
+                    Ok(download) => {
+                        if let Some(reader) = reader.upgrade() {
+                            reader.lock().window.note_answer(clock::instant().saturating_duration_since(sent));
+                        }
+                        return filling.fill(download.body).await;
+                    }
                     Err(error) => error,
                 };
                 // This mount may have committed the object meanwhile: then its new tag is as good.

@@ -5,6 +5,8 @@
 //! a jump starts anew and fetches little more than was asked for. Two FUSE threads swap neighbouring requests now and
 //! then, so "where it stopped" has some slack.
 
+use std::time::Duration;
+
 use crate::store::ByteRange;
 
 /// How far a read may lie from the expected place and still count as going on, in bytes.
@@ -15,12 +17,17 @@ const KEEP_BEHIND_BYTES: u64 = 2 << 20;
 const RANDOM_BYTES: u64 = 64 << 10;
 /// An object of at most this size is always fetched whole, in bytes.
 pub const WHOLE_BYTES: u64 = 512 << 10;
-/// The smallest and largest GET of a sequential reader, in bytes. 8 MiB at 80 MiB/s hide 20 ms of latency well.
-const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = (1 << 20)..=(8 << 20);
+/// The smallest GET of a sequential reader, in bytes.
+const SEGMENT_BYTES: u64 = 1 << 20;
 /// The window is this many times what was read in a row.
 const GROWTH: u64 = 4;
-/// A window is cut into about this many segments, so that as many connections work at once.
+/// A window is cut into about this many segments, so that as many connections work at once. Of a full window they are
+/// 8 MiB each, which hide 20 ms of latency well at 80 MiB/s.
 const SEGMENTS: u64 = 16;
+/// A store that answers a GET within this time gets all of them at once; a slower one, fewer and larger ones.
+const PROMPT: Duration = Duration::from_millis(500);
+/// So many are under way even if answers take very long: one arrives while the next is waited for.
+const FEWEST_SEGMENTS: u64 = 2;
 
 /// What one reading handle has done, and what follows from it.
 #[derive(Debug)]
@@ -33,6 +40,8 @@ pub struct Window {
     run: u64,
     /// Up to where segments were asked for in this run.
     scheduled: u64,
+    /// How long the store takes to begin its answer, smoothed.
+    answer: Duration,
 }
 
 /// What to fetch and what may go.
@@ -52,7 +61,16 @@ impl Window {
     /// A window over an object of `size` bytes that may hold up to `limit` bytes of read-ahead.
     #[must_use]
     pub fn new(size: u64, limit: u64) -> Self {
-        Self { size, limit: limit.max(*SEGMENT_BYTES.start()), position: 0, run: 0, scheduled: 0 }
+        Self { size, limit: limit.max(SEGMENT_BYTES), position: 0, run: 0, scheduled: 0, answer: Duration::ZERO }
+    }
+
+    /// The store has taken `time` to begin its answer to one GET.
+    ///
+    /// A store that is slow to begin is one that works through its requests in turn, or one that has too many: sixteen
+    /// at once would each wait for the others, beyond any deadline.
+    pub fn note_answer(&mut self, time: Duration) {
+        // Slowness is believed at once, haste by and by: what comes from a cache says nothing about the next.
+        self.answer = time.max((self.answer * 3 + time) / 4);
     }
 
     /// Notes that `range` was begun outside (the GET that the open sends).
@@ -104,7 +122,13 @@ impl Window {
     }
 
     fn segment(&self) -> u64 {
-        (self.target() / SEGMENTS).clamp(*SEGMENT_BYTES.start(), *SEGMENT_BYTES.end())
+        (self.target() / self.parallel()).max(SEGMENT_BYTES)
+    }
+
+    /// How many GETs may be under way at once.
+    fn parallel(&self) -> u64 {
+        let fitting = PROMPT.as_nanos() * u128::from(SEGMENTS) / self.answer.as_nanos().max(1);
+        u64::try_from(fitting).unwrap_or(SEGMENTS).clamp(FEWEST_SEGMENTS, SEGMENTS)
     }
 
     fn target(&self) -> u64 {
@@ -170,6 +194,55 @@ mod tests {
             assert!(widest > 96 * MIB && widest <= 140 * MIB, "window reached {widest}");
             assert!(asked.len() < 100, "{} requests", asked.len());
         }
+    }
+
+    /// Reads the whole object, every answer taking `service` for each GET that is under way, as a store does that serves
+    /// one at a time; tells the longest answer and the number of GETs.
+    fn read_from_a_serial_store(service: Duration, limit: u64) -> (Duration, usize) {
+        let size = 3 << 30;
+        let mut window = Window::new(size, limit);
+        let mut under_way: Vec<ByteRange> = Vec::new();
+        let (mut longest, mut gets) = (Duration::ZERO, 0);
+        let mut scheduled = 0;
+        let mut offset = 0;
+        while offset < size {
+            let read = range(offset, MIB.min(size - offset));
+            let plan = window.on_read(read, read.end() <= scheduled);
+            for next in plan.needed.into_iter().chain(plan.ahead) {
+                under_way.push(next);
+                scheduled = scheduled.max(next.end());
+                gets += 1;
+                let answer = service * u32::try_from(under_way.len()).unwrap();
+                longest = longest.max(answer);
+                window.note_answer(answer);
+            }
+            under_way.retain(|segment| segment.end() > read.end());
+            offset = read.end();
+        }
+        (longest, gets)
+    }
+
+    #[test]
+    fn a_store_that_serves_one_at_a_time_is_not_asked_for_sixteen() {
+        let (longest, gets) = read_from_a_serial_store(Duration::from_millis(2700), 64 * MIB);
+        assert!(longest < Duration::from_secs(15), "an answer took {longest:?}");
+        assert!(gets < 130, "{gets} requests");
+        let (_, gets) = read_from_a_serial_store(Duration::from_millis(1), 64 * MIB);
+        assert!(gets > 700, "a quick store is asked in parallel: {gets} requests");
+    }
+
+    #[test]
+    fn one_quick_answer_does_not_make_a_slow_store_quick() {
+        let mut window = Window::new(1 << 30, 128 * MIB);
+        assert_eq!(window.parallel(), SEGMENTS);
+        window.note_answer(Duration::from_secs(4));
+        assert_eq!(window.parallel(), FEWEST_SEGMENTS);
+        window.note_answer(Duration::from_millis(1));
+        assert_eq!(window.parallel(), FEWEST_SEGMENTS);
+        for _ in 0..10 {
+            window.note_answer(Duration::from_millis(1));
+        }
+        assert_eq!(window.parallel(), SEGMENTS);
     }
 
     #[test]
