@@ -13,11 +13,13 @@ use std::time::Duration;
 
 use super::Outcome;
 use super::args::Mount;
-use super::settings::{self, Settings};
+use super::settings;
 use super::signals::{Notices, Signals};
 use crate::base::{clock, rng::Rng, tasks};
+use crate::fs::config::Config;
 use crate::mount::{self, Detach, Mounted};
 use crate::s3::S3Store;
+use crate::s3::config::S3Config;
 use crate::store::{
     Delimiter, Error, ErrorKind, Limit, ListObjects, ListStart, ObjectStore as _, Prefix, Retry, RetryPolicy, Traced,
 };
@@ -84,11 +86,14 @@ fn serve(arguments: &Mount) -> Outcome {
     let settings = settings::resolve(arguments, directory)?;
     let runtime = runtime()?;
     let counters = Arc::new(Counters::default());
-    let (store, s3) = runtime.block_on(open_store(&settings, !arguments.no_check, Arc::clone(&counters)))?;
+    let (store, s3) = runtime.block_on(async {
+        let store = settings::store(&arguments.store).await;
+        open_store(store, (!arguments.no_check).then_some(&settings.config), Arc::clone(&counters)).await
+    })?;
     // Before there is a mount: a signal that ended the process from then on would leave it dead.
     let (mut signals, notices) = runtime.block_on(async { Ok::<_, String>((Signals::new()?, Notices::new()?)) })?;
-    let place = settings.mount.directory.clone();
-    let mounted = Mounted::start(store, settings.mount, counters, runtime.handle()).map_err(|error| error.to_string())?;
+    let place = settings.directory.clone();
+    let mounted = Mounted::start(store, settings, counters, runtime.handle()).map_err(|error| error.to_string())?;
     if arguments.report_to_parent
         && let Err(why) = detach()
     {
@@ -130,12 +135,16 @@ pub(super) fn runtime() -> Result<tokio::runtime::Runtime, String> {
         .map_err(|error| format!("cannot start: {error}"))
 }
 
-/// Sets the store up and looks whether the source is there, with one request. The client below it is returned too.
-async fn open_store(settings: &Settings, check: bool, counters: Arc<Counters>) -> Result<(FullStore, S3Store), String> {
-    let s3 = S3Store::new(settings.store.clone()).await.map_err(|error| error.to_string())?;
+/// Sets the store up and looks whether the source `check` is there, with one request. The client below it is returned too.
+async fn open_store(
+    settings: S3Config,
+    check: Option<&Config>,
+    counters: Arc<Counters>,
+) -> Result<(FullStore, S3Store), String> {
+    let endpoint = settings.endpoint.clone().unwrap_or_else(|| format!("AWS in {}", settings.region));
+    let s3 = S3Store::new(settings).await.map_err(|error| error.to_string())?;
     s3.check_credentials().await.map_err(|error| error.to_string())?;
-    if check {
-        let config = &settings.mount.config;
+    if let Some(config) = check {
         let request = ListObjects {
             bucket: config.bucket.clone(),
             prefix: Prefix::new(&config.prefix),
@@ -143,7 +152,6 @@ async fn open_store(settings: &Settings, check: bool, counters: Arc<Counters>) -
             start: ListStart::Beginning,
             max_keys: 1,
         };
-        let endpoint = settings.store.endpoint.clone().unwrap_or_else(|| format!("AWS in {}", settings.store.region));
         match clock::deadline(CHECK_LIMIT, s3.list(&request)).await {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => return Err(refusal(&error, config.bucket.as_str(), &endpoint)),

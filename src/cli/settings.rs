@@ -6,20 +6,14 @@ use super::{args, options};
 use crate::fs::config::{AttrsMode, Config};
 use crate::mount::MountSettings;
 use crate::s3::config::{Addressing, CredentialsSource, PayloadSigning, S3Config, Timeouts};
+use crate::s3::shared;
 use crate::store::BucketName;
 
 /// The region when nobody names one: S3's own default.
 const DEFAULT_REGION: &str = "us-east-1";
 
-/// What is mounted, where, and how.
-#[derive(Debug)]
-pub(super) struct Settings {
-    pub(super) mount: MountSettings,
-    pub(super) store: S3Config,
-}
-
-/// Makes settings of arguments; `directory` is the checked mount point.
-pub(super) fn resolve(arguments: &args::Mount, directory: PathBuf) -> Result<Settings, String> {
+/// What is mounted, where, and how; `directory` is the checked mount point.
+pub(super) fn resolve(arguments: &args::Mount, directory: PathBuf) -> Result<MountSettings, String> {
     let (bucket, prefix) = source(&arguments.source)?;
     let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
     // Without --allow-other nobody else can look, so everything is the user's own; root sees what is stored.
@@ -52,14 +46,13 @@ pub(super) fn resolve(arguments: &args::Mount, directory: PathBuf) -> Result<Set
     let generic = arguments.options.iter().flat_map(|list| list.split(',')).filter(|option| !option.is_empty());
     let generic = options::parse(generic)?;
     config.read_only |= generic.read_only;
-    let mount = MountSettings {
+    Ok(MountSettings {
         directory,
         source: arguments.source.clone(),
         config,
         allow_other: arguments.allow_other,
         kernel_options: generic.for_the_kernel,
-    };
-    Ok(Settings { mount, store: store(&arguments.store) })
+    })
 }
 
 /// Where this program keeps what must outlive a mount: as told, or by the custom of the system.
@@ -75,15 +68,12 @@ fn cache_directory(told: Option<&Path>, uid: u32) -> Result<PathBuf, String> {
     found.or_else(custom).ok_or_else(|| "HOME is not set: name a directory with --cache-dir".to_owned())
 }
 
-/// The client's settings: options first, then the standard variables.
-pub(super) fn store(arguments: &args::Store) -> S3Config {
-    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let endpoint =
-        arguments.endpoint_url.clone().or_else(|| variable("AWS_ENDPOINT_URL_S3")).or_else(|| variable("AWS_ENDPOINT_URL"));
-    let region = arguments.region.clone().or_else(|| variable("AWS_REGION")).or_else(|| variable("AWS_DEFAULT_REGION"));
+/// The client's settings: options first, then the standard variables and the profile.
+pub(super) async fn store(arguments: &args::Store) -> S3Config {
+    let shared = shared::lookup(arguments.profile.as_deref()).await;
     S3Config {
-        endpoint,
-        region: region.unwrap_or_else(|| DEFAULT_REGION.to_owned()),
+        endpoint: arguments.endpoint_url.clone().or(shared.endpoint),
+        region: arguments.region.clone().or(shared.region).unwrap_or_else(|| DEFAULT_REGION.to_owned()),
         addressing: match arguments.addressing {
             args::Style::Auto => Addressing::Auto,
             args::Style::Path => Addressing::Path,
@@ -98,7 +88,7 @@ pub(super) fn store(arguments: &args::Store) -> S3Config {
         payload_signing: if arguments.sign_payloads { PayloadSigning::Always } else { PayloadSigning::Auto },
         requester_pays: arguments.requester_pays,
         expected_bucket_owner: arguments.expected_bucket_owner.clone(),
-        ca_bundle: variable("AWS_CA_BUNDLE").map(PathBuf::from),
+        ca_bundle: std::env::var_os("AWS_CA_BUNDLE").filter(|path| !path.is_empty()).map(PathBuf::from),
         timeouts: Timeouts::default(),
     }
 }

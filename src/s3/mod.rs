@@ -15,6 +15,7 @@ mod objects;
 pub mod request;
 pub mod response;
 mod service;
+pub mod shared;
 pub mod sign;
 pub mod transport;
 pub mod xml;

@@ -66,6 +66,35 @@ fn a_profile_that_is_named_wins_over_the_environment() {
 }
 
 #[test]
+fn a_profile_tells_where_its_store_is() {
+    let site = Site::start();
+    let home = Mount::place();
+    let config = home.at("config");
+    let keys = format!("aws_access_key_id = {ACCESS_KEY}\naws_secret_access_key = {SECRET_KEY}\nregion = eu-west-3\n");
+    let endpoint = site.server.endpoint();
+    let text = format!(
+        "[profile plain]\n{keys}endpoint_url = {endpoint}\n\n[profile service]\n{keys}endpoint_url = http://127.0.0.1:9\nservices = here\n\n\
+         [services here]\ns3 =\n  endpoint_url = {endpoint}\n"
+    );
+    std::fs::write(&config, text).unwrap();
+    for profile in ["plain", "service"] {
+        let mount = Mount::place();
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_pailfs"))
+            .args(["mount", "bucket", mount.path.to_str().unwrap()])
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap())
+            .env("XDG_CACHE_HOME", home.at("cache"))
+            .env("AWS_PROFILE", profile)
+            .env("AWS_CONFIG_FILE", &config)
+            .env("AWS_SHARED_CREDENTIALS_FILE", home.at("none"))
+            .output()
+            .unwrap();
+        assert_eq!((mount.is_mounted(), String::from_utf8_lossy(&output.stderr).as_ref()), (true, ""), "{profile}");
+    }
+    std::fs::remove_file(config).unwrap();
+}
+
+#[test]
 fn something_that_is_no_s3_store_is_told_apart() {
     use std::io::{Read as _, Write as _};
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -156,10 +185,7 @@ fn mount_8_calls_it_in_its_own_words() {
 #[test]
 fn somebody_else_is_told_who_may_unmount() {
     use std::os::unix::process::CommandExt as _;
-    if !rustix::process::geteuid().is_root() {
-        println!("skipped: only root can be somebody else");
-        return;
-    }
+    assert!(rustix::process::geteuid().is_root(), "only root can be somebody else: run the tests as root");
     let site = Site::start();
     for extra in [&["--allow-other"][..], &[]] {
         let mount = site.mount(extra);
