@@ -49,9 +49,27 @@ pub fn base64_decode(text: &str) -> Option<Vec<u8>> {
     base64::engine::general_purpose::STANDARD.decode(text).ok()
 }
 
+/// A header value in ASCII: text that a header cannot carry as it is becomes an RFC 2047 encoded word, as S3's own clients
+/// send it.
+#[must_use]
+pub fn word(value: &str) -> String {
+    // HTTP drops spaces at the ends, and what looks like an encoded word would be decoded.
+    let plain = value.bytes().all(|byte| matches!(byte, b' '..=b'~')) && !value.contains("=?") && value == value.trim();
+    if plain { value.to_owned() } else { format!("=?UTF-8?B?{}?=", base64(value.as_bytes())) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_header_cannot_carry_travels_encoded() {
+        assert_eq!(word("plain text"), "plain text");
+        assert_eq!(word("grüß"), "=?UTF-8?B?Z3LDvMOf?=");
+        for odd in ["=?x", "a =?b", " a", "a ", "a\nb", "\0"] {
+            assert!(word(odd).starts_with("=?UTF-8?B?"), "{odd:?}");
+        }
+    }
 
     #[test]
     fn encodes_as_s3_signs() {

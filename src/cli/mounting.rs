@@ -136,11 +136,7 @@ pub(super) fn runtime() -> Result<tokio::runtime::Runtime, String> {
 }
 
 /// Sets the store up and looks whether the source `check` is there, with one request. The client below it is returned too.
-async fn open_store(
-    settings: S3Config,
-    check: Option<&Config>,
-    counters: Arc<Counters>,
-) -> Result<(FullStore, S3Store), String> {
+async fn open_store(settings: S3Config, check: Option<&Config>, counters: Arc<Counters>) -> Result<(FullStore, S3Store), String> {
     let endpoint = settings.endpoint.clone().unwrap_or_else(|| format!("AWS in {}", settings.region));
     let s3 = S3Store::new(settings).await.map_err(|error| error.to_string())?;
     s3.check_credentials().await.map_err(|error| error.to_string())?;

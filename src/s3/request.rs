@@ -94,11 +94,11 @@ impl Request {
             ("x-amz-website-redirect-location", &headers.website_redirect),
         ] {
             if let Some(value) = value {
-                self.headers.push((name.to_owned(), encode_word(value)));
+                self.headers.push((name.to_owned(), encode::word(value)));
             }
         }
         for (name, value) in &properties.metadata {
-            self.headers.push((format!("{META_PREFIX}{name}"), encode_word(value)));
+            self.headers.push((format!("{META_PREFIX}{name}"), encode::word(value)));
         }
         match &properties.storage_class {
             Some(class) => self.header("x-amz-storage-class", class.as_str()),
@@ -338,23 +338,9 @@ pub fn delete_bucket(bucket: &BucketName) -> Request {
     Request::new(Operation::DeleteBucket, "DELETE").bucket(bucket)
 }
 
-/// A header value in ASCII: other text as an RFC 2047 encoded word, as S3's own clients send it.
-#[must_use]
-pub fn encode_word(value: &str) -> String {
-    let plain = value.bytes().all(|byte| matches!(byte, b' '..=b'~')) && !value.starts_with("=?");
-    if plain { value.to_owned() } else { format!("=?UTF-8?B?{}?=", encode::base64(value.as_bytes())) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_is_not_ascii_travels_encoded() {
-        assert_eq!(encode_word("plain text"), "plain text");
-        assert_eq!(encode_word("grüß"), "=?UTF-8?B?Z3LDvMOf?=");
-        assert_eq!(encode_word("=?x"), "=?UTF-8?B?PT94?=");
-    }
 
     #[test]
     fn a_copy_names_its_source_encoded() {

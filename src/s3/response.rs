@@ -135,7 +135,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::s3::request::encode_word;
+    use crate::base::encode::word;
 
     #[test]
     fn headers_become_facts() {
@@ -174,7 +174,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_value_survives_the_header(value in "\\PC{0,40}") {
-            prop_assert_eq!(decode_words(&encode_word(&value)), value);
+            prop_assert_eq!(decode_words(&word(&value)), value);
         }
     }
 }

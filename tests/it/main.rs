@@ -22,3 +22,4 @@ mod tidy;
 mod transfers;
 mod wire;
 mod world;
+mod xattrs;

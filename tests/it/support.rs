@@ -144,6 +144,12 @@ impl Mount {
         Command::new(env!("CARGO_BIN_EXE_pailfs")).args(arguments).output().unwrap()
     }
 
+    /// What `pailfs why` says about a name.
+    pub fn why(&self, name: &str) -> String {
+        let output = self.pailfs(&["why", self.at(name).to_str().unwrap()]);
+        String::from_utf8(output.stdout).unwrap()
+    }
+
     pub fn daemon(&self) -> String {
         let mut value = [0; 64];
         let length = rustix::fs::getxattr(&self.path, "user.pailfs.pid", &mut value).unwrap();

@@ -110,9 +110,9 @@ pub(super) fn write(info: &ObjectInfo) -> HeaderMap {
     answer
 }
 
-/// S3 answers with RFC 2047 words where a value is not ASCII.
+/// S3 answers with RFC 2047 words where a value is not printable ASCII.
 fn travelling(value: &str) -> String {
-    if value.is_ascii() { value.to_owned() } else { format!("=?UTF-8?B?{}?=", encode::base64(value.as_bytes())) }
+    if value.bytes().all(|byte| matches!(byte, b' '..=b'~')) { value.to_owned() } else { encode::word(value) }
 }
 
 /// `x-amz-restore`.

@@ -1,42 +1,166 @@
-//! Extended attributes: names, and the texts of their values. Pure.
+//! Extended attributes: their names, and the values that are set. Pure.
 
-use std::fmt::Write as _;
+use super::metadata::{META_PREFIX, Refused, stored_name};
+use crate::store::{Headers, RestoreTier};
 
-use crate::base::date;
-use crate::fs::meta::posix;
-use crate::store::{Metadata, ObjectInfo, RestoreState, RestoreTier};
-
-/// The most user metadata that S3 takes, names and values together, in bytes.
-/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html>
-const MAX_METADATA_BYTES: usize = 2048;
 /// The longest restore that S3 takes, in days.
 const MAX_RESTORE_DAYS: u32 = i32::MAX.unsigned_abs();
+/// A longer header is none, in bytes.
+const MAX_HEADER_BYTES: usize = 1024;
 
 /// What an attribute's name stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Name {
     /// `user.s3`: all that is known.
     All,
-    /// `user.s3.etag`
-    ETag,
-    /// `user.s3.size`
-    Size,
+    /// What S3 says, and nobody can set.
+    Fact(Fact),
     /// `user.s3.storage-class`
     StorageClass,
     /// `user.s3.restore`
     Restore,
-    /// `user.s3.content-type`
-    ContentType,
-    /// `user.s3.meta.NAME`
+    /// A standard header.
+    Header(Header),
+    /// `user.NAME` or `user.s3.meta.NAME`: user metadata by S3's name.
     Meta(String),
     /// `user.s3.error`
     Error,
     /// `user.pailfs.NAME`: the daemon's own, on the root.
     Control(Control),
-    /// In the namespace `user`, but nothing that is known.
+    /// `user.s3.NAME` or `user.pailfs.NAME`, but nothing that is known.
     Unknown,
     /// Of another namespace: not kept, and not asked for again.
     Foreign,
+}
+
+/// What S3 says of an object, and nobody can set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fact {
+    /// `user.s3.etag`
+    ETag,
+    /// `user.s3.size`
+    Size,
+    /// `user.s3.last-modified`
+    LastModified,
+    /// `user.s3.version-id`
+    VersionId,
+    /// `user.s3.checksum.NAME`, the name in lower case.
+    Checksum(String),
+    /// `user.s3.url`
+    Url,
+}
+
+/// The standard headers that S3 keeps with an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Header {
+    /// `user.s3.content-type`
+    ContentType,
+    /// `user.s3.cache-control`
+    CacheControl,
+    /// `user.s3.content-disposition`
+    ContentDisposition,
+    /// `user.s3.content-encoding`
+    ContentEncoding,
+    /// `user.s3.content-language`
+    ContentLanguage,
+    /// `user.s3.expires`
+    Expires,
+    /// `user.s3.website-redirect`
+    WebsiteRedirect,
+}
+
+impl Header {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::ContentType,
+        Self::CacheControl,
+        Self::ContentDisposition,
+        Self::ContentEncoding,
+        Self::ContentLanguage,
+        Self::Expires,
+        Self::WebsiteRedirect,
+    ];
+
+    /// Its name after `user.s3.`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ContentType => "content-type",
+            Self::CacheControl => "cache-control",
+            Self::ContentDisposition => "content-disposition",
+            Self::ContentEncoding => "content-encoding",
+            Self::ContentLanguage => "content-language",
+            Self::Expires => "expires",
+            Self::WebsiteRedirect => "website-redirect",
+        }
+    }
+
+    /// Its value, when the object has one.
+    #[must_use]
+    pub fn get(self, headers: &Headers) -> Option<&str> {
+        match self {
+            Self::ContentType => &headers.content_type,
+            Self::CacheControl => &headers.cache_control,
+            Self::ContentDisposition => &headers.content_disposition,
+            Self::ContentEncoding => &headers.content_encoding,
+            Self::ContentLanguage => &headers.content_language,
+            Self::Expires => &headers.expires,
+            Self::WebsiteRedirect => &headers.website_redirect,
+        }
+        .as_deref()
+    }
+
+    /// Gives it a value, or none.
+    pub fn set(self, headers: &mut Headers, value: Option<String>) {
+        *match self {
+            Self::ContentType => &mut headers.content_type,
+            Self::CacheControl => &mut headers.cache_control,
+            Self::ContentDisposition => &mut headers.content_disposition,
+            Self::ContentEncoding => &mut headers.content_encoding,
+            Self::ContentLanguage => &mut headers.content_language,
+            Self::Expires => &mut headers.expires,
+            Self::WebsiteRedirect => &mut headers.website_redirect,
+        } = value;
+    }
+
+    /// Checks a value that somebody gives it.
+    ///
+    /// # Errors
+    /// [`Refused::Invalid`] with what it must be.
+    pub fn check(self, text: &str) -> Result<(), Refused> {
+        let printable = text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+        if text.is_empty() || text.len() > MAX_HEADER_BYTES || !printable || text != text.trim() {
+            let name = self.as_str();
+            return Err(Refused::Invalid(format!(
+                "{name} is up to 1,024 bytes of printable ASCII, for example {}",
+                self.example()
+            )));
+        }
+        let leads = text.starts_with('/') || text.starts_with("http://") || text.starts_with("https://");
+        if self == Self::WebsiteRedirect && !leads {
+            return Err(Refused::Invalid("website-redirect begins with /, http:// or https://".to_owned()));
+        }
+        if self == Self::ContentEncoding && text.split(',').any(|coding| coding.trim().eq_ignore_ascii_case("aws-chunked")) {
+            return Err(Refused::Invalid("aws-chunked is how a request travels, and no encoding of an object".to_owned()));
+        }
+        Ok(())
+    }
+
+    const fn example(self) -> &'static str {
+        match self {
+            Self::ContentType => "text/plain",
+            Self::CacheControl => "max-age=3600",
+            Self::ContentDisposition => "attachment",
+            Self::ContentEncoding => "gzip",
+            Self::ContentLanguage => "en",
+            Self::Expires => "Fri, 21 Dec 2030 00:00:00 GMT",
+            Self::WebsiteRedirect => "/other/page",
+        }
+    }
+
+    fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|header| header.as_str() == name)
+    }
 }
 
 /// What the daemon answers on the root.
@@ -56,15 +180,13 @@ pub enum Control {
     Keep,
 }
 
-/// Prefix of the names of user metadata.
-pub const META_PREFIX: &str = "user.s3.meta.";
-/// The name of the content type.
-pub const CONTENT_TYPE: &str = "user.s3.content-type";
+/// The start of the names that S3's own properties have.
+pub const S3_PREFIX: &str = "user.s3.";
 
 /// What `name` stands for.
 #[must_use]
 pub fn parse(name: &str) -> Name {
-    let Some(user) = name.strip_prefix("user.") else { return Name::Foreign };
+    let Some(user) = name.strip_prefix("user.").filter(|user| !user.is_empty()) else { return Name::Foreign };
     if let Some(control) = user.strip_prefix("pailfs.") {
         return match control {
             "failures" => Name::Control(Control::Failures),
@@ -76,37 +198,26 @@ pub fn parse(name: &str) -> Name {
             _ => Name::Unknown,
         };
     }
-    match user {
-        "s3" => Name::All,
-        "s3.etag" => Name::ETag,
-        "s3.size" => Name::Size,
-        "s3.storage-class" => Name::StorageClass,
-        "s3.restore" => Name::Restore,
-        "s3.content-type" => Name::ContentType,
-        "s3.error" => Name::Error,
-        _ => user.strip_prefix("s3.meta.").map_or(Name::Unknown, |meta| Name::Meta(meta.to_owned())),
+    if let Some(meta) = name.strip_prefix(META_PREFIX) {
+        return Name::Meta(meta.to_owned());
     }
-}
-
-/// Why a value was refused.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
-    /// It makes no sense.
-    #[error("{0}")]
-    Invalid(String),
-    /// S3 has no room for it.
-    #[error("the user metadata would be {0} bytes, and S3 takes 2,048")]
-    TooMuch(usize),
-}
-
-/// The state of a restore, in words.
-#[must_use]
-pub fn restore_text(info: &ObjectInfo) -> String {
-    match info.restore {
-        Some(RestoreState::Ongoing) => "ongoing".to_owned(),
-        Some(RestoreState::Until(until)) => format!("until {}", date::http(until)),
-        None if info.archived() => "none".to_owned(),
-        None => "not-archived".to_owned(),
+    let Some(ours) = name.strip_prefix(S3_PREFIX) else {
+        return if user == "s3" { Name::All } else { Name::Meta(stored_name(user)) };
+    };
+    match ours {
+        "etag" => Name::Fact(Fact::ETag),
+        "size" => Name::Fact(Fact::Size),
+        "last-modified" => Name::Fact(Fact::LastModified),
+        "version-id" => Name::Fact(Fact::VersionId),
+        "url" => Name::Fact(Fact::Url),
+        "storage-class" => Name::StorageClass,
+        "restore" => Name::Restore,
+        "error" => Name::Error,
+        _ => match (Header::parse(ours), ours.strip_prefix("checksum.")) {
+            (Some(header), _) => Name::Header(header),
+            (None, Some(algorithm)) => Name::Fact(Fact::Checksum(algorithm.to_owned())),
+            (None, None) => Name::Unknown,
+        },
     }
 }
 
@@ -129,87 +240,6 @@ pub fn parse_restore(text: &str) -> Result<(u32, Option<RestoreTier>), Refused> 
     Ok((days, tier))
 }
 
-/// Checks a name and a value of user metadata.
-///
-/// # Errors
-/// [`Refused::Invalid`].
-pub fn check_meta(name: &str, value: &str) -> Result<(), Refused> {
-    let token = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_.!#$%&'*+^`|~".contains(&byte);
-    if name.is_empty() || !name.bytes().all(token) {
-        return Err(Refused::Invalid(format!(
-            "'{name}' cannot be a metadata name: use lower-case letters, digits, '-' and '.' (upper case does not survive S3)"
-        )));
-    }
-    if value.chars().any(char::is_control) {
-        return Err(Refused::Invalid("a metadata value cannot hold control characters".to_owned()));
-    }
-    if value != value.trim() {
-        return Err(Refused::Invalid("a metadata value cannot begin or end with a space: HTTP drops it".to_owned()));
-    }
-    Ok(())
-}
-
-/// Checks that metadata as a whole fits S3.
-///
-/// # Errors
-/// [`Refused::TooMuch`].
-pub fn check_size(metadata: &Metadata) -> Result<(), Refused> {
-    // What is not ASCII travels as base64 in an encoded word of 12 characters.
-    let travels = |value: &str| if value.is_ascii() { value.len() } else { value.len().div_ceil(3) * 4 + 12 };
-    let bytes = metadata.iter().map(|(name, value)| name.len() + travels(value)).sum();
-    if bytes > MAX_METADATA_BYTES { Err(Refused::TooMuch(bytes)) } else { Ok(()) }
-}
-
-/// Everything that is known of an object, one `name=value` a line.
-#[must_use]
-pub fn all_text(info: &ObjectInfo, error: Option<&str>) -> String {
-    let mut text = String::new();
-    let mut line = |name: &str, value: &str| {
-        // Writing to a String cannot fail.
-        let _ = writeln!(text, "{name}={value}");
-    };
-    line("etag", info.etag.as_str());
-    line("size", &info.size.to_string());
-    line("last-modified", &date::http(info.last_modified));
-    line("storage-class", info.storage_class().as_str());
-    if info.archived() || info.restore.is_some() {
-        line("restore", &restore_text(info));
-    }
-    let headers = &info.properties.headers;
-    for (name, value) in [
-        ("content-type", &headers.content_type),
-        ("cache-control", &headers.cache_control),
-        ("content-disposition", &headers.content_disposition),
-        ("content-encoding", &headers.content_encoding),
-        ("content-language", &headers.content_language),
-        ("expires", &headers.expires),
-        ("website-redirect", &headers.website_redirect),
-    ] {
-        if let Some(value) = value {
-            line(name, value);
-        }
-    }
-    if let Some(version) = &info.version {
-        line("version-id", version.as_str());
-    }
-    for (algorithm, checksum) in &info.checksums {
-        line(&format!("checksum.{algorithm}"), checksum);
-    }
-    for (name, value) in visible(&info.properties.metadata) {
-        line(&format!("meta.{name}"), value);
-    }
-    if let Some(error) = error {
-        line("error", error);
-    }
-    text.truncate(text.trim_end().len());
-    text
-}
-
-/// The user metadata that users see: not what carries attributes.
-pub fn visible(metadata: &Metadata) -> impl Iterator<Item = (&str, &str)> {
-    metadata.iter().filter(|(name, _)| !posix::is_reserved(name)).map(|(name, value)| (name.as_str(), value.as_str()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -217,13 +247,34 @@ mod tests {
     #[test]
     fn names_by_the_table() {
         assert_eq!(parse("user.s3"), Name::All);
-        assert_eq!(parse("user.s3.etag"), Name::ETag);
+        assert_eq!(parse("user.s3.etag"), Name::Fact(Fact::ETag));
+        assert_eq!(parse("user.s3.expires"), Name::Header(Header::Expires));
+        assert_eq!(parse("user.s3.checksum.crc64nvme"), Name::Fact(Fact::Checksum("crc64nvme".into())));
         assert_eq!(parse("user.s3.meta.a-b"), Name::Meta("a-b".into()));
         assert_eq!(parse("user.s3.nothing"), Name::Unknown);
-        assert_eq!(parse("user.other"), Name::Unknown);
+        assert_eq!(parse("user.other"), Name::Meta("other".into()));
+        assert_eq!(parse("user.mode"), Name::Meta("%6dode".into()));
+        assert_eq!(parse("user.s3x"), Name::Meta("s3x".into()));
         assert_eq!(parse("user.pailfs.failures"), Name::Control(Control::Failures));
-        for foreign in ["security.selinux", "system.posix_acl_access", "trusted.x", "users.x"] {
+        assert_eq!(parse("user.pailfs.other"), Name::Unknown);
+        for foreign in ["security.selinux", "system.posix_acl_access", "trusted.x", "users.x", "user."] {
             assert_eq!(parse(foreign), Name::Foreign);
+        }
+    }
+
+    #[test]
+    fn headers_are_checked() {
+        assert_eq!(Header::ContentType.check("text/plain; charset=utf-8"), Ok(()));
+        assert_eq!(Header::WebsiteRedirect.check("/a"), Ok(()));
+        for (header, bad) in [
+            (Header::ContentType, ""),
+            (Header::CacheControl, "a\nb"),
+            (Header::ContentLanguage, "grün"),
+            (Header::Expires, " x"),
+            (Header::WebsiteRedirect, "a"),
+            (Header::ContentEncoding, "gzip, aws-chunked"),
+        ] {
+            assert!(header.check(bad).is_err(), "{header:?} {bad}");
         }
     }
 
@@ -234,16 +285,5 @@ mod tests {
         for bad in ["", "0", "-1", "5,Fast", "5,", "x", "1e9", "99999999999", "5;Bulk", "2147483648"] {
             assert!(matches!(parse_restore(bad), Err(Refused::Invalid(_))), "{bad}");
         }
-    }
-
-    #[test]
-    fn metadata_must_survive_the_way() {
-        assert_eq!(check_meta("a-b_c.d1", "wörld"), Ok(()));
-        for (name, value) in [("", "x"), ("A", "x"), ("a b", "x"), ("a", "x\ny"), ("a", " x"), ("ä", "x")] {
-            assert!(check_meta(name, value).is_err(), "{name}={value}");
-        }
-        let metadata = Metadata::from([("a".to_owned(), "x".repeat(2047))]);
-        assert_eq!(check_size(&metadata), Ok(()));
-        assert_eq!(check_size(&Metadata::from([("ab".to_owned(), "x".repeat(2047))])), Err(Refused::TooMuch(2049)));
     }
 }

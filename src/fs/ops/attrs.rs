@@ -14,7 +14,7 @@ use crate::fs::error::{Error, Result, Situation};
 use crate::fs::meta::posix::{self, ExplicitTimes};
 use crate::fs::tree::inode::{Content, Inode};
 use crate::fs::{Fs, Stat};
-use crate::store::{BucketService, Condition, ETag, Headers, Key, ObjectInfo, ObjectRef, ObjectStore, Properties};
+use crate::store::{BucketService, Condition, ETag, Headers, Key, ObjectInfo, ObjectRef, ObjectStore, Properties, RestoreState};
 
 /// What statfs says: S3 has no bounds, so a large round number of each.
 #[derive(Debug, Clone, Copy)]
@@ -230,14 +230,18 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             return self.update_marker(inode, apply).await;
         }
         let info = self.current_info(inode).await?;
-        if info.archived() {
-            return Err(Error::new(
-                Situation::Archived,
-                "the metadata of an archived object cannot be changed: S3 would have to copy it. Restore it, and copy it to another class",
-            ));
-        }
         let mut properties = info.properties.clone();
         apply(&mut properties);
+        let leaves = properties.storage_class != info.properties.storage_class;
+        let readable = matches!(info.restore, Some(RestoreState::Until(until)) if until > clock::now());
+        if info.archived() && !(leaves && readable) {
+            let words = if leaves {
+                "an archived object cannot be moved to another class before it is restored: setfattr -n user.s3.restore -v 5 FILE"
+            } else {
+                "the metadata of an archived object cannot be changed: S3 would have to copy it. Restore it (user.s3.restore), then move it to another class (user.s3.storage-class)"
+            };
+            return Err(Error::new(Situation::Archived, words));
+        }
         let object = self.object_ref(&self.key_of(inode))?;
         let info = self.replace(object.clone(), &info, properties).await?;
         let (version, etag) = (info.version.clone(), info.etag.clone());

@@ -2,6 +2,7 @@
 
 pub(super) mod attrs;
 pub(super) mod commit;
+pub(super) mod control;
 pub(super) mod dirs;
 pub(super) mod files;
 pub(super) mod names;

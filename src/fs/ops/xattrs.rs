@@ -1,15 +1,17 @@
-//! Extended attributes: what S3 knows of an object, and the daemon's own on the root.
+//! Extended attributes: what S3 knows of an object, and the metadata of a directory's marker.
 
 use std::sync::Arc;
 
+use crate::base::clock;
 use crate::data::guess;
 use crate::fs::Fs;
 use crate::fs::attr::{Caller, Ino};
 use crate::fs::error::{Error, Result, Situation};
-use crate::fs::meta::posix;
-use crate::fs::meta::xattr::{self, Control, Name, Refused};
+use crate::fs::meta::metadata::{self, Refused};
+use crate::fs::meta::xattr::{self, Fact, Header, Name};
+use crate::fs::meta::{facts, posix};
 use crate::fs::tree::inode::{Content, Inode};
-use crate::store::{BucketService, ObjectInfo, ObjectStore, Operation, Properties, RestoreObject, RestoreState, RestoreTier};
+use crate::store::{BucketService, ObjectInfo, ObjectStore, Properties, RestoreObject, RestoreState, RestoreTier, StorageClass};
 
 /// What must hold of the attribute that is set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,9 +24,17 @@ pub enum SetHow {
     Replace,
 }
 
-/// A longer content type is none, in bytes.
-const MAX_CONTENT_TYPE_BYTES: usize = 1024;
-/// No user name is longer: the kernel's own limit on a value.
+impl SetHow {
+    fn check(self, there: bool) -> Result<()> {
+        match self {
+            Self::Create if there => Err(Error::new(Situation::Exists, "the attribute is there already")),
+            Self::Replace if !there => Err(no_attribute()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// No value is longer: the kernel's own limit, in bytes.
 const MAX_VALUE_BYTES: usize = 64 << 10;
 
 impl<S: ObjectStore + BucketService> Fs<S> {
@@ -35,12 +45,13 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     /// daemon's own, and the store's failures.
     pub async fn getxattr(&self, ino: Ino, name: &[u8], caller: Caller) -> Result<Vec<u8>> {
         let inode = self.inode(ino)?;
-        let name = xattr::parse(&String::from_utf8_lossy(name));
-        let text = match name {
+        let text = match parse(name)? {
             Name::Foreign => return Err(foreign()),
             Name::Unknown => return Err(no_attribute()),
             Name::Control(control) => self.get_control(&inode, control, caller)?,
             Name::Error => inode.lock().last_error.as_deref().map(str::to_owned).ok_or_else(no_attribute)?,
+            Name::Meta(meta) => return self.get_meta(&inode, &meta).await,
+            Name::Fact(Fact::Url) => format!("s3://{}/{}", self.config.bucket, self.key_of(&inode)),
             name if inode.is_directory() => self.get_of_directory(&inode, &name)?,
             name => self.get_of_object(&inode, &name).await?,
         };
@@ -54,27 +65,49 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             return Ok(class);
         }
         // A restore goes on without the object changing.
-        let info = match name {
-            Name::Restore | Name::All => self.shown_info(inode, Fresh::Yes).await?,
-            _ => self.shown_info(inode, Fresh::IfUnknown).await?,
-        };
-        let headers = &info.properties.headers;
+        let fresh = if matches!(name, Name::Restore | Name::All) { Fresh::Yes } else { Fresh::IfUnknown };
+        let info = self.shown_info(inode, fresh).await?;
         match name {
-            Name::All => Ok(xattr::all_text(&info, inode.lock().last_error.as_deref())),
-            Name::ETag => Some(info.etag.as_str().to_owned()).filter(|etag| !etag.is_empty()).ok_or_else(no_attribute),
-            Name::Size => Ok(info.size.to_string()),
+            Name::All => Ok(facts::all_text(&info, inode.lock().last_error.as_deref())),
+            Name::Fact(fact) => facts::fact_text(&info, fact).ok_or_else(no_attribute),
             Name::StorageClass => Ok(info.storage_class().as_str().to_owned()),
-            Name::Restore => Ok(xattr::restore_text(&info)),
-            Name::ContentType => headers.content_type.clone().ok_or_else(no_attribute),
-            Name::Meta(meta) if posix::is_reserved(meta) && !meta.starts_with("pailfs-") => {
-                info.properties.metadata.get(meta).cloned().ok_or_else(no_attribute)
-            }
-            Name::Meta(meta) => {
-                let visible = xattr::visible(&info.properties.metadata).find(|(name, _)| name == meta);
-                visible.map(|(_, value)| value.to_owned()).ok_or_else(no_attribute)
-            }
-            Name::Error | Name::Control(_) | Name::Unknown | Name::Foreign => Err(no_attribute()),
+            Name::Restore => Ok(facts::restore_text(&info)),
+            Name::Header(header) => header.get(&info.properties.headers).map(str::to_owned).ok_or_else(no_attribute),
+            _ => Err(no_attribute()),
         }
+    }
+
+    async fn get_meta(&self, inode: &Arc<Inode<S>>, meta: &str) -> Result<Vec<u8>> {
+        let info = self.described(inode).await?.ok_or_else(no_attribute)?;
+        // What carries attributes can be looked at by S3's name; the commit token is nobody's business.
+        if meta.starts_with("pailfs-") {
+            return Err(no_attribute());
+        }
+        info.properties.metadata.get(meta).map(|value| metadata::shown_value(value)).ok_or_else(no_attribute)
+    }
+
+    /// What is known of an object or of a directory's marker; `None` without a marker.
+    async fn described(&self, inode: &Arc<Inode<S>>) -> Result<Option<Arc<ObjectInfo>>> {
+        if !inode.is_directory() {
+            return self.shown_info(inode, Fresh::IfUnknown).await.map(Some);
+        }
+        let key = self.key_of(inode);
+        if key.is_empty() {
+            return Ok(None);
+        }
+        let known = {
+            let state = inode.lock();
+            let recent = |at| clock::instant().saturating_duration_since(at) < self.config.ttl;
+            state.info.clone().filter(|_| state.looked_at.is_some_and(recent))
+        };
+        if known.is_some() {
+            return Ok(known);
+        }
+        let info = self.marker_facts(&key).await?.and_then(|facts| facts.info);
+        let mut state = inode.lock();
+        state.info.clone_from(&info);
+        state.looked_at = Some(clock::instant());
+        Ok(info)
     }
 
     /// The class as a listing said it: no request.
@@ -120,60 +153,74 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     /// cannot hold, [`Situation::Unsupported`], [`Situation::Already`] for a restore under way, and the store's failures.
     pub async fn setxattr(&self, ino: Ino, name: &[u8], value: &[u8], how: SetHow, caller: Caller) -> Result<()> {
         let inode = self.inode(ino)?;
-        let name_is_ours = name.starts_with(b"user.s3.");
-        let name = xattr::parse(&String::from_utf8_lossy(name));
+        let name = parse(name)?;
         if let Name::Control(control) = name {
             return self.set_control(&inode, control, caller).await;
         }
         self.writable()?;
+        if let Name::Meta(meta) = name {
+            return self.set_meta(&inode, meta, value, how).await;
+        }
         let text = std::str::from_utf8(value).map_err(|_| Error::new(Situation::Invalid, "the value is not UTF-8 text"))?;
         match name {
             Name::Foreign => Err(foreign()),
-            Name::Unknown if name_is_ours => Err(no_attribute()),
-            Name::Unknown => Err(Error::new(Situation::Unsupported, "no such attribute can be set; see: pailfs help xattrs")),
+            Name::Unknown => Err(no_attribute()),
             Name::Restore if !inode.is_directory() => self.set_restore(&inode, text).await,
-            Name::ContentType if !inode.is_directory() => self.set_content_type(&inode, text, how).await,
-            Name::Meta(meta) if !inode.is_directory() => self.set_meta(&inode, meta, text, how).await,
+            Name::Header(header) if !inode.is_directory() => self.set_header(&inode, header, text, how).await,
+            Name::StorageClass if !inode.is_directory() => self.set_class(&inode, text).await,
             _ => Err(read_only()),
         }
     }
 
-    async fn set_content_type(&self, inode: &Arc<Inode<S>>, text: &str, how: SetHow) -> Result<()> {
-        if how == SetHow::Create {
-            return Err(Error::new(Situation::Exists, "every object has a content type"));
+    async fn set_header(&self, inode: &Arc<Inode<S>>, header: Header, text: &str, how: SetHow) -> Result<()> {
+        header.check(text)?;
+        if how != SetHow::Any {
+            let info = self.shown_info(inode, Fresh::IfUnknown).await?;
+            how.check(header.get(&info.properties.headers).is_some())?;
         }
-        let printable = text.is_ascii() && !text.bytes().any(|byte| byte.is_ascii_control());
-        if text.is_empty() || text.len() > MAX_CONTENT_TYPE_BYTES || !printable {
-            return Err(Error::new(
-                Situation::Invalid,
-                "a content type is up to 1,024 bytes of printable ASCII, for example text/plain",
-            ));
-        }
-        self.update(inode, |properties| properties.headers.content_type = Some(text.to_owned())).await
+        self.update(inode, |properties| header.set(&mut properties.headers, Some(text.to_owned()))).await
     }
 
-    async fn set_meta(&self, inode: &Arc<Inode<S>>, meta: String, text: &str, how: SetHow) -> Result<()> {
+    async fn set_class(&self, inode: &Arc<Inode<S>>, text: &str) -> Result<()> {
+        let text = text.trim();
+        if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_') {
+            let words = "a storage class is a word like STANDARD, STANDARD_IA, INTELLIGENT_TIERING, GLACIER or DEEP_ARCHIVE";
+            return Err(Error::new(Situation::Invalid, words));
+        }
+        let class = StorageClass::new(text);
+        if self.shown_info(inode, Fresh::IfUnknown).await?.storage_class() == class {
+            return Ok(());
+        }
+        self.update(inode, |properties| properties.storage_class = Some(class.clone())).await
+    }
+
+    async fn set_meta(&self, inode: &Arc<Inode<S>>, meta: String, value: &[u8], how: SetHow) -> Result<()> {
         if posix::is_reserved(&meta) {
             return Err(Error::new(
                 Situation::NotPermitted,
                 "this metadata carries the file's attributes: use chmod, chown, touch",
             ));
         }
-        xattr::check_meta(&meta, text)?;
-        let info = self.shown_info(inode, Fresh::IfUnknown).await?;
-        let there = info.properties.metadata.contains_key(&meta);
-        match how {
-            SetHow::Create if there => return Err(Error::new(Situation::Exists, "the attribute is there already")),
-            SetHow::Replace if !there => return Err(no_attribute()),
-            _ => {}
-        }
-        let mut metadata = info.properties.metadata.clone();
-        metadata.insert(meta.clone(), text.to_owned());
-        xattr::check_size(&metadata)?;
+        self.may_describe(inode)?;
+        metadata::check_name(&meta)?;
+        let info = self.described(inode).await?;
+        let mut all = info.map(|info| info.properties.metadata.clone()).unwrap_or_default();
+        how.check(all.contains_key(&meta))?;
+        let text = metadata::stored_value(value);
+        all.insert(meta.clone(), text.clone());
+        metadata::check_size(&all)?;
         self.update(inode, move |properties| {
-            properties.metadata.insert(meta.clone(), text.to_owned());
+            properties.metadata.insert(meta.clone(), text.clone());
         })
         .await
+    }
+
+    /// The root of a bucket has no object that could carry metadata.
+    fn may_describe(&self, inode: &Arc<Inode<S>>) -> Result<()> {
+        if inode.is_directory() && self.key_of(inode).is_empty() {
+            return Err(Error::new(Situation::Unsupported, "the root of a bucket is no object: it cannot carry metadata"));
+        }
+        Ok(())
     }
 
     async fn set_restore(&self, inode: &Arc<Inode<S>>, text: &str) -> Result<()> {
@@ -208,111 +255,58 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     /// As [`Fs::setxattr`]; [`Situation::NoAttribute`].
     pub async fn removexattr(&self, ino: Ino, name: &[u8]) -> Result<()> {
         let inode = self.inode(ino)?;
-        match xattr::parse(&String::from_utf8_lossy(name)) {
+        match parse(name)? {
             Name::Foreign => Err(foreign()),
             Name::Unknown => Err(no_attribute()),
             Name::Error => inode.lock().last_error.take().map(|_| ()).ok_or_else(no_attribute),
             Name::Meta(meta) if posix::is_reserved(&meta) => Err(read_only()),
-            Name::Meta(meta) if !inode.is_directory() => {
+            Name::Meta(meta) => {
                 self.writable()?;
-                let info = self.shown_info(&inode, Fresh::IfUnknown).await?;
-                if !info.properties.metadata.contains_key(&meta) {
-                    return Err(no_attribute());
-                }
+                let info = self.described(&inode).await?;
+                info.filter(|info| info.properties.metadata.contains_key(&meta)).ok_or_else(no_attribute)?;
                 self.update(&inode, |properties: &mut Properties| {
                     properties.metadata.remove(&meta);
                 })
                 .await
             }
+            Name::Header(header) if !inode.is_directory() => {
+                self.writable()?;
+                let info = self.shown_info(&inode, Fresh::IfUnknown).await?;
+                header.get(&info.properties.headers).ok_or_else(no_attribute)?;
+                self.update(&inode, |properties| header.set(&mut properties.headers, None)).await
+            }
             _ => Err(read_only()),
         }
     }
 
-    /// The names of what copying tools should carry: user metadata, and a content type that the name would not give.
+    /// The names of what copying tools should carry: user metadata, and the headers that creation would not give.
     ///
     /// # Errors
     /// The store's failures.
     pub async fn listxattr(&self, ino: Ino) -> Result<Vec<String>> {
         let inode = self.inode(ino)?;
-        if inode.is_directory() {
-            return Ok(Vec::new());
-        }
-        let info = self.shown_info(&inode, Fresh::IfUnknown).await?;
+        let Some(info) = self.described(&inode).await? else { return Ok(Vec::new()) };
         let mut names: Vec<String> =
-            xattr::visible(&info.properties.metadata).map(|(name, _)| format!("{}{name}", xattr::META_PREFIX)).collect();
+            metadata::visible(&info.properties.metadata).filter_map(|(name, _)| metadata::shown_name(name)).collect();
+        if inode.is_directory() {
+            return Ok(names);
+        }
         let guessed = guess::content_type(inode.place().component.as_str());
-        let usual =
-            info.properties.headers.content_type.as_ref().is_none_or(|stored| *stored == guessed || stored == guess::UNKNOWN);
-        if !usual {
-            names.push(xattr::CONTENT_TYPE.to_owned());
+        for header in Header::ALL {
+            let Some(value) = header.get(&info.properties.headers) else { continue };
+            let usual = header == Header::ContentType && (value == guessed || value == guess::UNKNOWN);
+            if !usual {
+                names.push(format!("{}{}", xattr::S3_PREFIX, header.as_str()));
+            }
         }
         Ok(names)
     }
+}
 
-    fn may_control(&self, inode: &Arc<Inode<S>>, caller: Caller) -> Result<()> {
-        if caller.uid != 0 && caller.uid != self.config.owner_uid {
-            return Err(Error::new(Situation::NotPermitted, "only root and the user who mounted may ask the daemon"));
-        }
-        if inode.ino == Ino::ROOT { Ok(()) } else { Err(no_attribute()) }
-    }
-
-    fn get_control(&self, inode: &Arc<Inode<S>>, control: Control, caller: Caller) -> Result<String> {
-        self.may_control(inode, caller)?;
-        match control {
-            Control::Failures => Ok(self.failures.to_lines()),
-            Control::Status => Ok(self.status_text()),
-            Control::Pending => {
-                let lines = self.pending().into_iter().map(|pending| serde_json::to_string(&pending).unwrap_or_default());
-                Ok(lines.collect::<Vec<_>>().join("\n"))
-            }
-            Control::Pid => Ok(std::process::id().to_string()),
-            Control::Sync | Control::Keep => Err(no_attribute()),
-        }
-    }
-
-    async fn set_control(&self, inode: &Arc<Inode<S>>, control: Control, caller: Caller) -> Result<()> {
-        self.may_control(inode, caller)?;
-        let left = match control {
-            Control::Sync => self.commit_all().await,
-            Control::Keep => self.keep_all().await,
-            _ => return Err(read_only()),
-        };
-        match left.first() {
-            None => Ok(()),
-            Some(pending) => {
-                let why = pending.error.clone().unwrap_or_else(|| "it is still being written".to_owned());
-                Err(Error::new(Situation::Io, format!("'{}' could not be uploaded: {why}", pending.path)))
-            }
-        }
-    }
-
-    /// The files of contents that could not be stored.
-    fn kept(&self) -> Vec<String> {
-        let entries = self.config.kept_directory.as_ref().and_then(|directory| std::fs::read_dir(directory).ok());
-        let paths = entries.into_iter().flatten().flatten().map(|entry| entry.path());
-        let mut kept: Vec<String> = paths
-            .filter(|path| path.extension().is_none_or(|kind| kind != "json"))
-            .map(|path| path.display().to_string())
-            .collect();
-        kept.sort();
-        kept
-    }
-
-    /// Requests by kind, memory and what is pending, as one JSON object.
-    fn status_text(&self) -> String {
-        let names: Vec<String> = Operation::ALL.iter().map(ToString::to_string).collect();
-        let (files, directories) = self.handles.count();
-        let status = serde_json::json!({
-            "bucket": self.config.bucket.as_str(),
-            "prefix": self.config.prefix,
-            "memory": { "limit": self.budget.limit(), "used": self.budget.used() },
-            "open": { "files": files, "directories": directories },
-            "pending": self.pending(),
-            "kept": self.kept(),
-            "counters": self.counters.snapshot(&names),
-        });
-        status.to_string()
-    }
+/// What a name stands for; the kernel passes any bytes.
+fn parse(name: &[u8]) -> Result<Name> {
+    let name = std::str::from_utf8(name).map_err(|_| Error::new(Situation::NameNotUtf8, "the attribute's name is not UTF-8"))?;
+    Ok(xattr::parse(name))
 }
 
 /// Whether what is known suffices.
@@ -336,11 +330,11 @@ fn foreign() -> Error {
     Error::new(Situation::Unsupported, "only attributes of the namespace 'user' are kept")
 }
 
-fn no_attribute() -> Error {
+pub(super) fn no_attribute() -> Error {
     Error::new(Situation::NoAttribute, "there is no such attribute")
 }
 
-fn read_only() -> Error {
+pub(super) fn read_only() -> Error {
     Error::new(Situation::NotPermitted, "this attribute is read-only")
 }
 

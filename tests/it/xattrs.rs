@@ -1,0 +1,214 @@
+//! Extended attributes through the kernel, with the tools that people use.
+
+use std::fs;
+use std::path::Path;
+
+use rustix::fs::XattrFlags;
+
+use crate::support::{Mount, Site};
+
+fn set(path: &Path, name: &str, value: &[u8]) {
+    rustix::fs::setxattr(path, name, value, XattrFlags::empty()).unwrap();
+}
+
+fn get(path: &Path, name: &str) -> Vec<u8> {
+    let mut value = vec![0; 64 << 10];
+    let length = rustix::fs::getxattr(path, name, &mut value).unwrap();
+    value.truncate(length);
+    value
+}
+
+fn names(path: &Path) -> Vec<String> {
+    let mut list = vec![0; 64 << 10];
+    let length = rustix::fs::listxattr(path, &mut list).unwrap();
+    let names = list[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty());
+    let mut names: Vec<String> = names.map(|name| String::from_utf8(name.to_vec()).unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// Names and values that a local file system keeps, and S3 only in some disguise.
+const ODD: [(&str, &[u8]); 10] = [
+    ("user.plain", b"value"),
+    ("user.Upper_Case", b"x"),
+    ("user.mode", b"no mode"),
+    ("user.file-owner", b"nobody"),
+    ("user.per%cent", b"100%"),
+    ("user.gr\u{fc}n", "wörld".as_bytes()),
+    ("user.lines", b"one\ntwo\r\n"),
+    ("user.spaces", b"  both  "),
+    ("user.binary", b"\x00\xff\xfe"),
+    ("user.word", b"=?UTF-8?B?Zg==?="),
+];
+
+#[test]
+fn every_user_attribute_comes_back_also_from_the_store() {
+    let site = Site::start();
+    let mount = site.mount(&[]);
+    fs::write(mount.at("f"), "content").unwrap();
+    fs::create_dir(mount.at("d")).unwrap();
+    let mount = {
+        for place in ["f", "d"] {
+            for (name, value) in ODD {
+                set(&mount.at(place), name, value);
+            }
+        }
+        mount.unmount();
+        site.mount(&[])
+    };
+    let mut expected: Vec<String> = ODD.iter().map(|(name, _)| (*name).to_owned()).collect();
+    expected.sort();
+    for place in ["f", "d"] {
+        assert_eq!(names(&mount.at(place)), expected, "{place}");
+        for (name, value) in ODD {
+            assert_eq!(get(&mount.at(place), name), value, "{place} {name}");
+        }
+    }
+    assert_eq!(fs::read_to_string(mount.at("f")).unwrap(), "content");
+    assert_eq!(mount.sh("stat -c %a f"), "644\n");
+    for (name, _) in ODD {
+        rustix::fs::removexattr(mount.at("f"), name).unwrap();
+    }
+    assert_eq!(names(&mount.at("f")), Vec::<String>::new());
+}
+
+#[test]
+fn an_empty_value_is_a_value() {
+    let site = Site::start();
+    let mount = site.mount(&[]);
+    fs::write(mount.at("f"), "x").unwrap();
+    set(&mount.at("f"), "user.empty", b"");
+    assert_eq!((names(&mount.at("f")), get(&mount.at("f"), "user.empty")), (vec!["user.empty".to_owned()], Vec::new()));
+}
+
+/// `user.NAME` and the headers go to a local disk and back without a word, and a second time changes nothing.
+#[test]
+fn copying_tools_carry_attributes_there_and_back() {
+    let site = Site::start();
+    let (mount, local) = (site.mount(&[]), Mount::place());
+    let tree = local.at("tree");
+    fs::create_dir(&tree).unwrap();
+    fs::write(tree.join("f.txt"), "text").unwrap();
+    fs::create_dir(tree.join("sub")).unwrap();
+    fs::write(tree.join("sub/g"), "more").unwrap();
+    for place in ["f.txt", "sub", "sub/g"] {
+        set(&tree.join(place), "user.colour", b"blue");
+        set(&tree.join(place), "user.Odd_Name", b"a\nb");
+    }
+    // In another second than now: rsync compares whole ones.
+    local.sh("find tree -exec touch -d '2020-02-03 04:05:06.789' {} +");
+    let shown = |root: &Path| {
+        local.sh(&format!(
+            "cd '{}' && getfattr -dR -m '^user\\.' . && find . -printf '%P %m %TY%Tm%Td%TH%TM%TS\\n' | sort",
+            root.display()
+        ))
+    };
+    let silent = |script: String| {
+        let said = local.sh(&format!("{{ {script}; }} 2>&1"));
+        assert_eq!(said, "", "{script}");
+    };
+    let (from, to) = (tree.display(), mount.path.display());
+    silent(format!("cp -a '{from}' '{to}/cp'"));
+    silent(format!("rsync -aX '{from}/' '{to}/rsync'"));
+    silent(format!(
+        "mkdir '{to}/tar' && tar --xattrs -C '{from}' -cf - . | tar --xattrs --xattrs-include='user.*' -C '{to}/tar' -xpf -"
+    ));
+    for how in ["cp", "rsync", "tar"] {
+        assert_eq!(shown(&mount.at(how)), shown(&tree), "{how}");
+        silent(format!("cp -a '{to}/{how}' '{}/{how}'", local.path.display()));
+        assert_eq!(shown(&local.at(how)), shown(&tree), "back from {how}");
+    }
+    let changed = local.sh(&format!("rsync -aXi '{from}/' '{to}/rsync'"));
+    assert_eq!(changed, "", "a second rsync changes nothing");
+    local.sh("rm -r tree cp rsync tar");
+}
+
+#[test]
+fn headers_and_class_are_set_listed_and_dropped() {
+    let site = Site::start();
+    let mount = site.mount(&[]);
+    fs::write(mount.at("f.txt"), "x").unwrap();
+    let headers = [
+        ("user.s3.cache-control", "max-age=60"),
+        ("user.s3.content-disposition", "attachment"),
+        ("user.s3.content-encoding", "gzip"),
+        ("user.s3.content-language", "en"),
+        ("user.s3.content-type", "text/x"),
+        ("user.s3.expires", "Fri, 21 Dec 2030 00:00:00 GMT"),
+        ("user.s3.website-redirect", "/other"),
+    ];
+    mount.sh("chmod 600 f.txt && setfattr -n user.keep -v me f.txt");
+    for (name, value) in headers {
+        set(&mount.at("f.txt"), name, value.as_bytes());
+    }
+    set(&mount.at("f.txt"), "user.s3.storage-class", b"STANDARD_IA");
+    mount.unmount();
+    let mount = site.mount(&[]);
+    for (name, value) in headers {
+        assert_eq!(get(&mount.at("f.txt"), name), value.as_bytes(), "{name}");
+    }
+    let mut expected: Vec<&str> = headers.iter().map(|(name, _)| *name).collect();
+    expected.insert(0, "user.keep");
+    assert_eq!(names(&mount.at("f.txt")), expected);
+    assert_eq!(mount.sh("getfattr -n user.s3.storage-class --only-values f.txt && stat -c ' %a' f.txt"), "STANDARD_IA 600\n");
+    for (name, _) in headers {
+        rustix::fs::removexattr(mount.at("f.txt"), name).unwrap();
+    }
+    assert_eq!(names(&mount.at("f.txt")), ["user.keep"]);
+    assert_eq!(mount.sh("getfattr -n user.s3.url --only-values f.txt"), "s3://bucket/f.txt");
+}
+
+#[test]
+fn an_archived_object_comes_back_into_a_class_after_its_restore() {
+    let site = Site::start();
+    let mount = site.mount(&[]);
+    fs::write(mount.at("f"), "cold").unwrap();
+    set(&mount.at("f"), "user.s3.storage-class", b"GLACIER");
+    assert!(mount.sh_fails("setfattr -n user.s3.storage-class -v STANDARD f").contains("Object is remote"));
+    assert!(mount.sh_fails("setfattr -n user.colour -v blue f").contains("Object is remote"));
+    assert!(mount.why("f").contains("user.s3.restore"), "{}", mount.why("f"));
+    mount.sh("setfattr -n user.s3.restore -v 2 f");
+    crate::support::eventually("it is restored", || mount.sh("getfattr -n user.s3.restore --only-values f").starts_with("until"));
+    assert!(mount.sh_fails("setfattr -n user.colour -v blue f").contains("Object is remote"));
+    mount.sh("setfattr -n user.s3.storage-class -v STANDARD f && setfattr -n user.colour -v blue f");
+    assert_eq!(mount.sh("getfattr -n user.s3.restore --only-values f && cat f"), "not-archivedcold");
+}
+
+#[test]
+fn bad_input_changes_nothing_and_says_why() {
+    let site = Site::start();
+    let mount = site.mount(&[]);
+    fs::write(mount.at("f"), "x").unwrap();
+    mount.sh("getfattr -n user.s3 f > /dev/null");
+    site.server.reset_counters();
+    let long = "v".repeat(3000);
+    for (name, value, errno) in [
+        ("user.s3.etag", "x", "not permitted"),
+        ("user.s3.size", "1", "not permitted"),
+        ("user.s3.nothing", "x", "No such attribute"),
+        ("user.pailfs.nothing", "x", "No such attribute"),
+        ("user.s3.meta.mode", "x", "not permitted"),
+        ("user.s3.meta.file-owner", "0", "not permitted"),
+        ("user.s3.meta.pailfs-commit", "0", "not permitted"),
+        ("user.s3.meta.UPPER", "x", "Invalid argument"),
+        ("user.s3.meta.a b", "x", "Invalid argument"),
+        ("user.big", &long, "No space left"),
+        ("user.s3.storage-class", "gold", "Invalid argument"),
+        ("user.s3.storage-class", "", "Invalid argument"),
+        ("user.s3.content-type", "", "Invalid argument"),
+        ("user.s3.website-redirect", "other", "Invalid argument"),
+        ("user.s3.restore", "0", "Invalid argument"),
+        ("user.s3.restore", "-1", "Invalid argument"),
+        ("user.s3.restore", "1e9", "Invalid argument"),
+        ("user.s3.restore", "5,Fast", "Invalid argument"),
+    ] {
+        let said = mount.sh_fails(&format!("setfattr -n '{name}' -v '{value}' f"));
+        assert!(said.contains(errno), "{name}={value}: {said}");
+        assert!(mount.why("f").contains("setxattr"), "{name}: {}", mount.why("f"));
+    }
+    for name in ["user.s3.etag", "user.nothing", "user.s3.meta.mode", "user.s3.cache-control"] {
+        mount.sh_fails(&format!("setfattr -x {name} f"));
+    }
+    assert_eq!((site.count("CopyObject"), site.count("PutObject"), site.count("RestoreObject")), (0, 0, 0));
+    assert_eq!(names(&mount.at("f")), Vec::<String>::new());
+}
