@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
+use crate::fs::meta::xattr::{self, Restore};
+use crate::store::RestoreTier;
+
 /// What the program calls itself, in the version of every sub-command too.
 const NAME: &str = "pailfs";
 
@@ -31,6 +34,12 @@ pub(super) enum Command {
     /// Tell the last failure on a path in words
     #[command(display_name = NAME)]
     Why(Why),
+    /// Ask for the restore of archived files, recursively
+    #[command(display_name = NAME)]
+    Restore(RestoreFiles),
+    /// List or abort incomplete multipart uploads
+    #[command(display_name = NAME)]
+    Uploads(Uploads),
     /// An embedded S3 server with a mount of it: no account needed
     #[cfg(feature = "demo")]
     #[command(display_name = NAME)]
@@ -91,6 +100,12 @@ pub(super) struct Mount {
     /// Believe setuid bits and device nodes in objects' metadata
     #[arg(long)]
     pub(super) trust_special: bool,
+    /// Opening an archived object asks for its restore, for example 5 or 5,Bulk
+    #[arg(long, value_parser = parse_restore, value_name = "DAYS[,TIER]")]
+    pub(super) auto_restore: Option<Restore>,
+    /// So much is restored by itself in a day
+    #[arg(long, default_value = "100GiB", value_parser = parse_bytes, value_name = "SIZE")]
+    pub(super) auto_restore_limit: u64,
     /// More mount options, as in fstab, comma-separated
     #[arg(short = 'o', value_name = "OPTIONS")]
     pub(super) options: Vec<String>,
@@ -172,6 +187,50 @@ pub(super) struct Why {
 }
 
 #[derive(Debug, Clone, ClapArgs)]
+pub(super) struct RestoreFiles {
+    /// Files and directories on a mount
+    #[arg(required = true)]
+    pub(super) paths: Vec<PathBuf>,
+    /// How long the restored copies stay
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) days: u32,
+    /// How fast: Standard, Bulk or Expedited
+    #[arg(long, value_parser = parse_tier)]
+    pub(super) tier: Option<RestoreTier>,
+    /// Wait until all of them can be read
+    #[arg(long)]
+    pub(super) wait: bool,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub(super) struct Uploads {
+    #[command(subcommand)]
+    pub(super) action: UploadsAction,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub(super) enum UploadsAction {
+    /// One a line: when it was begun, the bytes it keeps, key and id
+    List(UploadsOf),
+    /// Give them up, also those that somebody still works on
+    Abort(UploadsOf),
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub(super) struct UploadsOf {
+    /// BUCKET, s3://BUCKET or s3://BUCKET/PREFIX
+    pub(super) source: String,
+    /// Only those begun so long ago, for example 2d
+    #[arg(long, value_parser = parse_duration, value_name = "TIME")]
+    pub(super) older_than: Option<Duration>,
+    /// As JSON, one object a line
+    #[arg(long)]
+    pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) store: Store,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
 pub(super) struct Help {
     /// A topic; without: the list of them
     pub(super) topic: Option<String>,
@@ -215,6 +274,14 @@ pub(super) enum Data {
     Synthetic,
 }
 
+fn parse_restore(text: &str) -> Result<Restore, String> {
+    xattr::parse_restore(text).map_err(|refused| refused.to_string())
+}
+
+fn parse_tier(text: &str) -> Result<RestoreTier, String> {
+    RestoreTier::parse(text).ok_or_else(|| format!("'{text}' is not a tier: Standard, Bulk or Expedited"))
+}
+
 /// `128MiB`, `1GiB`, `65536`
 pub(super) fn parse_bytes(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
@@ -224,7 +291,8 @@ pub(super) fn parse_bytes(text: &str) -> Result<u64, String> {
         "K" | "KiB" => 1 << 10,
         "M" | "MiB" => 1 << 20,
         "G" | "GiB" => 1 << 30,
-        unit => return Err(format!("'{unit}' is not a unit: KiB, MiB or GiB")),
+        "T" | "TiB" => 1 << 40,
+        unit => return Err(format!("'{unit}' is not a unit: KiB, MiB, GiB or TiB")),
     };
     number.checked_mul(unit).ok_or_else(|| format!("'{text}' is too much"))
 }
@@ -238,7 +306,8 @@ pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
         "" | "s" => number,
         "m" | "min" => number * 60.0,
         "h" => number * 3600.0,
-        unit => return Err(format!("'{unit}' is not a unit: ms, s, m or h")),
+        "d" => number * 86400.0,
+        unit => return Err(format!("'{unit}' is not a unit: ms, s, m, h or d")),
     };
     Duration::try_from_secs_f64(seconds).map_err(|error| format!("'{text}': {error}"))
 }

@@ -54,7 +54,12 @@ pub(super) fn ask(root: &Path, name: &str) -> Result<String, String> {
 
 /// Tells the daemon to do something, and waits until it is done.
 pub(super) fn tell(root: &Path, name: &str) -> Result<(), String> {
-    rustix::fs::setxattr(root, format!("user.pailfs.{name}"), b"1", XattrFlags::empty()).map_err(|error| explain(root, error))
+    tell_of(root, name, "1").map_err(|error| explain(root, error))
+}
+
+/// As [`tell`], about something; the daemon's own answer.
+pub(super) fn tell_of(root: &Path, name: &str, value: &str) -> Result<(), Errno> {
+    rustix::fs::setxattr(root, format!("user.pailfs.{name}"), value.as_bytes(), XattrFlags::empty())
 }
 
 /// Whether the daemon itself says that this user may not ask it. (The kernel may forbid it to the mount's own user, too.)

@@ -12,12 +12,14 @@ mod demo;
 mod fstab;
 mod mounting;
 mod options;
+mod restore;
 mod settings;
 mod signals;
 mod topics;
 #[cfg(feature = "demo")]
 mod tour;
 mod unmounting;
+mod uploads;
 mod why;
 
 use std::ffi::OsString;
@@ -45,6 +47,8 @@ pub fn run(argv: Vec<OsString>) -> ExitCode {
         Command::Mount(mount) => mounting::mount(mount, &argv),
         Command::Umount(umount) => unmounting::umount(&umount),
         Command::Why(why) => why::why(&why),
+        Command::Restore(restore) => restore::restore(&restore),
+        Command::Uploads(uploads) => uploads::uploads(&uploads),
         #[cfg(feature = "demo")]
         Command::Demo(demo) => demo::demo(demo),
         Command::Help(topic) => topics::help(topic.topic.as_deref()),

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{args, options};
-use crate::fs::config::{AttrsMode, Config};
+use crate::fs::config::{AttrsMode, AutoRestore, Config};
 use crate::mount::MountSettings;
 use crate::s3::config::{Addressing, CredentialsSource, PayloadSigning, S3Config, Timeouts};
 use crate::s3::shared;
@@ -38,6 +38,7 @@ pub(super) fn resolve(arguments: &args::Mount, directory: PathBuf) -> Result<Mou
         },
         memory_limit: arguments.memory_limit,
         kept_directory: Some(cache_directory(arguments.cache_dir.as_deref(), uid)?.join("kept")),
+        auto_restore: arguments.auto_restore.map(|asked| AutoRestore { asked, limit: arguments.auto_restore_limit }),
         owner_uid: uid,
     };
     if arguments.memory_limit < crate::data::budget::MIN_LIMIT_BYTES {
@@ -94,7 +95,7 @@ pub(super) async fn store(arguments: &args::Store) -> S3Config {
 }
 
 /// `BUCKET`, `s3://BUCKET` or `s3://BUCKET/PREFIX`; the prefix is raw key bytes and gets its slash.
-fn source(text: &str) -> Result<(BucketName, String), String> {
+pub(super) fn source(text: &str) -> Result<(BucketName, String), String> {
     let bare = text.strip_prefix("s3://").unwrap_or(text);
     if bare.is_empty() {
         return Err("mounting every bucket of an account (s3://) is not supported yet: name one".to_owned());

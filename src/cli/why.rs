@@ -6,12 +6,12 @@ use super::args::Why;
 use super::{Outcome, control};
 
 #[derive(Debug, Deserialize)]
-struct Failure {
+pub(super) struct Failure {
     time: String,
     operation: String,
     path: String,
     errno: String,
-    story: String,
+    pub(super) story: String,
 }
 
 /// Prints the last failure on a path.

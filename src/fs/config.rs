@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::fs::meta::xattr::Restore;
 use crate::store::BucketName;
 
 /// How much a listing is believed about attributes.
@@ -15,6 +16,15 @@ pub enum AttrsMode {
     /// Metadata where there are signs of it: a sample of each listing, zero-byte objects, and what this mount wrote.
     #[default]
     Auto,
+}
+
+/// Archived objects that are opened are restored by themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AutoRestore {
+    /// What is asked for.
+    pub asked: Restore,
+    /// Bytes in a day at most.
+    pub limit: u64,
 }
 
 /// The settings of one mounted bucket or prefix.
@@ -50,6 +60,8 @@ pub struct Config {
     pub memory_limit: u64,
     /// Where contents go that can never be stored; without one they stay in memory.
     pub kept_directory: Option<PathBuf>,
+    /// What opening an archived object for reading does.
+    pub auto_restore: Option<AutoRestore>,
     /// The user who mounted, who may ask the daemon.
     pub owner_uid: u32,
 }
@@ -74,6 +86,7 @@ impl Config {
             attrs: AttrsMode::Auto,
             memory_limit: 512 << 20,
             kept_directory: None,
+            auto_restore: None,
             owner_uid: 0,
         }
     }

@@ -39,6 +39,7 @@ pub use ops::dirs::{Emitted, Full, Plus};
 pub use ops::files::{ReadNow, WriteNow};
 pub use ops::names::Looked;
 pub use ops::rename::Replace;
+use ops::restore::AutoRestored;
 pub use ops::xattrs::SetHow;
 
 /// What stat needs: number, type, attributes.
@@ -63,6 +64,7 @@ pub struct Fs<S> {
     writes: WriteShared<S>,
     rename_lock: tokio::sync::Mutex<()>,
     failures: Failures,
+    auto_restored: AutoRestored,
     counters: Arc<Counters>,
     mounted_at: SystemTime,
 }
@@ -89,6 +91,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             handles: Handles::default(),
             rename_lock: tokio::sync::Mutex::new(()),
             failures: Failures::default(),
+            auto_restored: AutoRestored::default(),
             store,
             config,
             budget,

@@ -68,6 +68,18 @@ impl Site {
         page.objects.into_iter().map(|object| object.key).collect()
     }
 
+    /// Begins an upload as another client would, sends one part and leaves it.
+    pub fn begin_upload(&self, key: &str, part: &[u8]) {
+        use pailfs::store::{CreateUpload, PartNumber, UploadPart};
+        let (bucket, key) = (BucketName::new(BUCKET).unwrap(), Key::new(key).unwrap());
+        let payload = Payload::from(bytes::Bytes::copy_from_slice(part));
+        self.block_on(async {
+            let memory = self.server.memory();
+            let upload = memory.create_upload(&CreateUpload { bucket, key, properties: Properties::default() }).await.unwrap();
+            memory.upload_part(&UploadPart { upload, number: PartNumber::new(1).unwrap(), payload }).await.unwrap();
+        });
+    }
+
     /// How often the server was asked for something.
     pub fn count(&self, operation: &str) -> u64 {
         self.server.counters().of(operation)

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use pailfs::devserver::{ACCESS_KEY, SECRET_KEY};
 use rustix::fs::XattrFlags;
 
 use crate::support::{Mount, Site};
@@ -211,4 +212,70 @@ fn bad_input_changes_nothing_and_says_why() {
     }
     assert_eq!((site.count("CopyObject"), site.count("PutObject"), site.count("RestoreObject")), (0, 0, 0));
     assert_eq!(names(&mount.at("f")), Vec::<String>::new());
+}
+
+#[test]
+fn a_tree_is_restored_by_one_command_and_again_only_what_is_missing() {
+    let site = Site::start();
+    let mount = site.mount(&[]);
+    mount.sh("mkdir -p d/sub && for i in 1 2 3 4 5; do echo $i > d/f$i; echo $i > d/sub/g$i; done && echo w > d/warm");
+    mount.sh("setfattr -n user.s3.storage-class -v GLACIER d/f* d/sub/g* && chmod 555 d");
+    let restore = |extra: &[&str]| {
+        let output = mount.pailfs(&[&["restore", mount.at("d").to_str().unwrap(), "--days", "2"], extra].concat());
+        (output.status.success(), String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    assert_eq!(restore(&[]), (true, "10 requested, 0 under way, 0 there, 1 not archived, 0 failed\n".into(), String::new()));
+    let (success, said, _) = restore(&["--wait"]);
+    assert!(success && said.ends_with("1 not archived, 0 failed\n") && said.starts_with("0 requested"), "{said}");
+    assert_eq!(restore(&[]), (true, "0 requested, 0 under way, 10 there, 1 not archived, 0 failed\n".into(), String::new()));
+    assert_eq!(mount.sh("cat d/f2 d/sub/g5"), "2\n5\n");
+    assert_eq!(site.count("RestoreObject"), 10);
+    let (success, _, said) = {
+        let output = mount.pailfs(&["restore", mount.at("nothing").to_str().unwrap(), "--days", "1"]);
+        (output.status.success(), output.stdout, String::from_utf8(output.stderr).unwrap())
+    };
+    assert!(!success && said.contains("nothing: No such file"), "{said}");
+}
+
+#[test]
+fn opening_an_archived_object_asks_for_its_restore_where_the_mount_says_so() {
+    let site = Site::start();
+    let mount = site.mount(&["--auto-restore", "3", "--auto-restore-limit", "6"]);
+    for name in ["a", "b"] {
+        fs::write(mount.at(name), "cold").unwrap();
+        set(&mount.at(name), "user.s3.storage-class", b"GLACIER");
+    }
+    assert!(mount.sh_fails("cat a").contains("Object is remote"));
+    assert!(mount.why("a").contains("for 3 days was asked for"), "{}", mount.why("a"));
+    assert!(mount.sh_fails("cat b").contains("Object is remote"));
+    assert!(mount.why("b").contains("--auto-restore-limit is used up"), "{}", mount.why("b"));
+    assert_eq!(site.count("RestoreObject"), 1);
+    crate::support::eventually("it can be read", || mount.try_sh("cat a").stdout == b"cold");
+}
+
+#[test]
+fn incomplete_uploads_are_listed_and_aborted() {
+    let site = Site::start();
+    for key in ["logs/a", "logs/b", "other/c"] {
+        site.begin_upload(key, &vec![0; 5 << 20]);
+    }
+    let keys = Mount::place();
+    let file = keys.at("keys");
+    fs::write(&file, format!("{}:{}\n", ACCESS_KEY, SECRET_KEY)).unwrap();
+    keys.sh("chmod 600 keys");
+    let uploads = |action: &str, of: &[&str]| {
+        let endpoint = site.server.endpoint();
+        let store = ["--endpoint-url", &endpoint, "--credentials-file", file.to_str().unwrap()];
+        let output = keys.pailfs(&[&["uploads", action], of, &store[..]].concat());
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let listed = uploads("list", &["bucket"]);
+    assert_eq!(listed.lines().count(), 3);
+    assert!(listed.lines().all(|line| line.split('\t').nth(1) == Some("5242880")), "{listed}");
+    assert_eq!(uploads("abort", &["bucket", "--older-than", "2d"]), "0 aborted, which kept 0 bytes\n");
+    assert_eq!(uploads("abort", &["s3://bucket/logs"]), "2 aborted, which kept 10485760 bytes\n");
+    let left = uploads("list", &["bucket", "--json"]);
+    assert!(left.lines().count() == 1 && left.contains("\"key\":\"other/c\""), "{left}");
+    keys.sh("rm keys");
 }

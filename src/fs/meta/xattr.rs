@@ -178,10 +178,21 @@ pub enum Control {
     Sync,
     /// Set: keeps what is pending on the local disk, and gives it up.
     Keep,
+    /// Set: restores an archived object, by inode number.
+    Restore,
 }
 
 /// The start of the names that S3's own properties have.
 pub const S3_PREFIX: &str = "user.s3.";
+
+/// What is asked of an archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Restore {
+    /// How long the copy stays.
+    pub days: u32,
+    /// How fast; `None` leaves it to the store.
+    pub tier: Option<RestoreTier>,
+}
 
 /// What `name` stands for.
 #[must_use]
@@ -195,6 +206,7 @@ pub fn parse(name: &str) -> Name {
             "pid" => Name::Control(Control::Pid),
             "sync" => Name::Control(Control::Sync),
             "keep" => Name::Control(Control::Keep),
+            "restore" => Name::Control(Control::Restore),
             _ => Name::Unknown,
         };
     }
@@ -225,7 +237,7 @@ pub fn parse(name: &str) -> Name {
 ///
 /// # Errors
 /// [`Refused::Invalid`] with what is wrong.
-pub fn parse_restore(text: &str) -> Result<(u32, Option<RestoreTier>), Refused> {
+pub fn parse_restore(text: &str) -> Result<Restore, Refused> {
     let invalid = |why: String| Refused::Invalid(format!("{why}; use DAYS or DAYS,TIER, for example 5 or 5,Bulk"));
     let (days, tier) = text.trim().split_once(',').map_or((text.trim(), None), |(days, tier)| (days.trim(), Some(tier.trim())));
     let days = days.parse::<u32>().ok().filter(|days| (1..=MAX_RESTORE_DAYS).contains(days));
@@ -237,7 +249,7 @@ pub fn parse_restore(text: &str) -> Result<(u32, Option<RestoreTier>), Refused> 
             Some(known.ok_or_else(|| invalid(format!("'{tier}' is not a tier (Standard, Bulk, Expedited)")))?)
         }
     };
-    Ok((days, tier))
+    Ok(Restore { days, tier })
 }
 
 #[cfg(test)]
@@ -280,8 +292,8 @@ mod tests {
 
     #[test]
     fn restores_are_read_strictly() {
-        assert_eq!(parse_restore("5"), Ok((5, None)));
-        assert_eq!(parse_restore(" 7 , bulk\n"), Ok((7, Some(RestoreTier::Bulk))));
+        assert_eq!(parse_restore("5"), Ok(Restore { days: 5, tier: None }));
+        assert_eq!(parse_restore(" 7 , bulk\n"), Ok(Restore { days: 7, tier: Some(RestoreTier::Bulk) }));
         for bad in ["", "0", "-1", "5,Fast", "5,", "x", "1e9", "99999999999", "5;Bulk", "2147483648"] {
             assert!(matches!(parse_restore(bad), Err(Refused::Invalid(_))), "{bad}");
         }

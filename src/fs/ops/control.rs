@@ -28,15 +28,16 @@ impl<S: ObjectStore + BucketService> Fs<S> {
                 Ok(lines.collect::<Vec<_>>().join("\n"))
             }
             Control::Pid => Ok(std::process::id().to_string()),
-            Control::Sync | Control::Keep => Err(no_attribute()),
+            Control::Sync | Control::Keep | Control::Restore => Err(no_attribute()),
         }
     }
 
-    pub(super) async fn set_control(&self, inode: &Arc<Inode<S>>, control: Control, caller: Caller) -> Result<()> {
+    pub(super) async fn set_control(&self, inode: &Arc<Inode<S>>, control: Control, value: &[u8], caller: Caller) -> Result<()> {
         self.may_control(inode, caller)?;
         let left = match control {
             Control::Sync => self.commit_all().await,
             Control::Keep => self.keep_all().await,
+            Control::Restore => return self.restore_by_number(value).await,
             _ => return Err(read_only()),
         };
         match left.first() {

@@ -9,4 +9,5 @@ pub(super) mod names;
 pub(super) mod open;
 pub(super) mod remove;
 pub(super) mod rename;
+pub(super) mod restore;
 pub(super) mod xattrs;

@@ -46,7 +46,12 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         if mode.write || mode.truncate {
             self.writable()?;
         }
-        let opened = self.begin_open(&inode, mode, caller).await;
+        let opened = match self.begin_open(&inode, mode, caller).await {
+            Err(error) if error.situation() == Situation::Archived && mode.read && !mode.write => {
+                Err(self.refuse_archived(&inode, error).await)
+            }
+            opened => opened,
+        };
         let reader = opened.inspect_err(|error| self.forget_if_stale(&inode, error))?;
         Ok(self.add_handle(&inode, mode, caller, reader))
     }

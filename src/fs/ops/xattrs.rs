@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::restore::Again;
 use crate::base::clock;
 use crate::data::guess;
 use crate::fs::Fs;
@@ -11,7 +12,7 @@ use crate::fs::meta::metadata::{self, Refused};
 use crate::fs::meta::xattr::{self, Fact, Header, Name};
 use crate::fs::meta::{facts, posix};
 use crate::fs::tree::inode::{Content, Inode};
-use crate::store::{BucketService, ObjectInfo, ObjectStore, Properties, RestoreObject, RestoreState, RestoreTier, StorageClass};
+use crate::store::{BucketService, ObjectInfo, ObjectStore, Properties, StorageClass};
 
 /// What must hold of the attribute that is set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,7 +156,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         let inode = self.inode(ino)?;
         let name = parse(name)?;
         if let Name::Control(control) = name {
-            return self.set_control(&inode, control, caller).await;
+            return self.set_control(&inode, control, value, caller).await;
         }
         self.writable()?;
         if let Name::Meta(meta) = name {
@@ -165,7 +166,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         match name {
             Name::Foreign => Err(foreign()),
             Name::Unknown => Err(no_attribute()),
-            Name::Restore if !inode.is_directory() => self.set_restore(&inode, text).await,
+            Name::Restore if !inode.is_directory() => self.restore(&inode, xattr::parse_restore(text)?, Again::Extends).await,
             Name::Header(header) if !inode.is_directory() => self.set_header(&inode, header, text, how).await,
             Name::StorageClass if !inode.is_directory() => self.set_class(&inode, text).await,
             _ => Err(read_only()),
@@ -220,32 +221,6 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         if inode.is_directory() && self.key_of(inode).is_empty() {
             return Err(Error::new(Situation::Unsupported, "the root of a bucket is no object: it cannot carry metadata"));
         }
-        Ok(())
-    }
-
-    async fn set_restore(&self, inode: &Arc<Inode<S>>, text: &str) -> Result<()> {
-        let (days, tier) = xattr::parse_restore(text)?;
-        let info = self.fresh_info(inode).await?;
-        if !info.archived() {
-            return Err(Error::new(
-                Situation::Invalid,
-                format!("the object is not archived: its class is {}", info.storage_class()),
-            ));
-        }
-        if info.storage_class().as_str() == "DEEP_ARCHIVE" && tier == Some(RestoreTier::Expedited) {
-            return Err(Error::new(Situation::Invalid, "DEEP_ARCHIVE has no tier Expedited: use Standard or Bulk"));
-        }
-        if info.restore == Some(RestoreState::Ongoing) && tier.is_none_or(|tier| tier == RestoreTier::Bulk) {
-            return Err(Error::new(
-                Situation::Already,
-                "a restore is under way already: getfattr -n user.s3.restore tells when it is done",
-            ));
-        }
-        let object = self.object_ref(&self.key_of(inode))?;
-        // INTELLIGENT_TIERING moves the object itself: there is no copy that could expire.
-        let days = info.archive_status.is_none().then_some(days);
-        self.store.restore(&RestoreObject { object, days, tier }).await?;
-        inode.lock().info = None;
         Ok(())
     }
 
