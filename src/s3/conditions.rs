@@ -5,14 +5,19 @@
 //! conditions. On a store that ignores them the object is looked at just before each request: a lost-update window of one
 //! request remains. A 412 although HEAD shows the wanted tag is a dialect (radosgw wants it without quotes), not a conflict.
 
+use std::time::SystemTime;
+
 use super::S3Store;
 use super::client::Answered;
 use super::dialect::Known;
 use super::request::Request;
+use crate::base::date;
 use crate::store::{Condition, ETag, Error, ErrorKind, HeadObject, ObjectRef, ObjectStore as _, Operation, Result};
 
 /// No object has this tag.
 const IMPOSSIBLE_ETAG: &str = "00000000000000000000000000000000-pailfs";
+
+const UNMODIFIED_SINCE: &str = "x-amz-copy-source-if-unmodified-since";
 
 impl S3Store {
     /// Sends a request under its condition, whatever the store makes of it.
@@ -46,20 +51,28 @@ impl S3Store {
             }
             Known::Unknown => {
                 self.must_be(&request, etag).await?;
-                let probe = Request { condition: Condition::IfMatch(ETag::new(IMPOSSIBLE_ETAG)), ..request.clone() };
-                match self.0.call(probe).await {
-                    Ok(answered) => {
-                        self.0.dialect.learn_conditions(request.operation, false);
-                        tracing::warn!(operation = %request.operation, "this store ignores conditions: others' changes are looked for just before");
-                        Ok(answered)
-                    }
-                    Err(error) if error.kind() == ErrorKind::Changed => {
-                        self.0.dialect.learn_conditions(request.operation, true);
-                        self.call_honoured(request, etag).await
-                    }
-                    Err(error) => Err(error),
+                match self.learn_condition(&request).await? {
+                    Some(answered) => Ok(answered),
+                    None => self.call_honoured(request, etag).await,
                 }
             }
+        }
+    }
+
+    /// Sends a request with a tag that cannot match. `Some`: it was carried out all the same.
+    async fn learn_condition(&self, request: &Request) -> Result<Option<Answered>> {
+        let probe = Request { condition: Condition::IfMatch(ETag::new(IMPOSSIBLE_ETAG)), ..request.clone() };
+        match self.0.call(probe).await {
+            Ok(answered) => {
+                self.0.dialect.learn_conditions(request.operation, false);
+                tracing::warn!(operation = %request.operation, "this store ignores conditions: others' changes are looked for just before");
+                Ok(Some(answered))
+            }
+            Err(error) if error.kind() == ErrorKind::Changed => {
+                self.0.dialect.learn_conditions(request.operation, true);
+                Ok(None)
+            }
+            Err(error) => Err(error),
         }
     }
 
@@ -113,6 +126,51 @@ impl S3Store {
             Err(error) if error.kind() == ErrorKind::Changed => {
                 dialect.learn_source_conditions(true);
                 Ok(None)
+            }
+            // One status for both conditions: it was the source's when the destination is free.
+            Err(error) if error.kind() == ErrorKind::Exists && self.current_etag(request).await?.is_none() => {
+                dialect.learn_source_conditions(true);
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Sends a copy whose source must not have been written after `since`, whatever the store makes of that.
+    pub(super) async fn copy_unchanged(&self, request: Request, source: &ObjectRef, since: SystemTime) -> Result<Answered> {
+        let dialect = &self.0.dialect;
+        let dated = |time| request.clone().header(UNMODIFIED_SINCE, date::http(time));
+        let kept = || request.condition == Condition::None || dialect.conditions(request.operation) == Known::Yes;
+        if kept() && dialect.source_dates() == Known::Yes {
+            return self.call_conditional(dated(since)).await;
+        }
+        let info = self.head(&HeadObject { object: source.clone() }).await?;
+        let other = matches!(&request.condition, Condition::IfMatch(etag) if *etag != info.etag);
+        if other || date::unix_seconds(info.last_modified) > date::unix_seconds(since) {
+            return Err(conflict(&request, ErrorKind::Changed));
+        }
+        if matches!(request.condition, Condition::IfMatch(_))
+            && dialect.conditions(request.operation) == Known::Unknown
+            && let Some(answered) = self.learn_condition(&request).await?
+        {
+            return Ok(answered);
+        }
+        if dialect.conditions(request.operation) == Known::No {
+            // It was looked at just now.
+            return self.0.call(Request { condition: Condition::None, ..request }).await;
+        }
+        if !kept() || dialect.source_dates() == Known::No {
+            return self.call_conditional(request).await;
+        }
+        // As with tags: a date that cannot hold proves what the store does.
+        match self.call_conditional(dated(SystemTime::UNIX_EPOCH)).await {
+            Ok(answered) => {
+                dialect.learn_source_dates(false);
+                Ok(answered)
+            }
+            Err(error) if error.kind() == ErrorKind::Changed => {
+                dialect.learn_source_dates(true);
+                self.call_conditional(dated(since)).await
             }
             Err(error) => Err(error),
         }

@@ -25,6 +25,7 @@ struct Facts {
     copy: Known,
     delete: Known,
     source: Known,
+    source_date: Known,
     bare_etags: bool,
     speaks_s3: bool,
 }
@@ -44,6 +45,7 @@ impl Dialect {
             copy: Known::Yes,
             delete: Known::Yes,
             source: Known::Yes,
+            source_date: Known::Yes,
             bare_etags: false,
             speaks_s3: true,
         }))
@@ -80,6 +82,17 @@ impl Dialect {
     /// What a copy whose source could not match has shown.
     pub fn learn_source_conditions(&self, honoured: bool) {
         self.with(|facts| facts.source = if honoured { Known::Yes } else { Known::No });
+    }
+
+    /// Whether the store checks the date of a copy's source.
+    #[must_use]
+    pub fn source_dates(&self) -> Known {
+        self.with(|facts| facts.source_date)
+    }
+
+    /// What a copy whose source was too new has shown.
+    pub fn learn_source_dates(&self, honoured: bool) {
+        self.with(|facts| facts.source_date = if honoured { Known::Yes } else { Known::No });
     }
 
     /// Whether `If-Match` wants the tag without its quotes (radosgw 16).

@@ -114,13 +114,16 @@ impl ObjectStore for S3Store {
 
     async fn copy(&self, request: &CopyObject) -> Result<Committed> {
         let sent = request::copy(request);
+        if let Some(since) = request.source_unchanged_since.filter(|_| request.source_if_match.is_none()) {
+            let answered = self.copy_unchanged(sent.clone(), &request.source, since).await?;
+            return copied(&answered).ok_or_else(|| self.0.not_s3(&sent));
+        }
         self.check_source(&sent, &request.source, request.source_if_match.as_ref()).await?;
         let answered = match self.learn_source_condition(&sent).await? {
             Some(answered) => answered,
             None => self.call_conditional(sent.clone()).await?,
         };
-        let etag = xml::result_etag(&answered.body).ok_or_else(|| self.0.not_s3(&sent))?;
-        Ok(Committed { etag, version: response::version(&answered.headers) })
+        copied(&answered).ok_or_else(|| self.0.not_s3(&sent))
     }
 
     async fn create_upload(&self, request: &CreateUpload) -> Result<Upload> {
@@ -159,13 +162,13 @@ impl ObjectStore for S3Store {
         let answered = self.call_conditional(sent.clone()).await?;
         let etag = xml::result_etag(&answered.body).ok_or_else(|| self.0.not_s3(&sent))?;
         if !etag.as_str().is_empty() {
-            return Ok(Committed { etag, version: response::version(&answered.headers) });
+            return Ok(response::committed_as(etag, &answered.headers));
         }
         // radosgw 16 completes without saying under which tag.
         let object = ObjectRef::current(request.upload.bucket.clone(), request.upload.key.clone());
         let info = self.head(&HeadObject { object }).await;
         let info = info.map_err(|error| error.with(|story| story.outcome = Outcome::Unknown))?;
-        Ok(Committed { etag: info.etag, version: info.version })
+        Ok(Committed::from(&info))
     }
 
     async fn abort_upload(&self, upload: &Upload) -> Result<()> {
@@ -229,6 +232,14 @@ impl S3Store {
             self.0.dialect.learn_checksums(answered.headers.contains_key(response::CRC64NVME));
         }
     }
+}
+
+/// What the answer to a copy says of the new object.
+fn copied(answered: &Answered) -> Option<Committed> {
+    let committed = response::committed_as(xml::result_etag(&answered.body)?, &answered.headers);
+    // Exact, where the answer's date may be older than the answer.
+    let at = xml::result_time(&answered.body).or(committed.at);
+    Some(Committed { at, ..committed })
 }
 
 /// A body that must be exactly as long as was said, and add up to what was said. Its last chunk is given out only when it does.

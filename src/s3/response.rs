@@ -1,6 +1,7 @@
 //! From HTTP's answers to what the store's traits return. Pure.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use http::HeaderMap;
 use percent_encoding::percent_decode_str;
@@ -78,10 +79,20 @@ pub fn version(headers: &HeaderMap) -> Option<VersionId> {
     text(headers, "x-amz-version-id").filter(|id| id != "null" && !id.is_empty()).map(|id| VersionId::new(&id))
 }
 
+/// Servers make the `Date` header once a second and send it until the next one.
+const DATE_LAG: Duration = Duration::from_secs(1);
+
 /// What a PUT's headers say about the new object.
 #[must_use]
 pub fn committed(headers: &HeaderMap) -> Option<Committed> {
-    Some(Committed { etag: ETag::new(&text(headers, "etag")?), version: version(headers) })
+    Some(committed_as(ETag::new(&text(headers, "etag")?), headers))
+}
+
+/// As [`committed`], when the tag is in the answer's body.
+#[must_use]
+pub fn committed_as(etag: ETag, headers: &HeaderMap) -> Committed {
+    let date = text(headers, "date").and_then(|date| date::parse_http(&date));
+    Committed { etag, version: version(headers), at: date.map(|date| date + DATE_LAG) }
 }
 
 /// `ongoing-request="false", expiry-date="Fri, 21 Dec 2012 00:00:00 GMT"`

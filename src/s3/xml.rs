@@ -1,5 +1,7 @@
 //! S3's XML, in and out. Pure. Nothing from the network may panic: a document that is not understood is `None`.
 
+use std::time::SystemTime;
+
 use quick_xml::escape::{escape, resolve_predefined_entity};
 use quick_xml::events::Event;
 
@@ -151,6 +153,12 @@ pub fn result_etag(body: &[u8]) -> Option<ETag> {
     let root = parse(body)?;
     let known = matches!(root.name.as_str(), "CopyObjectResult" | "CopyPartResult" | "CompleteMultipartUploadResult");
     root.text("ETag").filter(|_| known).map(ETag::new)
+}
+
+/// When the copy was made, as the answer says.
+#[must_use]
+pub fn result_time(body: &[u8]) -> Option<SystemTime> {
+    parse(body)?.text("LastModified").and_then(date::parse_iso8601)
 }
 
 /// Reads a page of `ListParts`: the parts, and the marker of the next page.

@@ -239,7 +239,15 @@ async fn a_chmod_keeps_the_metadata_that_others_have_set_under_the_same_tag() {
     let mut properties = world.memory.head(&head).await.unwrap().properties;
     properties.metadata.insert("colour".into(), "blue".into());
     let (bucket, key, replace) = (object.bucket.clone(), object.key.clone(), Some(properties));
-    let copy = CopyObject { source: object, source_if_match: None, bucket, key, replace, condition: Condition::None };
+    let copy = CopyObject {
+        source: object,
+        source_if_match: None,
+        source_unchanged_since: None,
+        bucket,
+        key,
+        replace,
+        condition: Condition::None,
+    };
     world.memory.copy(&copy).await.unwrap();
     let ino = world.look("f").await.unwrap();
     world.fs.setattr(ino, SetAttr { mode: Some(0o600), ..SetAttr::default() }, CALLER).await.unwrap();

@@ -231,6 +231,7 @@ async fn copies<S: ObjectStore + BucketService>(bench: &Bench<S>) -> Verdict {
     let copy = |key: &str, source_if_match: ETag, condition| CopyObject {
         source: bench.object("s"),
         source_if_match: Some(source_if_match),
+        source_unchanged_since: None,
         bucket: bench.bucket.clone(),
         key: Key::new(key).unwrap(),
         replace: Some(replaced.clone()),
@@ -243,6 +244,32 @@ async fn copies<S: ObjectStore + BucketService>(bench: &Bench<S>) -> Verdict {
     ok(bench.store.copy(&copy("s", etag.clone(), Condition::IfMatch(etag))).await)?;
     same(ok(bench.head("s").await)?.properties.metadata.get("k").cloned(), Some("v".to_owned()))?;
     same(ok(bench.read("s", None, None).await)?, b"source".to_vec())
+}
+
+async fn dated_copies<S: ObjectStore + BucketService>(bench: &Bench<S>) -> Verdict {
+    ok(bench.put("dated", b"source", Condition::None).await)?;
+    let copy = |info: &ObjectInfo, since, value: &str| {
+        let mut properties = Properties::default();
+        properties.metadata.insert("k".into(), value.into());
+        CopyObject {
+            source: bench.object("dated"),
+            source_if_match: None,
+            source_unchanged_since: Some(since),
+            bucket: bench.bucket.clone(),
+            key: Key::new("dated").unwrap(),
+            replace: Some(properties),
+            condition: Condition::IfMatch(info.etag.clone()),
+        }
+    };
+    // Twice: the first one may still have to learn what the store does.
+    for value in ["1", "2"] {
+        let info = ok(bench.head("dated").await)?;
+        let before = info.last_modified - std::time::Duration::from_secs(2);
+        kind(bench.store.copy(&copy(&info, before, "lost")).await, ErrorKind::Changed)?;
+        ok(bench.store.copy(&copy(&info, info.last_modified, value)).await)?;
+        same(ok(bench.head("dated").await)?.properties.metadata.get("k").cloned(), Some(value.to_owned()))?;
+    }
+    Ok(())
 }
 
 async fn multipart<S: ObjectStore + BucketService>(bench: &Bench<S>) -> Verdict {
@@ -360,6 +387,7 @@ async fn differences<S: ObjectStore + BucketService>(bench: &Bench<S>, version: 
     check("odd keys", odd_keys(bench).await);
     check("delete many", delete_many(bench).await);
     check("copies", copies(bench).await);
+    check("copies of what was changed", dated_copies(bench).await);
     check("multipart", multipart(bench).await);
     check("small part refused", small_part_refused(bench).await);
     check("missing bucket", missing_bucket(bench).await);

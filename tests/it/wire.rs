@@ -94,6 +94,7 @@ async fn an_error_inside_a_200_is_an_error() {
     let copy = CopyObject {
         source: source.clone(),
         source_if_match: None,
+        source_unchanged_since: None,
         bucket: bucket(),
         key: key.clone(),
         replace: None,

@@ -176,6 +176,23 @@ fn an_archived_object_comes_back_into_a_class_after_its_restore() {
 }
 
 #[test]
+fn setting_an_attribute_of_a_known_file_is_one_copy() {
+    let site = Site::start();
+    let mount = site.mount(&["--ttl", "1h"]);
+    mount.sh("echo x > f && setfattr -n user.a -v 1 f");
+    // Known for longer than any window in which it would be believed without asking.
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    site.server.reset_counters();
+    mount.sh("setfattr -n user.b -v 2 f");
+    assert_eq!((site.count("CopyObject"), site.count("HeadObject")), (1, 0), "{:?}", site.server.counters());
+    mount.sh("ls -l > /dev/null");
+    site.server.reset_counters();
+    assert_eq!(mount.sh("getfattr -n user.s3.storage-class --only-values f"), "STANDARD");
+    assert_eq!(site.server.counters().operations.values().sum::<u64>(), 0, "{:?}", site.server.counters());
+    assert_eq!(mount.sh("getfattr -n user.a --only-values f && getfattr -n user.b --only-values f"), "12");
+}
+
+#[test]
 fn bad_input_changes_nothing_and_says_why() {
     let site = Site::start();
     let mount = site.mount(&[]);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::parts::PartSlot;
-use super::settle::{Change, look, replace_properties};
+use super::settle::{Change, Source, look, replace_properties};
 use super::{Destination, Writer};
 use crate::base::{clock, rng};
 use crate::data::{Error, Result};
@@ -177,8 +177,9 @@ impl<S: ObjectStore> Writer<S> {
         let destination = with_token(&Destination { key: done.destination.key.clone(), ..wanted });
         let object = ObjectRef::current(destination.bucket.clone(), destination.key.clone());
         let properties = destination.properties.clone();
+        let source = Source { object: object.clone(), etag: done.committed.etag.clone(), size: done.size };
         let replaced =
-            replace_properties(&self.shared.store, object.clone(), done.committed.etag.clone(), done.size, properties).await;
+            replace_properties(&self.shared.store, source, done.committed.at.unwrap_or_else(clock::now), properties).await;
         let committed = match replaced {
             Ok(committed) => committed,
             // An earlier try may have done it without being heard.
@@ -187,7 +188,7 @@ impl<S: ObjectStore> Writer<S> {
                 if !self.may_have_made(&info) || !same_but_token(&info.properties, &destination.properties) {
                     return Err(Error::Stale);
                 }
-                Committed { etag: info.etag, version: info.version }
+                Committed::from(&info)
             }
             Err(error) => {
                 self.note_doubt(&error, &destination);
@@ -251,7 +252,7 @@ async fn conditional<S: ObjectStore>(
         // Look: is it ours (a lost answer, or a repeated request that met its own success)?
         let Ok(there) = look(store, &object).await else { return Err(error.into()) };
         if let Some(info) = there.as_ref().filter(|info| is_ours(info, &destination.properties)) {
-            return Ok(Committed { etag: info.etag.clone(), version: info.version.clone() });
+            return Ok(info.into());
         }
         if error.kind() == ErrorKind::NoUpload {
             return Err(error.into());

@@ -1,6 +1,8 @@
 //! Changes of one request: an empty object, a copy, new properties. Each is conditional and carries a commit token, so that a
 //! lost answer is settled by looking, and what was not applied is sent again under the same condition.
 
+use std::time::SystemTime;
+
 use super::Destination;
 use super::commit::{MAX_CONFLICTS, PAUSE, is_ours};
 use crate::base::clock;
@@ -69,19 +71,36 @@ pub async fn put_empty<S: ObjectStore>(store: &S, target: &Destination, conditio
     settled(store, target, &condition, Change::Put(request)).await
 }
 
-/// Replaces the properties of an object by a copy onto itself, on the condition that it is still the one with `etag`.
+/// What is copied.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// The object.
+    pub object: ObjectRef,
+    /// The tag it must have.
+    pub etag: ETag,
+    /// Its bytes.
+    pub size: u64,
+}
+
+/// Replaces the properties of an object by a copy onto itself, on the condition that it is still that one, and that its
+/// metadata was not changed alone after `since`.
 ///
 /// # Errors
 /// [`Error::Stale`] when it is not, [`Error::Store`].
 pub async fn replace_properties<S: ObjectStore>(
     store: &S,
-    object: ObjectRef,
-    etag: ETag,
-    size: u64,
+    source: Source,
+    since: SystemTime,
     properties: Properties,
 ) -> Result<Committed> {
-    let target = Destination { bucket: object.bucket.clone(), key: object.key.clone(), properties };
-    copy_object(store, object, etag.clone(), size, &target, Condition::IfMatch(etag)).await
+    let target = Destination { bucket: source.object.bucket.clone(), key: source.object.key.clone(), properties };
+    let condition = Condition::IfMatch(source.etag.clone());
+    if source.size > MAX_PART_BYTES {
+        return super::copy::copy_in_parts(store, source, &target, condition).await;
+    }
+    // The destination's condition covers the bytes.
+    let request = CopyObject { source_unchanged_since: Some(since), ..copy_request(source.object, &target) };
+    settled(store, &target, &condition, Change::Copy(request)).await
 }
 
 /// Copies an object inside the store, in parts when it is larger than one request can copy.
@@ -90,24 +109,27 @@ pub async fn replace_properties<S: ObjectStore>(
 /// [`Error::Stale`], [`Error::Exists`] by the conditions, [`Error::Store`].
 pub async fn copy_object<S: ObjectStore>(
     store: &S,
-    source: ObjectRef,
-    etag: ETag,
-    size: u64,
+    source: Source,
     target: &Destination,
     condition: Condition,
 ) -> Result<Committed> {
-    if size > MAX_PART_BYTES {
-        return super::copy::copy_in_parts(store, source, etag, size, target, condition).await;
+    if source.size > MAX_PART_BYTES {
+        return super::copy::copy_in_parts(store, source, target, condition).await;
     }
-    let request = CopyObject {
+    let request = CopyObject { source_if_match: Some(source.etag), ..copy_request(source.object, target) };
+    settled(store, target, &condition, Change::Copy(request)).await
+}
+
+fn copy_request(source: ObjectRef, target: &Destination) -> CopyObject {
+    CopyObject {
         source,
-        source_if_match: Some(etag),
+        source_if_match: None,
+        source_unchanged_since: None,
         bucket: target.bucket.clone(),
         key: target.key.clone(),
         replace: Some(target.properties.clone()),
         condition: Condition::None,
-    };
-    settled(store, target, &condition, Change::Copy(request)).await
+    }
 }
 
 /// Sends a request under `condition`. When its answer is lost it is looked whether what is there is ours; what was not
@@ -134,7 +156,7 @@ pub(super) async fn settled<S: ObjectStore>(
         }
         let Ok(there) = look(store, &object).await else { return Err(error.into()) };
         if let Some(info) = there.as_ref().filter(|info| is_ours(info, &target.properties)) {
-            return Ok(Committed { etag: info.etag.clone(), version: info.version.clone() });
+            return Ok(info.into());
         }
         let holds = match (condition, &there) {
             (Condition::IfAbsent, there) => there.is_none(),

@@ -83,6 +83,7 @@ pub(super) async fn copy(memory: &Memory, req: S3Request<CopyObjectInput>) -> An
     let request = CopyObject {
         source: from,
         source_if_match: conditions.tag(),
+        source_unchanged_since: None,
         bucket: to.bucket,
         key: to.key,
         replace: None,

@@ -7,7 +7,7 @@ use crate::base::clock;
 use crate::data::guess;
 use crate::data::write::Destination;
 use crate::data::write::commit::{OnConflict, with_token};
-use crate::data::write::settle::{put_empty, replace_properties};
+use crate::data::write::settle::{Source, put_empty, replace_properties};
 use crate::fs::attr::{Attr, Caller, Ino, Kind, SetAttr, SetTime, without_privileges};
 use crate::fs::config::AttrsMode;
 use crate::fs::error::{Error, Result, Situation};
@@ -15,6 +15,9 @@ use crate::fs::meta::posix::{self, ExplicitTimes};
 use crate::fs::tree::inode::{Content, Inode};
 use crate::fs::{Fs, Stat};
 use crate::store::{BucketService, Condition, ETag, Headers, Key, ObjectInfo, ObjectRef, ObjectStore, Properties, RestoreState};
+
+/// So often a change of properties is begun anew when other clients change the object meanwhile.
+const MAX_CONFLICTS: usize = 8;
 
 /// What statfs says: S3 has no bounds, so a large round number of each.
 #[derive(Debug, Clone, Copy)]
@@ -229,7 +232,24 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         if inode.is_directory() {
             return self.update_marker(inode, apply).await;
         }
-        let info = self.current_info(inode).await?;
+        // What is known may be old: the copy asks that the object was not written since, and then it is looked at again.
+        let mut info = self.known_info(inode).await?;
+        for _ in 0..MAX_CONFLICTS {
+            match self.update_object(inode, &info, &apply).await {
+                Err(error) if error.situation() == Situation::Stale => info = self.fresh_info(inode).await?,
+                done => return done,
+            }
+        }
+        Err(Error::new(Situation::Busy, "other clients change the object all the time"))
+    }
+
+    /// Changes the properties of the object that `info` describes.
+    async fn update_object(
+        &self,
+        inode: &Arc<Inode<S>>,
+        info: &ObjectInfo,
+        apply: &(impl Fn(&mut Properties) + Send),
+    ) -> Result<()> {
         let mut properties = info.properties.clone();
         apply(&mut properties);
         let leaves = properties.storage_class != info.properties.storage_class;
@@ -243,7 +263,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             return Err(Error::new(Situation::Archived, words));
         }
         let object = self.object_ref(&self.key_of(inode))?;
-        let info = self.replace(object.clone(), &info, properties).await?;
+        let info = self.replace(object.clone(), info, properties).await?;
         let (version, etag) = (info.version.clone(), info.etag.clone());
         if let Some(writing) = inode.writing() {
             writing.writer.redirect(|destination| destination.properties = info.properties.clone());
@@ -265,7 +285,8 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         let bucket = object.bucket.clone();
         let destination = with_token(&Destination { bucket, key: object.key.clone(), properties });
         let sent = destination.properties.clone();
-        let committed = replace_properties(&self.store, object, info.etag.clone(), info.size, destination.properties).await?;
+        let source = Source { object, etag: info.etag.clone(), size: info.size };
+        let committed = replace_properties(&self.store, source, info.last_modified, destination.properties).await?;
         Ok(ObjectInfo { checksums: info.checksums.clone(), ..new_info(committed, info.size, sent) })
     }
 

@@ -408,7 +408,7 @@ pub(in crate::fs) fn new_info(committed: crate::store::Committed, size: u64, pro
     ObjectInfo {
         size,
         etag: committed.etag,
-        last_modified: clock::now(),
+        last_modified: committed.at.unwrap_or_else(clock::now),
         version: committed.version,
         properties,
         archive_status: None,

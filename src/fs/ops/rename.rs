@@ -7,7 +7,7 @@ use super::names::new_info;
 use crate::base::clock;
 use crate::data::write::Destination;
 use crate::data::write::commit::{Base, OnConflict, with_token};
-use crate::data::write::settle::copy_object;
+use crate::data::write::settle::{Source, copy_object};
 use crate::fs::Fs;
 use crate::fs::attr::Ino;
 use crate::fs::error::{Error, Result, Situation};
@@ -159,7 +159,8 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             Base::Absent => Condition::IfAbsent,
             Base::Object(etag) => Condition::IfMatch(etag),
         };
-        let copied = copy_object(&self.store, source.clone(), info.etag.clone(), info.size, &destination, condition).await;
+        let from = Source { object: source.clone(), etag: info.etag.clone(), size: info.size };
+        let copied = copy_object(&self.store, from, &destination, condition).await;
         let committed = copied.map_err(|error| match Error::from(error) {
             // Somebody has taken the new name meanwhile: what is believed of it is stale.
             error if error.situation() == Situation::Exists => error.in_situation(Situation::Stale),

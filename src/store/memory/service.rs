@@ -164,7 +164,7 @@ impl BucketService for Memory {
 }
 
 fn committed(info: ObjectInfo) -> Committed {
-    Committed { etag: info.etag, version: info.version }
+    Committed::from(&info)
 }
 
 fn target(upload: &Upload) -> ObjectRef {

@@ -6,13 +6,14 @@ use std::time::SystemTime;
 
 use super::content::{Content, Reader};
 use super::failure::{
-    ARCHIVED, COPY_TOO_LARGE, Failure, INVALID_COPY_RANGE, INVALID_RANGE, NO_SUCH_KEY, Outcome, SELF_COPY, TOO_LARGE,
+    ARCHIVED, COPY_TOO_LARGE, Failure, INVALID_COPY_RANGE, INVALID_RANGE, NO_SUCH_KEY, OBJECT_CHANGED, Outcome, SELF_COPY,
+    TOO_LARGE,
 };
 use super::listing::{self, Entry, Query};
 use super::object::{Checksums, Object, check, check_properties, matches, with_crc64nvme};
 use super::uploads::{StoredPart, Whole, md5_tag};
 use super::{Data, Memory, Restored, Tags, archive, moment};
-use crate::base::clock;
+use crate::base::{clock, date};
 use crate::store::{
     BucketName, ByteRange, CompleteUpload, CopyObject, CopyPart, CreateUpload, ETag, Error, GetObject, Key, ListPage,
     MAX_PART_BYTES, ObjectInfo, ObjectRef, Operation, Part, Payload, Properties, PutObject, RestoreObject, Result, StorageClass,
@@ -60,6 +61,10 @@ impl Memory {
 
     fn try_copy(&self, request: &CopyObject, properties: &CopyProperties) -> Outcome<ObjectInfo> {
         let source = self.readable_source(&request.source, request.source_if_match.as_ref())?;
+        let later = |since| date::unix_seconds(source.modified) > date::unix_seconds(since);
+        if request.source_if_match.is_none() && request.source_unchanged_since.is_some_and(later) {
+            return Err(OBJECT_CHANGED);
+        }
         if source.content.len() > MAX_PART_BYTES {
             return Err(COPY_TOO_LARGE);
         }

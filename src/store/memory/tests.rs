@@ -44,6 +44,7 @@ fn copy(from: &str, to: &str) -> CopyObject {
     CopyObject {
         source: object(from),
         source_if_match: None,
+        source_unchanged_since: None,
         bucket: bucket(),
         key: key(to),
         replace: None,

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 
 use super::names::{BucketName, ByteRange, ETag, Key, PageToken, PartNumber, Prefix, StorageClass, UploadId, VersionId};
-use super::object::{Condition, ObjectRef, Properties};
+use super::object::{Condition, ObjectInfo, ObjectRef, Properties};
 
 /// HEAD of an object.
 #[derive(Debug, Clone)]
@@ -160,8 +160,17 @@ pub struct PutObject {
 pub struct Committed {
     /// The new object's tag.
     pub etag: ETag,
+    /// When the store answered, by its own clock: the object was not written later.
+    pub at: Option<SystemTime>,
     /// Its version, where the bucket keeps versions.
     pub version: Option<VersionId>,
+}
+
+impl From<&ObjectInfo> for Committed {
+    /// As HEAD shows an object that a request has made.
+    fn from(info: &ObjectInfo) -> Self {
+        Self { etag: info.etag.clone(), version: info.version.clone(), at: Some(info.last_modified) }
+    }
 }
 
 /// `DeleteObject`. Deleting what is not there succeeds when there is no condition.
@@ -180,6 +189,10 @@ pub struct CopyObject {
     pub source: ObjectRef,
     /// The tag the source must have: `x-amz-copy-source-if-match`. Else [`crate::store::ErrorKind::Changed`].
     pub source_if_match: Option<ETag>,
+    /// The source was not written after this second: `x-amz-copy-source-if-unmodified-since`, else
+    /// [`crate::store::ErrorKind::Changed`]. S3 ignores it beside `source_if_match`. It sees what a tag does not: that
+    /// another client has changed the metadata alone.
+    pub source_unchanged_since: Option<SystemTime>,
     /// The bucket of the new object.
     pub bucket: BucketName,
     /// The key of the new object.
