@@ -5,3 +5,4 @@ pub mod date;
 pub mod encode;
 pub mod rng;
 pub mod tasks;
+pub mod xml;

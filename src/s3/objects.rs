@@ -90,7 +90,7 @@ impl ObjectStore for S3Store {
         if keys.len() > usize::from(MAX_PAGE_KEYS) {
             return Err(Error::new(ErrorKind::Invalid, Operation::DeleteObjects, bucket, "more than 1,000 keys"));
         }
-        let (sendable, odd): (Vec<&Key>, Vec<&Key>) = keys.iter().partition(|key| xml::can_hold(key.as_str()));
+        let (sendable, odd): (Vec<&Key>, Vec<&Key>) = keys.iter().partition(|key| crate::base::xml::can_hold(key.as_str()));
         let mut failed: HashMap<String, Error> = HashMap::new();
         if !sendable.is_empty() {
             let request = request::delete_many(bucket, &sendable);

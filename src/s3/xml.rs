@@ -2,81 +2,12 @@
 
 use std::time::SystemTime;
 
-use quick_xml::escape::{escape, resolve_predefined_entity};
-use quick_xml::events::Event;
-
+use crate::base::xml::{Node, escaped, parse};
 use crate::base::{date, encode};
 use crate::store::{
     Bucket, BucketName, ETag, Key, ListPage, ListedObject, PageToken, Part, PartNumber, RestoreObject, StorageClass, Upload,
     UploadId, UploadPage,
 };
-
-/// Deeper documents are not S3's.
-const MAX_DEPTH: usize = 16;
-
-/// An element with what is in it.
-#[derive(Debug, Default, Clone)]
-struct Node {
-    name: String,
-    text: String,
-    children: Vec<Node>,
-}
-
-impl Node {
-    fn child(&self, name: &str) -> Option<&Self> {
-        self.children.iter().find(|child| child.name == name)
-    }
-
-    fn text(&self, name: &str) -> Option<&str> {
-        self.child(name).map(|child| child.text.as_str())
-    }
-
-    fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Self> {
-        self.children.iter().filter(move |child| child.name == name)
-    }
-
-    fn number(&self, name: &str) -> Option<u64> {
-        self.text(name)?.trim().parse().ok()
-    }
-}
-
-/// The root element of a document; `None` when it is not well-formed.
-fn parse(document: &[u8]) -> Option<Node> {
-    let mut reader = quick_xml::Reader::from_reader(document);
-    let mut stack = vec![Node::default()];
-    loop {
-        match reader.read_event().ok()? {
-            Event::Start(start) => {
-                if stack.len() > MAX_DEPTH {
-                    return None;
-                }
-                let name = String::from_utf8(start.local_name().as_ref().to_vec()).ok()?;
-                stack.push(Node { name, ..Node::default() });
-            }
-            Event::Empty(empty) => {
-                let name = String::from_utf8(empty.local_name().as_ref().to_vec()).ok()?;
-                stack.last_mut()?.children.push(Node { name, ..Node::default() });
-            }
-            Event::End(_) => {
-                let done = stack.pop()?;
-                stack.last_mut()?.children.push(done);
-            }
-            Event::Text(text) => stack.last_mut()?.text.push_str(&text.decode().ok()?),
-            Event::CData(text) => stack.last_mut()?.text.push_str(&text.decode().ok()?),
-            Event::GeneralRef(reference) => {
-                let text = &mut stack.last_mut()?.text;
-                match reference.resolve_char_ref().ok()? {
-                    Some(character) => text.push(character),
-                    None => text.push_str(resolve_predefined_entity(&reference.decode().ok()?)?),
-                }
-            }
-            Event::Eof => break,
-            Event::Comment(_) | Event::Decl(_) | Event::PI(_) | Event::DocType(_) => {}
-        }
-    }
-    let root = stack.pop().filter(|_| stack.is_empty())?;
-    root.children.into_iter().next()
-}
 
 /// An error document.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -221,22 +152,11 @@ pub fn delete_failures(body: &[u8]) -> Option<Vec<DeleteFailure>> {
     Some(root.all("Error").map(|error| (text(error, "Key"), text(error, "Code"), text(error, "Message"))).collect())
 }
 
-/// Whether XML 1.0 can hold the text at all. <https://www.w3.org/TR/xml/#charsets>
-#[must_use]
-pub fn can_hold(text: &str) -> bool {
-    text.chars().all(|c| matches!(c, '\t' | '\n' | '\r') || c >= ' ' && !matches!(c, '\u{FFFE}' | '\u{FFFF}'))
-}
-
 /// The body of a `DeleteObjects`, quiet.
 #[must_use]
 pub fn delete_request(keys: &[&Key]) -> String {
     let objects: String = keys.iter().map(|key| format!("<Object><Key>{}</Key></Object>", escaped(key.as_str()))).collect();
     format!("<Delete xmlns=\"{NAMESPACE}\"><Quiet>true</Quiet>{objects}</Delete>")
-}
-
-/// Escapes text so that it comes back as it is: a parser would normalise a bare carriage return.
-fn escaped(text: &str) -> String {
-    escape(text).replace('\r', "&#13;").replace('\n', "&#10;").replace('\t', "&#9;")
 }
 
 /// The body of a `CompleteMultipartUpload`; checksums only when the store verifies them.
@@ -274,7 +194,8 @@ pub fn location_request(location: &str) -> String {
     )
 }
 
-const NAMESPACE: &str = "http://s3.amazonaws.com/doc/2006-03-01/";
+/// The namespace of S3's documents.
+pub const NAMESPACE: &str = "http://s3.amazonaws.com/doc/2006-03-01/";
 
 #[cfg(test)]
 mod tests {
@@ -324,7 +245,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_key_that_xml_can_hold_survives_a_delete_request(text in "\\PC{1,20}|[\\r\\n\\t<>&\"' ]{1,8}") {
-            prop_assume!(can_hold(&text));
+            prop_assume!(crate::base::xml::can_hold(&text));
             let key = Key::new(&text).unwrap();
             let root = parse(delete_request(&[&key]).as_bytes()).unwrap();
             prop_assert_eq!(root.child("Object").unwrap().text("Key").unwrap(), text);

@@ -10,7 +10,7 @@ const LAYERS: [(&str, u8); 9] =
 const HOMES: [(&str, &[&str]); 11] = [
     ("fuser::", &["src/mount/"]),
     ("reqwest::", &["src/s3/transport.rs"]),
-    ("quick_xml::", &["src/s3/xml.rs", "src/devserver/"]),
+    ("quick_xml::", &["src/base/xml.rs"]),
     ("hmac::", &["src/s3/sign.rs"]),
     ("sha2::", &["src/s3/sign.rs"]),
     ("clap::", &["src/cli/"]),
