@@ -60,20 +60,34 @@ pub(super) struct Gate {
 #[async_trait::async_trait]
 impl S3Access for Gate {
     async fn check(&self, cx: &mut S3AccessContext<'_>) -> S3Result<()> {
-        if cx.credentials().is_none() && self.anonymous == Anonymous::Refused {
-            return Err(S3Error::with_message(S3ErrorCode::AccessDenied, "Access Denied"));
-        }
-        let action = self.state.admit(cx.s3_op().name(), cx.s3_path().get_object_key());
-        if let Some(ticket) = cx.extensions_mut().get::<Ticket>() {
-            // A request is let in once.
-            let _ = ticket.0.set(action);
-        }
-        match action {
-            Some(Action::Refuse(refusal)) => Err(refused(refusal)),
-            // The connection is closed in place of this answer.
-            Some(Action::Drop) => Err(refused(Refusal::InternalError)),
-            _ => Ok(()),
-        }
+        let (operation, key) = (cx.s3_op().name().to_owned(), cx.s3_path().get_object_key().map(str::to_owned));
+        let signed = cx.credentials().is_some();
+        admit(&self.state, self.anonymous, signed, &operation, key.as_deref(), cx.extensions_mut())
+    }
+}
+
+/// Counts a request, and refuses it where that is its fate.
+pub(super) fn admit(
+    state: &State,
+    anonymous: Anonymous,
+    signed: bool,
+    operation: &str,
+    key: Option<&str>,
+    extensions: &mut http::Extensions,
+) -> S3Result<()> {
+    if !signed && anonymous == Anonymous::Refused {
+        return Err(S3Error::with_message(S3ErrorCode::AccessDenied, "Access Denied"));
+    }
+    let action = state.admit(operation, key);
+    if let Some(ticket) = extensions.get::<Ticket>() {
+        // A request is let in once.
+        let _ = ticket.0.set(action);
+    }
+    match action {
+        Some(Action::Refuse(refusal)) => Err(refused(refusal)),
+        // The connection is closed in place of this answer.
+        Some(Action::Drop) => Err(refused(Refusal::InternalError)),
+        _ => Ok(()),
     }
 }
 

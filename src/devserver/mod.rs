@@ -222,7 +222,14 @@ impl Drop for Server {
 }
 
 fn service(config: &ServerConfig, memory: Memory, state: Arc<State>) -> io::Result<S3Service> {
+    let documents = api::Documents {
+        memory: memory.clone(),
+        state: Arc::clone(&state),
+        anonymous: config.anonymous,
+        domain: config.domain.clone(),
+    };
     let mut builder = S3ServiceBuilder::new(api::Api::new(memory));
+    builder.set_route(documents);
     let mut keys = BTreeMap::from([(config.access_key.clone(), SecretKey::from(config.secret_key.clone()))]);
     keys.extend(config.more_keys.iter().map(|(key, secret)| (key.clone(), SecretKey::from(secret.clone()))));
     builder.set_auth(Keys(keys));

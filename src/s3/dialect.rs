@@ -1,9 +1,10 @@
 //! What is known of a store that not all stores do: learnt by looking at what it answers, never by writing for a test.
 
+use std::collections::HashSet;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
-use crate::store::Operation;
+use crate::store::{Level, Operation, Subresource};
 
 /// Whether a store does something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -28,6 +29,8 @@ struct Facts {
     source_date: Known,
     bare_etags: bool,
     speaks_s3: bool,
+    documents: HashSet<(Subresource, Level)>,
+    every_document: bool,
 }
 
 /// The dialect of one endpoint. Shared by all its clones.
@@ -48,6 +51,8 @@ impl Dialect {
             source_date: Known::Yes,
             bare_etags: false,
             speaks_s3: true,
+            documents: HashSet::new(),
+            every_document: true,
         }))
     }
 
@@ -104,6 +109,17 @@ impl Dialect {
     /// The bare form was right where the quoted one was not.
     pub fn learn_bare_etags(&self) {
         self.with(|facts| facts.bare_etags = true);
+    }
+
+    /// Whether the store is known to have a sub-resource.
+    #[must_use]
+    pub fn knows_document(&self, subresource: Subresource, level: Level) -> bool {
+        self.with(|facts| facts.every_document || facts.documents.contains(&(subresource, level)))
+    }
+
+    /// It has answered a request for one as S3 would.
+    pub fn learn_document(&self, subresource: Subresource, level: Level) {
+        self.with(|facts| facts.documents.insert((subresource, level)));
     }
 
     /// Whether this endpoint has answered as an S3 store would.

@@ -137,7 +137,7 @@ fn by_code(code: &str, refusal: &Refusal<'_>) -> Option<ErrorKind> {
         "InternalError" | "ServiceUnavailable" => ErrorKind::Unavailable,
         "QuotaExceeded" => ErrorKind::OverQuota,
         "InsufficientStorage" | "XMinioStorageFull" | "InsufficientCapacity" => ErrorKind::StoreFull,
-        "NotImplemented" | "MethodNotAllowed" => ErrorKind::Unsupported,
+        "NotImplemented" | "MethodNotAllowed" | "AccessControlListNotSupported" => ErrorKind::Unsupported,
         "EntityTooLarge" => ErrorKind::TooLarge,
         "BadDigest" | "XAmzContentSHA256Mismatch" | "IncompleteBody" | "InvalidDigest" | "XAmzContentChecksumMismatch" => {
             ErrorKind::Corrupt

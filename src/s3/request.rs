@@ -100,10 +100,22 @@ impl Request {
         for (name, value) in &properties.metadata {
             self.headers.push((format!("{META_PREFIX}{name}"), encode::word(value)));
         }
-        match &properties.storage_class {
-            Some(class) => self.header("x-amz-storage-class", class.as_str()),
-            None => self,
+        if let Some(class) = &properties.storage_class {
+            self = self.header("x-amz-storage-class", class.as_str());
         }
+        if let Some(encryption) = &properties.encryption {
+            self = self.header("x-amz-server-side-encryption", encryption.algorithm.as_str());
+            if let Some(key) = &encryption.key_id {
+                self = self.header("x-amz-server-side-encryption-aws-kms-key-id", key.as_str());
+            }
+        }
+        if let Some(tags) = &properties.tags {
+            self = self.header("x-amz-tagging", tags.to_header());
+        }
+        for (name, value) in properties.acl.iter().flat_map(AclChange::headers) {
+            self = self.header(name, value);
+        }
+        self
     }
 
     /// What is asked about, for people.
@@ -213,7 +225,11 @@ pub fn copy(request: &CopyObject) -> Request {
         .object(&request.bucket, &request.key)
         .header("x-amz-copy-source", copy_source(&request.source));
     let mut copy = match &request.replace {
-        Some(properties) => copy.header("x-amz-metadata-directive", "REPLACE").properties(properties),
+        Some(properties) => {
+            let copy = copy.header("x-amz-metadata-directive", "REPLACE").properties(properties);
+            // Without a word S3 copies the tags of the source.
+            if properties.tags.is_some() { copy.header("x-amz-tagging-directive", "REPLACE") } else { copy }
+        }
         None => copy.header("x-amz-metadata-directive", "COPY"),
     };
     copy.condition = request.condition.clone();
@@ -330,6 +346,35 @@ pub fn create_bucket(bucket: &BucketName, location: Option<&str>) -> Request {
         Some(location) => create.xml(xml::location_request(location)),
         None => create,
     }
+}
+
+/// A request about a document; `None` when S3 has no such request.
+#[must_use]
+pub fn of_document(verb: Verb, resource: &Resource, subresource: Subresource) -> Option<Request> {
+    let operation = subresource.operation(verb, resource.level())?;
+    let method = match verb {
+        Verb::Get => "GET",
+        Verb::Put => "PUT",
+        Verb::Delete => "DELETE",
+    };
+    let request = Request::new(operation, method).bucket(&resource.bucket);
+    let request = match &resource.key {
+        Some(key) => request.object(&resource.bucket, key).version(resource.version.as_ref()),
+        None => request,
+    };
+    Some(request.query(subresource.query(), ""))
+}
+
+/// A request that sets a document.
+#[must_use]
+pub fn put_document(resource: &Resource, document: &Document) -> Option<Request> {
+    let request = of_document(Verb::Put, resource, document.subresource())?;
+    if let Document::CannedAcl(canned) = document {
+        return Some(request.header("x-amz-acl", canned.as_str()));
+    }
+    let body = document.to_body();
+    let md5 = super::digest::content_md5(body.as_bytes());
+    Some(request.header("content-md5", md5).xml(body))
 }
 
 /// `DeleteBucket`.

@@ -9,7 +9,8 @@ use percent_encoding::percent_decode_str;
 use super::request::META_PREFIX;
 use crate::base::{date, encode};
 use crate::store::{
-    ByteRange, Committed, ETag, Headers, Metadata, ObjectInfo, Properties, RestoreState, StorageClass, VersionId,
+    ByteRange, Committed, ETag, Encryption, FACT_HEADERS, Facts, Headers, Metadata, ObjectInfo, Properties, RestoreState,
+    StorageClass, VersionId,
 };
 
 /// The header that carries a CRC64NVME.
@@ -66,11 +67,28 @@ pub fn object_info(headers: &HeaderMap, size: u64) -> Option<ObjectInfo> {
             storage_class: text(headers, "x-amz-storage-class")
                 .filter(|class| class != "STANDARD")
                 .map(|class| StorageClass::new(&class)),
+            encryption: encryption(headers),
+            tags: None,
+            acl: None,
         },
+        facts: facts(headers),
         archive_status: text(headers, "x-amz-archive-status"),
         restore: text(headers, "x-amz-restore").and_then(|value| restore_state(&value)),
         checksums,
     })
+}
+
+/// Encryption that a copy would not have by itself.
+fn encryption(headers: &HeaderMap) -> Option<Encryption> {
+    let algorithm = text(headers, "x-amz-server-side-encryption").filter(|algorithm| algorithm.starts_with("aws:kms"))?;
+    Some(Encryption { algorithm, key_id: text(headers, "x-amz-server-side-encryption-aws-kms-key-id") })
+}
+
+fn facts(headers: &HeaderMap) -> Facts {
+    Facts {
+        tag_count: text(headers, "x-amz-tagging-count").and_then(|count| count.parse().ok()).unwrap_or_default(),
+        others: FACT_HEADERS.iter().filter_map(|(header, name)| Some((*name, text(headers, header)?))).collect(),
+    }
 }
 
 /// The version in an answer; stores that keep none say `null` or nothing.

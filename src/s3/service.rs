@@ -37,4 +37,63 @@ impl BucketService for S3Store {
     async fn restore(&self, request: &RestoreObject) -> Result<()> {
         self.0.call(request::restore(request)).await.map(|_| ())
     }
+
+    async fn get_document(&self, resource: &Resource, subresource: Subresource) -> Result<Option<Document>> {
+        let request = request::of_document(Verb::Get, resource, subresource).ok_or_else(|| no_such(resource, subresource))?;
+        let answered = match self.0.call(request).await {
+            Err(error) if is_absent(&error) => {
+                self.0.dialect.learn_document(subresource, resource.level());
+                return Ok(None);
+            }
+            answered => answered?,
+        };
+        // A store that does not know the sub-resource answers with the object, or with a listing of the bucket.
+        let document = Document::from_body(subresource, &answered.body).ok_or_else(|| no_such(resource, subresource))?;
+        self.0.dialect.learn_document(subresource, resource.level());
+        Ok(Some(document))
+    }
+
+    async fn put_document(&self, resource: &Resource, document: &Document) -> Result<()> {
+        let subresource = document.subresource();
+        let request = request::put_document(resource, document).ok_or_else(|| no_such(resource, subresource))?;
+        self.must_know(resource, subresource).await?;
+        self.0.call(request).await.map(|_| ())
+    }
+
+    async fn delete_document(&self, resource: &Resource, subresource: Subresource) -> Result<()> {
+        let request = request::of_document(Verb::Delete, resource, subresource).ok_or_else(|| no_such(resource, subresource))?;
+        self.must_know(resource, subresource).await?;
+        match self.0.call(request).await {
+            Err(error) if is_absent(&error) => Ok(()),
+            answered => answered.map(|_| ()),
+        }
+    }
+}
+
+impl S3Store {
+    /// Makes sure that the store knows a sub-resource. One that ignores it takes a PUT for one of the object, and a DELETE for
+    /// one of the bucket.
+    async fn must_know(&self, resource: &Resource, subresource: Subresource) -> Result<()> {
+        if !self.0.dialect.knows_document(subresource, resource.level()) {
+            self.get_document(resource, subresource).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether the store says that the resource is there and has no such document.
+fn is_absent(error: &Error) -> bool {
+    let story = error.story();
+    let code = story.code.as_deref().unwrap_or_default();
+    let resource = matches!(code, "NoSuchBucket" | "NoSuchKey" | "NoSuchVersion" | "NoSuchUpload" | "NotFound" | "");
+    story.status == Some(404) && !resource
+}
+
+fn no_such(resource: &Resource, subresource: Subresource) -> Error {
+    Error::new(
+        ErrorKind::Unsupported,
+        operation(subresource, Verb::Get, resource),
+        resource,
+        format!("the store does not know '?{}' of this", subresource.query()),
+    )
 }

@@ -5,8 +5,8 @@ use std::time::SystemTime;
 use crate::base::xml::{Node, escaped, parse};
 use crate::base::{date, encode};
 use crate::store::{
-    Bucket, BucketName, ETag, Key, ListPage, ListedObject, PageToken, Part, PartNumber, RestoreObject, StorageClass, Upload,
-    UploadId, UploadPage,
+    Bucket, BucketName, ETag, Key, ListPage, ListedObject, NAMESPACE, PageToken, Part, PartNumber, RestoreObject, StorageClass,
+    Upload, UploadId, UploadPage,
 };
 
 /// An error document.
@@ -193,9 +193,6 @@ pub fn location_request(location: &str) -> String {
         escaped(location)
     )
 }
-
-/// The namespace of S3's documents.
-pub const NAMESPACE: &str = "http://s3.amazonaws.com/doc/2006-03-01/";
 
 #[cfg(test)]
 mod tests {

@@ -84,11 +84,40 @@ pub enum Operation {
     ListBuckets,
     CreateBucket,
     DeleteBucket,
+    GetObjectAcl,
+    PutObjectAcl,
+    GetBucketAcl,
+    PutBucketAcl,
+    GetObjectTagging,
+    PutObjectTagging,
+    DeleteObjectTagging,
+    GetBucketTagging,
+    PutBucketTagging,
+    DeleteBucketTagging,
+    GetBucketLocation,
+    GetBucketCors,
+    PutBucketCors,
+    DeleteBucketCors,
+    GetBucketLifecycleConfiguration,
+    PutBucketLifecycleConfiguration,
+    DeleteBucketLifecycle,
+    GetBucketPolicy,
+    PutBucketPolicy,
+    DeleteBucketPolicy,
+    GetBucketVersioning,
+    PutBucketVersioning,
+    GetBucketOwnershipControls,
+    PutBucketOwnershipControls,
+    DeleteBucketOwnershipControls,
+    GetPublicAccessBlock,
+    PutPublicAccessBlock,
+    DeletePublicAccessBlock,
+    ListObjectVersions,
 }
 
 impl Operation {
     /// Every operation, in the order of their numbers.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 48] = [
         Self::HeadObject,
         Self::GetObject,
         Self::ListObjectsV2,
@@ -108,7 +137,59 @@ impl Operation {
         Self::ListBuckets,
         Self::CreateBucket,
         Self::DeleteBucket,
+        Self::GetObjectAcl,
+        Self::PutObjectAcl,
+        Self::GetBucketAcl,
+        Self::PutBucketAcl,
+        Self::GetObjectTagging,
+        Self::PutObjectTagging,
+        Self::DeleteObjectTagging,
+        Self::GetBucketTagging,
+        Self::PutBucketTagging,
+        Self::DeleteBucketTagging,
+        Self::GetBucketLocation,
+        Self::GetBucketCors,
+        Self::PutBucketCors,
+        Self::DeleteBucketCors,
+        Self::GetBucketLifecycleConfiguration,
+        Self::PutBucketLifecycleConfiguration,
+        Self::DeleteBucketLifecycle,
+        Self::GetBucketPolicy,
+        Self::PutBucketPolicy,
+        Self::DeleteBucketPolicy,
+        Self::GetBucketVersioning,
+        Self::PutBucketVersioning,
+        Self::GetBucketOwnershipControls,
+        Self::PutBucketOwnershipControls,
+        Self::DeleteBucketOwnershipControls,
+        Self::GetPublicAccessBlock,
+        Self::PutPublicAccessBlock,
+        Self::DeletePublicAccessBlock,
+        Self::ListObjectVersions,
     ];
+}
+
+impl Operation {
+    /// Whether what it sends is what a person has asked for: then a refusal is about that, and not about this program.
+    #[must_use]
+    pub const fn is_asked_for(self) -> bool {
+        matches!(
+            self,
+            Self::RestoreObject
+                | Self::CopyObject
+                | Self::CreateBucket
+                | Self::PutObjectAcl
+                | Self::PutBucketAcl
+                | Self::PutObjectTagging
+                | Self::PutBucketTagging
+                | Self::PutBucketCors
+                | Self::PutBucketLifecycleConfiguration
+                | Self::PutBucketPolicy
+                | Self::PutBucketVersioning
+                | Self::PutBucketOwnershipControls
+                | Self::PutPublicAccessBlock
+        )
+    }
 }
 
 impl fmt::Display for Operation {

@@ -235,4 +235,19 @@ impl<S: BucketService> BucketService for Fault<S> {
     async fn restore(&self, request: &RestoreObject) -> Result<()> {
         self.call(Operation::RestoreObject, self.inner.restore(request)).await
     }
+
+    async fn get_document(&self, resource: &Resource, subresource: Subresource) -> Result<Option<Document>> {
+        let operation = operation(subresource, Verb::Get, resource);
+        self.call(operation, self.inner.get_document(resource, subresource)).await
+    }
+
+    async fn put_document(&self, resource: &Resource, document: &Document) -> Result<()> {
+        let operation = operation(document.subresource(), Verb::Put, resource);
+        self.call(operation, self.inner.put_document(resource, document)).await
+    }
+
+    async fn delete_document(&self, resource: &Resource, subresource: Subresource) -> Result<()> {
+        let operation = operation(subresource, Verb::Delete, resource);
+        self.call(operation, self.inner.delete_document(resource, subresource)).await
+    }
 }

@@ -148,4 +148,19 @@ impl<S: BucketService> BucketService for Limit<S> {
         let _slot = self.small().await;
         self.inner.restore(request).await
     }
+
+    async fn get_document(&self, resource: &Resource, subresource: Subresource) -> Result<Option<Document>> {
+        let _slot = self.small().await;
+        self.inner.get_document(resource, subresource).await
+    }
+
+    async fn put_document(&self, resource: &Resource, document: &Document) -> Result<()> {
+        let _slot = self.small().await;
+        self.inner.put_document(resource, document).await
+    }
+
+    async fn delete_document(&self, resource: &Resource, subresource: Subresource) -> Result<()> {
+        let _slot = self.small().await;
+        self.inner.delete_document(resource, subresource).await
+    }
 }

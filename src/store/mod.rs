@@ -23,6 +23,7 @@
 //!   [`ErrorKind::Corrupt`], and its last bytes are never given out.
 
 mod body;
+mod documents;
 mod error;
 pub mod fault;
 pub mod limit;
@@ -34,6 +35,11 @@ mod types;
 use std::future::Future;
 
 pub use body::{Body, Download};
+pub use documents::{
+    Acl, AclChange, CannedAcl, ConfigDocument, ConfigKind, Document, DocumentError, Grant, Grantee, Level, Owner, Permission,
+    Resource, Subresource, Tags, Verb,
+};
+pub(crate) use documents::{NAMESPACE, operation};
 pub use error::{Error, ErrorKind, Operation, Outcome, Story};
 pub use fault::Fault;
 pub use limit::Limit;
@@ -172,4 +178,28 @@ pub trait BucketService: Clone + Send + Sync + 'static {
     /// [`ErrorKind::RestoreOngoing`], [`ErrorKind::Invalid`] when the object is not archived,
     /// [`ErrorKind::Unsupported`] where the store has no archive.
     fn restore(&self, request: &RestoreObject) -> impl Future<Output = Result<()>> + Send;
+
+    /// The document of a sub-resource; `None` when there is none. (An access list is never absent.)
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`], [`ErrorKind::NoBucket`], [`ErrorKind::Denied`], [`ErrorKind::Unsupported`] where the store
+    /// has no such thing, or the resource has not.
+    fn get_document(
+        &self,
+        resource: &Resource,
+        subresource: Subresource,
+    ) -> impl Future<Output = Result<Option<Document>>> + Send;
+
+    /// Replaces the document of a sub-resource as a whole. S3 has no condition for it: the last one counts.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] for one that the store does not take, [`ErrorKind::Unsupported`] also for access lists of a
+    /// bucket that has them disabled, [`ErrorKind::NotFound`], [`ErrorKind::NoBucket`], [`ErrorKind::Denied`].
+    fn put_document(&self, resource: &Resource, document: &Document) -> impl Future<Output = Result<()>> + Send;
+
+    /// Drops the document of a sub-resource; what is not there counts as dropped.
+    ///
+    /// # Errors
+    /// As for [`BucketService::get_document`].
+    fn delete_document(&self, resource: &Resource, subresource: Subresource) -> impl Future<Output = Result<()>> + Send;
 }

@@ -297,4 +297,16 @@ impl<S: BucketService> BucketService for Retry<S> {
     async fn restore(&self, request: &RestoreObject) -> Result<()> {
         self.attempt(Again::IfNotApplied, || self.inner.restore(request)).await
     }
+
+    async fn get_document(&self, resource: &Resource, subresource: Subresource) -> Result<Option<Document>> {
+        self.attempt(Again::Always, || self.inner.get_document(resource, subresource)).await
+    }
+
+    async fn put_document(&self, resource: &Resource, document: &Document) -> Result<()> {
+        self.attempt(Again::Always, || self.inner.put_document(resource, document)).await
+    }
+
+    async fn delete_document(&self, resource: &Resource, subresource: Subresource) -> Result<()> {
+        self.attempt(Again::Always, || self.inner.delete_document(resource, subresource)).await
+    }
 }

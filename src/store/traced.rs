@@ -131,4 +131,19 @@ impl<S: BucketService> BucketService for Traced<S> {
     async fn restore(&self, request: &RestoreObject) -> Result<()> {
         self.trace(Operation::RestoreObject, self.inner.restore(request)).await
     }
+
+    async fn get_document(&self, resource: &Resource, subresource: Subresource) -> Result<Option<Document>> {
+        let operation = operation(subresource, Verb::Get, resource);
+        self.trace(operation, self.inner.get_document(resource, subresource)).await
+    }
+
+    async fn put_document(&self, resource: &Resource, document: &Document) -> Result<()> {
+        let operation = operation(document.subresource(), Verb::Put, resource);
+        self.trace(operation, self.inner.put_document(resource, document)).await
+    }
+
+    async fn delete_document(&self, resource: &Resource, subresource: Subresource) -> Result<()> {
+        let operation = operation(subresource, Verb::Delete, resource);
+        self.trace(operation, self.inner.delete_document(resource, subresource)).await
+    }
 }

@@ -7,6 +7,7 @@
 
 mod clients;
 mod conformance;
+mod documents;
 mod faults;
 #[cfg(feature = "demo")]
 mod mounted;
@@ -22,4 +23,5 @@ mod tidy;
 mod transfers;
 mod wire;
 mod world;
+#[cfg(feature = "demo")]
 mod xattrs;

@@ -3,17 +3,14 @@
 use http::StatusCode;
 use s3s::S3Response;
 use s3s::dto::{
-    Bucket, BucketLocationConstraint, CreateBucketInput, CreateBucketOutput, DeleteBucketOutput, GetBucketLocationOutput,
-    GetBucketVersioningOutput, HeadBucketOutput, ListBucketsOutput, Owner,
+    Bucket, BucketLocationConstraint, CreateBucketInput, CreateBucketOutput, DeleteBucketOutput, HeadBucketOutput,
+    ListBucketsOutput, Owner,
 };
 
-use super::convert::{bucket, refuse, timestamp};
+use super::convert::{bucket, invalid, refuse, timestamp};
 use super::{Answer, OWNER};
-use crate::store::BucketService as _;
 use crate::store::memory::Memory;
-
-/// The region whose name S3 never says.
-const FIRST_REGION: &str = "us-east-1";
+use crate::store::{BucketService as _, ConfigDocument, ConfigKind, Document};
 
 pub(super) async fn list(memory: &Memory) -> Answer<ListBucketsOutput> {
     let found = memory.list_buckets().await.map_err(refuse)?;
@@ -38,22 +35,16 @@ pub(super) async fn head(memory: &Memory, name: &str) -> Answer<HeadBucketOutput
     Ok(S3Response::new(HeadBucketOutput { bucket_region, ..HeadBucketOutput::default() }))
 }
 
-pub(super) async fn location(memory: &Memory, name: &str) -> Answer<GetBucketLocationOutput> {
-    let region = region(memory, name).await?.filter(|region| region != FIRST_REGION);
-    Ok(S3Response::new(GetBucketLocationOutput { location_constraint: region.map(BucketLocationConstraint::from) }))
-}
-
-/// No bucket keeps versions: an empty answer.
-pub(super) async fn versioning(memory: &Memory, name: &str) -> Answer<GetBucketVersioningOutput> {
-    region(memory, name).await?;
-    Ok(S3Response::new(GetBucketVersioningOutput::default()))
-}
-
 pub(super) async fn create(memory: &Memory, input: CreateBucketInput) -> Answer<CreateBucketOutput> {
     let name = bucket(&input.bucket)?;
     let location = input.create_bucket_configuration.and_then(|configuration| configuration.location_constraint);
     memory.create_bucket(&name, location.as_ref().map(BucketLocationConstraint::as_str)).await.map_err(refuse)?;
-    Ok(S3Response::new(CreateBucketOutput { location: Some(format!("/{name}")) }))
+    if let Some(ownership) = input.object_ownership {
+        let text = serde_json::json!({ "Rules": [{ "ObjectOwnership": ownership.as_str() }] }).to_string();
+        let controls = ConfigDocument::parse(ConfigKind::OwnershipControls, &text).map_err(|error| invalid(error.to_string()))?;
+        memory.put_document_now(&name.into(), &Document::Config(controls)).map_err(refuse)?;
+    }
+    Ok(S3Response::new(CreateBucketOutput { location: Some(format!("/{}", input.bucket)) }))
 }
 
 pub(super) async fn delete(memory: &Memory, name: &str) -> Answer<DeleteBucketOutput> {

@@ -74,7 +74,11 @@ pub(super) async fn copy(memory: &Memory, req: S3Request<CopyObjectInput>) -> An
     let to = object(&input.bucket, &input.key, None)?;
     let replace = input.metadata_directive.as_ref().is_some_and(|directive| directive.as_str() == MetadataDirective::REPLACE);
     let properties = if replace {
-        CopyProperties::Replace(properties::read(&req.headers)?)
+        let properties = properties::read(&req.headers)?;
+        // Tags have a directive of their own.
+        let replaces_tags = input.tagging_directive.as_ref().is_some_and(|directive| directive.as_str() == "REPLACE");
+        let tags = replaces_tags.then(|| properties.tags.unwrap_or_default());
+        CopyProperties::Replace(crate::store::Properties { tags, ..properties })
     } else {
         CopyProperties::Keep { class: properties::storage_class(&req.headers)? }
     };

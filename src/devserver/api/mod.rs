@@ -6,6 +6,7 @@
 mod buckets;
 mod convert;
 mod copies;
+mod documents;
 mod listings;
 mod objects;
 mod properties;
@@ -16,10 +17,10 @@ mod uploads;
 use s3s::dto::*;
 use s3s::{S3, S3Request, S3Response, S3Result};
 
+pub(super) use self::documents::Documents;
 use crate::store::Memory;
 
-/// The account's id in answers.
-const OWNER: &str = "pailfs";
+use crate::store::memory::OWNER;
 
 /// The S3 of the embedded server.
 #[derive(Debug)]
@@ -110,14 +111,6 @@ impl S3 for Api {
 
     async fn head_bucket(&self, req: S3Request<HeadBucketInput>) -> Answer<HeadBucketOutput> {
         buckets::head(&self.memory, &req.input.bucket).await
-    }
-
-    async fn get_bucket_location(&self, req: S3Request<GetBucketLocationInput>) -> Answer<GetBucketLocationOutput> {
-        buckets::location(&self.memory, &req.input.bucket).await
-    }
-
-    async fn get_bucket_versioning(&self, req: S3Request<GetBucketVersioningInput>) -> Answer<GetBucketVersioningOutput> {
-        buckets::versioning(&self.memory, &req.input.bucket).await
     }
 
     async fn create_bucket(&self, req: S3Request<CreateBucketInput>) -> Answer<CreateBucketOutput> {

@@ -5,7 +5,10 @@ use s3s::{S3Error, S3ErrorCode, S3Result};
 
 use super::convert::invalid;
 use crate::base::{date, encode};
-use crate::store::{Headers, Metadata, ObjectInfo, Properties, RestoreState, StorageClass};
+use crate::store::{
+    AclChange, CannedAcl, Encryption, FACT_HEADERS, Grant, Grantee, Headers, Metadata, ObjectInfo, Permission, Properties,
+    RestoreState, StorageClass, Tags,
+};
 
 /// What an object is when nobody said.
 const DEFAULT_CONTENT_TYPE: &str = "binary/octet-stream";
@@ -40,6 +43,9 @@ pub(super) fn read(headers: &HeaderMap) -> S3Result<Properties> {
         },
         metadata: read_metadata(headers)?,
         storage_class: storage_class(headers)?,
+        encryption: encryption(headers)?,
+        tags: tags(headers)?,
+        acl: acl(headers)?,
     })
 }
 
@@ -50,6 +56,44 @@ pub(super) fn storage_class(headers: &HeaderMap) -> S3Result<Option<StorageClass
         return Ok(Some(StorageClass::new(&class)));
     }
     Err(S3Error::with_message(S3ErrorCode::InvalidStorageClass, "The storage class you specified is not valid"))
+}
+
+/// `x-amz-server-side-encryption`, as far as it names a key service: nothing is encrypted here, but it is told.
+fn encryption(headers: &HeaderMap) -> S3Result<Option<Encryption>> {
+    let text = |name: &str| headers.get(name).map(value_text).transpose();
+    let algorithm = text("x-amz-server-side-encryption")?.filter(|algorithm| algorithm.starts_with("aws:kms"));
+    let key_id = text("x-amz-server-side-encryption-aws-kms-key-id")?;
+    Ok(algorithm.map(|algorithm| Encryption { algorithm, key_id }))
+}
+
+/// `x-amz-tagging`.
+pub(super) fn tags(headers: &HeaderMap) -> S3Result<Option<Tags>> {
+    let Some(text) = headers.get("x-amz-tagging").map(value_text).transpose()? else { return Ok(None) };
+    Tags::from_header(&text).map(Some).ok_or_else(|| invalid("The header 'x-amz-tagging' shall be encoded as UTF-8"))
+}
+
+/// `x-amz-acl`, or the grants of `x-amz-grant-*`.
+pub(super) fn acl(headers: &HeaderMap) -> S3Result<Option<AclChange>> {
+    if let Some(name) = headers.get("x-amz-acl").map(value_text).transpose()? {
+        let canned = CannedAcl::parse(&name).ok_or_else(|| invalid(format!("There is no canned ACL '{name}'.")))?;
+        return Ok(Some(AclChange::Canned(canned)));
+    }
+    let mut grants = Vec::new();
+    for permission in Permission::ALL {
+        let Some(text) = headers.get(permission.header()).map(value_text).transpose()? else { continue };
+        for each in text.split(',') {
+            let (kind, who) = each.trim().split_once('=').ok_or_else(|| invalid("A grantee is id=, uri= or emailAddress=."))?;
+            let who = who.trim().trim_matches('"').to_owned();
+            let grantee = match kind.trim() {
+                "id" => Grantee::Id { id: who, display_name: None },
+                "uri" => Grantee::Group(who),
+                "emailAddress" => Grantee::Email(who),
+                _ => return Err(invalid("A grantee is id=, uri= or emailAddress=.")),
+            };
+            grants.push(Grant { grantee, permission });
+        }
+    }
+    Ok((!grants.is_empty()).then_some(AclChange::Grants(grants)))
 }
 
 fn read_metadata(headers: &HeaderMap) -> S3Result<Metadata> {
@@ -102,6 +146,11 @@ pub(super) fn write(info: &ObjectInfo) -> HeaderMap {
     put(HeaderName::from_static("x-amz-storage-class"), properties.storage_class.as_ref().map(StorageClass::as_str));
     put(HeaderName::from_static("x-amz-archive-status"), info.archive_status.as_deref());
     put(HeaderName::from_static("x-amz-restore"), info.restore.map(restore).as_deref());
+    for (header, name) in FACT_HEADERS {
+        put(HeaderName::from_static(header), info.facts.others.get(name).map(String::as_str));
+    }
+    let count = info.facts.tag_count;
+    put(HeaderName::from_static("x-amz-tagging-count"), (count > 0).then(|| count.to_string()).as_deref());
     for (name, value) in &properties.metadata {
         if let Ok(name) = HeaderName::try_from(format!("{META}{name}")) {
             put(name, Some(&travelling(value)));
@@ -146,6 +195,7 @@ mod tests {
             version: None,
             properties,
             archive_status: None,
+            facts: crate::store::Facts::default(),
             restore: Some(RestoreState::Ongoing),
             checksums: std::collections::BTreeMap::new(),
         };

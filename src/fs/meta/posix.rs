@@ -266,6 +266,7 @@ mod tests {
                 ..Properties::default()
             },
             archive_status: None,
+            facts: crate::store::Facts::default(),
             restore: None,
             checksums: BTreeMap::new(),
         }

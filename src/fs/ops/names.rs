@@ -412,6 +412,7 @@ pub(in crate::fs) fn new_info(committed: crate::store::Committed, size: u64, pro
         version: committed.version,
         properties,
         archive_status: None,
+        facts: crate::store::Facts::default(),
         restore: None,
         checksums: std::collections::BTreeMap::new(),
     }

@@ -2,20 +2,20 @@
 //! makes conditions atomic. No await, no clock: the moment is an argument. Slow work (checksums) is done by the caller
 //! before he takes the lock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::content::Content;
 use super::failure::{
-    BUCKET_EXISTS, BUCKET_NOT_EMPTY, CONDITION_SENSELESS, INVALID_LOCATION, NO_SUCH_BUCKET, NO_SUCH_KEY, NO_SUCH_UPLOAD,
-    NO_SUCH_VERSION, Outcome,
+    ACL_DISABLED, BUCKET_EXISTS, BUCKET_NOT_EMPTY, CONDITION_SENSELESS, INVALID_LOCATION, NO_SUCH_BUCKET, NO_SUCH_KEY,
+    NO_SUCH_UPLOAD, NO_SUCH_VERSION, Outcome,
 };
 use super::object::{Object, check};
 use super::pattern;
 use super::uploads::StoredUpload;
 use crate::base::rng::Rng;
-use crate::store::{Condition, ETag, Key, ObjectRef, Properties, Upload, UploadId};
+use crate::store::{AclChange, CannedAcl, Condition, Document, ETag, Key, ObjectRef, Properties, Subresource, Upload, UploadId};
 
 /// A bucket with all that is in it.
 #[derive(Debug)]
@@ -25,6 +25,8 @@ pub(super) struct Bucket {
     pub(super) objects: BTreeMap<String, Arc<Object>>,
     /// By key and id, which is the order of `ListMultipartUploads`.
     pub(super) uploads: BTreeMap<(String, String), StoredUpload>,
+    /// Its documents, but the access list when that is only the owner's.
+    pub(super) documents: HashMap<Subresource, Document>,
     /// Whether keys that name a size exist.
     named_sizes: NamedSizes,
 }
@@ -75,6 +77,7 @@ impl Account {
             location: location.map(str::to_owned),
             objects: BTreeMap::new(),
             uploads: BTreeMap::new(),
+            documents: HashMap::new(),
             named_sizes: self.named_sizes,
         };
         self.buckets.insert(name.to_owned(), bucket);
@@ -130,6 +133,13 @@ impl Bucket {
     /// Puts `object` at `key` if the condition holds.
     pub(super) fn replace(&mut self, key: &str, condition: &Condition, object: Object) -> Outcome<Arc<Object>> {
         check(condition, self.find(key).as_deref())?;
+        let opens_up = !matches!(
+            object.properties.acl,
+            None | Some(AclChange::Canned(CannedAcl::Private | CannedAcl::BucketOwnerFullControl))
+        );
+        if opens_up && self.disables_acls() {
+            return Err(ACL_DISABLED);
+        }
         let object = Arc::new(object);
         self.objects.insert(key.to_owned(), Arc::clone(&object));
         Ok(object)

@@ -66,6 +66,17 @@ pub(super) const BUCKET_EXISTS: Failure = Failure::new(
 );
 pub(super) const BUCKET_NOT_EMPTY: Failure =
     Failure::new(ErrorKind::NotEmpty, 409, "BucketNotEmpty", "The bucket you tried to delete is not empty.");
+pub(super) const ACL_DISABLED: Failure =
+    Failure::new(ErrorKind::Unsupported, 400, "AccessControlListNotSupported", "The bucket does not allow ACLs");
+pub(super) const UNKNOWN_EMAIL: Failure = Failure::new(
+    ErrorKind::Invalid,
+    400,
+    "UnresolvableGrantByEmailAddress",
+    "The e-mail address you provided does not match any account on record.",
+);
+/// S3 has no such request.
+pub(super) const NO_OPERATION: Failure =
+    Failure::new(ErrorKind::Unsupported, 405, "MethodNotAllowed", "The specified method is not allowed against this resource.");
 pub(super) const INVALID_LOCATION: Failure = Failure::new(
     ErrorKind::Invalid,
     400,

@@ -9,6 +9,7 @@
 mod account;
 mod archive;
 mod content;
+mod documents;
 mod failure;
 mod listing;
 mod object;
@@ -23,6 +24,7 @@ use std::time::Duration;
 
 pub use archive::Restored;
 pub use content::Reader;
+pub use documents::OWNER;
 pub use listing::Query;
 pub use object::Checksums;
 pub use pattern::{PATTERN_BYTES, named_size, pattern_at};

@@ -7,7 +7,7 @@ use super::archive::{self, Moment, Restore};
 use super::content::Content;
 use super::failure::{METADATA_TOO_LARGE, OBJECT_CHANGED, OBJECT_EXISTS, OBJECT_GONE, Outcome};
 use crate::base::encode;
-use crate::store::{Condition, ETag, ListedObject, ObjectInfo, Properties};
+use crate::store::{Condition, ETag, Facts, ListedObject, ObjectInfo, Properties, Tags};
 
 /// S3's limit on user metadata, in bytes of names and values.
 /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html>
@@ -69,11 +69,25 @@ impl Object {
             etag: self.etag.clone(),
             last_modified: self.modified,
             version: None,
-            properties: self.properties.clone(),
+            // As HEAD: neither tags nor the access list.
+            properties: Properties { tags: None, acl: None, ..self.properties.clone() },
+            facts: self.facts(),
             archive_status: archive::status(self, now),
             restore: archive::state(self, now),
             checksums: self.checksums.clone(),
         }
+    }
+
+    fn facts(&self) -> Facts {
+        let tags = self.properties.tags.as_ref().map_or(0, Tags::len);
+        let mut facts = Facts { tag_count: u32::try_from(tags).unwrap_or(u32::MAX), ..Facts::default() };
+        if let Some(encryption) = &self.properties.encryption {
+            facts.others.insert("sse", encryption.algorithm.clone());
+            if let Some(key) = &encryption.key_id {
+                facts.others.insert("sse-kms-key-id", key.clone());
+            }
+        }
+        facts
     }
 
     /// All that is known as HEAD and GET say it: the time in whole seconds.

@@ -10,8 +10,9 @@ use super::{Memory, moment};
 use crate::base::clock;
 use crate::store::{
     Body, Bucket, BucketInfo, BucketName, BucketService, Committed, CompleteUpload, CopyObject, CopyPart, CreateUpload,
-    DeleteObject, Delimiter, Download, GetObject, HeadObject, Key, ListObjects, ListPage, ListStart, MAX_PAGE_KEYS, ObjectInfo,
-    ObjectRef, ObjectStore, Operation, Part, Prefix, PutObject, RestoreObject, Result, Upload, UploadId, UploadPage, UploadPart,
+    DeleteObject, Delimiter, Document, Download, GetObject, HeadObject, Key, ListObjects, ListPage, ListStart, MAX_PAGE_KEYS,
+    ObjectInfo, ObjectRef, ObjectStore, Operation, Part, Prefix, PutObject, Resource, RestoreObject, Result, Subresource, Upload,
+    UploadId, UploadPage, UploadPart,
 };
 
 impl ObjectStore for Memory {
@@ -160,6 +161,18 @@ impl BucketService for Memory {
 
     async fn restore(&self, request: &RestoreObject) -> Result<()> {
         self.restore_now(request).map(drop)
+    }
+
+    async fn get_document(&self, resource: &Resource, subresource: Subresource) -> Result<Option<Document>> {
+        self.document_now(resource, subresource)
+    }
+
+    async fn put_document(&self, resource: &Resource, document: &Document) -> Result<()> {
+        self.put_document_now(resource, document)
+    }
+
+    async fn delete_document(&self, resource: &Resource, subresource: Subresource) -> Result<()> {
+        self.delete_document_now(resource, subresource)
     }
 }
 

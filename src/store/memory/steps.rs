@@ -70,12 +70,16 @@ impl Memory {
         }
         let to_self = request.source.bucket == request.bucket && request.source.key == request.key;
         let properties = match properties {
-            CopyProperties::Replace(properties) => properties.clone(),
+            CopyProperties::Replace(properties) => {
+                let tags = properties.tags.clone().or_else(|| source.properties.tags.clone());
+                Properties { tags, ..properties.clone() }
+            }
             CopyProperties::Keep { class: None } if to_self => return Err(SELF_COPY),
             CopyProperties::Keep { class } => {
                 let mut kept = source.properties.clone();
                 kept.storage_class.clone_from(class);
                 kept.headers.website_redirect = None;
+                kept.acl = None;
                 kept
             }
         };

@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::SystemTime;
 
 use super::names::{BucketName, ETag, Key, StorageClass, VersionId};
+use crate::store::{AclChange, Tags};
 
 /// User metadata: names in lower case without `x-amz-meta-`, values as they travel.
 pub type Metadata = BTreeMap<String, String>;
@@ -28,6 +29,15 @@ pub struct Headers {
     pub website_redirect: Option<String>,
 }
 
+/// Encryption with a key of the key service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Encryption {
+    /// `aws:kms` or `aws:kms:dsse`.
+    pub algorithm: String,
+    /// The key, or the account's default one.
+    pub key_id: Option<String>,
+}
+
 /// What a new object is created with, beside its bytes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Properties {
@@ -37,7 +47,37 @@ pub struct Properties {
     pub metadata: Metadata,
     /// The class, or the bucket's default (STANDARD).
     pub storage_class: Option<StorageClass>,
+    /// Encryption with a key of the user's, else as the bucket says.
+    pub encryption: Option<Encryption>,
+    /// Tags. HEAD does not tell them; a copy without keeps those of its source.
+    pub tags: Option<Tags>,
+    /// The access list, else the owner's own. HEAD does not tell it, and no copy keeps it.
+    pub acl: Option<AclChange>,
 }
+
+/// What HEAD says of an object that nobody sets with its bytes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// `x-amz-tagging-count`
+    pub tag_count: u32,
+    /// Everything else by the name that it has here, as S3 said it: `sse`, `lock.mode`, `parts`, ...
+    pub others: BTreeMap<&'static str, String>,
+}
+
+/// Facts of HEAD and GET: the header, and the name that it has here.
+/// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadObject.html>
+pub const FACT_HEADERS: [(&str, &str); 10] = [
+    ("x-amz-server-side-encryption", "sse"),
+    ("x-amz-server-side-encryption-aws-kms-key-id", "sse-kms-key-id"),
+    ("x-amz-server-side-encryption-customer-algorithm", "sse-customer-algorithm"),
+    ("x-amz-server-side-encryption-bucket-key-enabled", "sse-bucket-key"),
+    ("x-amz-mp-parts-count", "parts"),
+    ("x-amz-object-lock-mode", "lock.mode"),
+    ("x-amz-object-lock-retain-until-date", "lock.retain-until"),
+    ("x-amz-object-lock-legal-hold", "lock.legal-hold"),
+    ("x-amz-replication-status", "replication"),
+    ("x-amz-expiration", "expiration"),
+];
 
 /// How far the restore of an archived object is (`x-amz-restore`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +105,8 @@ pub struct ObjectInfo {
     pub archive_status: Option<String>,
     /// `x-amz-restore`, when a restore was asked for.
     pub restore: Option<RestoreState>,
+    /// The rest.
+    pub facts: Facts,
     /// Whole-object or composite checksums that the store reported, by lower-case algorithm name, base64.
     pub checksums: BTreeMap<String, String>,
 }

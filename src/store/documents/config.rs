@@ -1,0 +1,308 @@
+//! Configurations of a bucket: JSON in the shape of the AWS CLI on one side, S3's XML on the other. Pure.
+//!
+//! One table says which elements are lists, numbers and truths. What it does not name is carried as it is: an element that
+//! occurs several times is a list, one with elements in it an object, any other a text.
+
+use std::collections::HashSet;
+
+use serde_json::{Map, Value};
+
+use super::{NAMESPACE, check};
+use crate::base::xml::{self, Node, escaped};
+
+/// Which configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ConfigKind {
+    /// Cross-origin rules: `?cors`.
+    Cors,
+    /// Transitions and expiry: `?lifecycle`.
+    Lifecycle,
+    /// The bucket policy, JSON by itself: `?policy`.
+    Policy,
+    /// Whether versions are kept: `?versioning`. It is never absent.
+    Versioning,
+    /// Whether access lists count: `?ownershipControls`.
+    OwnershipControls,
+    /// What is never public: `?publicAccessBlock`.
+    PublicAccessBlock,
+}
+
+impl ConfigKind {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Cors, Self::Lifecycle, Self::Policy, Self::Versioning, Self::OwnershipControls, Self::PublicAccessBlock];
+
+    /// Its name in a request's query.
+    #[must_use]
+    pub const fn query(self) -> &'static str {
+        match self {
+            Self::Cors => "cors",
+            Self::Lifecycle => "lifecycle",
+            Self::Policy => "policy",
+            Self::Versioning => "versioning",
+            Self::OwnershipControls => "ownershipControls",
+            Self::PublicAccessBlock => "publicAccessBlock",
+        }
+    }
+
+    const fn root(self) -> &'static str {
+        match self {
+            Self::Cors => "CORSConfiguration",
+            Self::Lifecycle => "LifecycleConfiguration",
+            Self::Policy => "",
+            Self::Versioning => "VersioningConfiguration",
+            Self::OwnershipControls => "OwnershipControls",
+            Self::PublicAccessBlock => "PublicAccessBlockConfiguration",
+        }
+    }
+}
+
+/// A document that makes no sense, and where: one line for people.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct DocumentError(pub String);
+
+/// A configuration, valid as far as we know it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigDocument {
+    kind: ConfigKind,
+    value: Value,
+}
+
+/// Elements that are lists in JSON: the element, the list's name, and the element they are in (any, when empty).
+const LISTS: [(&str, &str, &str); 9] = [
+    ("CORSRule", "CORSRules", ""),
+    ("AllowedMethod", "AllowedMethods", ""),
+    ("AllowedOrigin", "AllowedOrigins", ""),
+    ("AllowedHeader", "AllowedHeaders", ""),
+    ("ExposeHeader", "ExposeHeaders", ""),
+    ("Rule", "Rules", ""),
+    ("Transition", "Transitions", ""),
+    ("NoncurrentVersionTransition", "NoncurrentVersionTransitions", ""),
+    ("Tag", "Tags", "And"),
+];
+const NUMBERS: [&str; 7] = [
+    "MaxAgeSeconds",
+    "Days",
+    "NoncurrentDays",
+    "NewerNoncurrentVersions",
+    "DaysAfterInitiation",
+    "ObjectSizeGreaterThan",
+    "ObjectSizeLessThan",
+];
+const TRUTHS: [&str; 5] =
+    ["ExpiredObjectDeleteMarker", "BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"];
+
+impl ConfigDocument {
+    /// Reads what a person wrote: JSON, or S3's XML.
+    ///
+    /// # Errors
+    /// [`DocumentError`] with what is wrong and where.
+    pub fn parse(kind: ConfigKind, text: &str) -> Result<Self, DocumentError> {
+        let text = text.trim();
+        let value = if text.starts_with('<') && kind != ConfigKind::Policy {
+            let root = xml::parse(text.as_bytes()).ok_or_else(|| DocumentError("the XML is not well-formed".to_owned()))?;
+            if root.name != kind.root() {
+                return Err(DocumentError(format!("the XML is a {}, where a {} is wanted", root.name, kind.root())));
+            }
+            to_json(&root)
+        } else {
+            serde_json::from_str(text).map_err(|error| DocumentError(format!("the JSON cannot be read: {error}")))?
+        };
+        // As `aws s3api` prints some of them.
+        let value = match value {
+            Value::Object(mut map) if map.len() == 1 && map.contains_key(kind.root()) => {
+                map.remove(kind.root()).unwrap_or_default()
+            }
+            value => value,
+        };
+        check::check(kind, &value).map_err(DocumentError)?;
+        Ok(Self { kind, value })
+    }
+
+    /// Which configuration it is.
+    #[must_use]
+    pub const fn kind(&self) -> ConfigKind {
+        self.kind
+    }
+
+    /// The document.
+    #[must_use]
+    pub const fn value(&self) -> &Value {
+        &self.value
+    }
+
+    /// As JSON for people.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        // A value that was parsed can be printed.
+        serde_json::to_string_pretty(&self.value).unwrap_or_default()
+    }
+
+    /// The body of a request that sets it.
+    #[must_use]
+    pub fn to_body(&self) -> String {
+        if self.kind == ConfigKind::Policy {
+            return self.value.to_string();
+        }
+        let mut inner = String::new();
+        if let Value::Object(map) = &self.value {
+            write_members(&mut inner, self.kind.root(), map);
+        }
+        let root = self.kind.root();
+        format!("<{root} xmlns=\"{NAMESPACE}\">{inner}</{root}>")
+    }
+
+    /// Reads the answer to a request for it, however odd; `None` when it is something else.
+    #[must_use]
+    pub fn from_body(kind: ConfigKind, body: &[u8]) -> Option<Self> {
+        if kind == ConfigKind::Policy {
+            return serde_json::from_slice(body).ok().map(|value| Self { kind, value });
+        }
+        let root = xml::parse(body)?;
+        // Other names of the same: an older one, radosgw's, moto's.
+        let other = match kind {
+            ConfigKind::Lifecycle => "BucketLifecycleConfiguration",
+            ConfigKind::PublicAccessBlock => "BlockPublicAccessBlockConfiguration",
+            ConfigKind::Versioning => "GetBucketVersioningResponse",
+            _ => "",
+        };
+        (root.name == kind.root() || root.name == other).then(|| Self { kind, value: to_json(&root) })
+    }
+}
+
+fn list_name(element: &str, within: &str) -> Option<&'static str> {
+    LISTS.iter().find(|(name, _, parent)| *name == element && (parent.is_empty() || *parent == within)).map(|(_, list, _)| *list)
+}
+
+/// The JSON of what is in an element.
+fn to_json(node: &Node) -> Value {
+    let mut map = Map::new();
+    let mut repeated = HashSet::new();
+    for child in &node.children {
+        let value = if child.children.is_empty() { scalar(&child.name, &child.text) } else { to_json(child) };
+        let name = list_name(&child.name, &node.name);
+        match (name, map.get_mut(name.unwrap_or(&child.name))) {
+            (Some(list), None) => {
+                map.insert(list.to_owned(), Value::Array(vec![value]));
+            }
+            (Some(_), Some(Value::Array(values))) => values.push(value),
+            (None, None) => {
+                map.insert(child.name.clone(), value);
+            }
+            (None, Some(Value::Array(values))) if repeated.contains(&child.name) => values.push(value),
+            (_, Some(first)) => {
+                repeated.insert(child.name.clone());
+                *first = Value::Array(vec![first.take(), value]);
+            }
+        }
+    }
+    Value::Object(map)
+}
+
+fn scalar(name: &str, text: &str) -> Value {
+    let trimmed = text.trim();
+    if NUMBERS.contains(&name)
+        && let Ok(number) = trimmed.parse::<i64>()
+    {
+        return number.into();
+    }
+    match trimmed {
+        "true" if TRUTHS.contains(&name) => true.into(),
+        "false" if TRUTHS.contains(&name) => false.into(),
+        // A rule for everything: `<Filter></Filter>`.
+        "" if name == "Filter" => Value::Object(Map::new()),
+        _ => text.into(),
+    }
+}
+
+fn write_members(out: &mut String, within: &str, map: &Map<String, Value>) {
+    for (name, value) in map {
+        let element = LISTS.iter().find(|(_, list, parent)| list == name && (parent.is_empty() || *parent == within));
+        let name = element.map_or(name.as_str(), |(element, _, _)| element);
+        match value {
+            Value::Array(values) => values.iter().for_each(|value| write_element(out, name, value)),
+            value => write_element(out, name, value),
+        }
+    }
+}
+
+fn write_element(out: &mut String, name: &str, value: &Value) {
+    out.push_str(&format!("<{name}>"));
+    match value {
+        Value::Object(map) => write_members(out, name, map),
+        Value::Array(values) => values.iter().for_each(|value| write_element(out, name, value)),
+        Value::String(text) => out.push_str(&escaped(text)),
+        Value::Null => {}
+        value => out.push_str(&value.to_string()),
+    }
+    out.push_str(&format!("</{name}>"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CORS: &str = r#"{"CORSRules":[{"ID":"r","AllowedMethods":["PUT","GET"],"AllowedOrigins":["https://*.example.com"],
+        "AllowedHeaders":["*"],"ExposeHeaders":["etag"],"MaxAgeSeconds":3000},{"AllowedMethods":["GET"],"AllowedOrigins":["*"]}]}"#;
+    const LIFECYCLE: &str = r#"{"Rules":[{"ID":"logs & more","Filter":{"Prefix":"logs/"},"Status":"Enabled",
+        "Transitions":[{"Days":30,"StorageClass":"GLACIER"}],"Expiration":{"Days":365}},
+        {"Filter":{"And":{"Prefix":"a","Tags":[{"Key":"k","Value":"v"}]}},"Status":"Disabled",
+        "AbortIncompleteMultipartUpload":{"DaysAfterInitiation":7}},
+        {"Filter":{"Tag":{"Key":"k","Value":"v"}},"Status":"Enabled","Expiration":{"ExpiredObjectDeleteMarker":true}}]}"#;
+
+    fn round(kind: ConfigKind, text: &str) -> ConfigDocument {
+        let document = ConfigDocument::parse(kind, text).unwrap();
+        assert_eq!(ConfigDocument::from_body(kind, document.to_body().as_bytes()).as_ref(), Some(&document));
+        assert_eq!(ConfigDocument::parse(kind, &document.to_json()).as_ref(), Ok(&document));
+        if kind != ConfigKind::Policy {
+            assert_eq!(ConfigDocument::parse(kind, &document.to_body()).as_ref(), Ok(&document), "as XML");
+        }
+        document
+    }
+
+    #[test]
+    fn documents_survive_both_ways() {
+        let cors = round(ConfigKind::Cors, CORS);
+        assert!(cors.to_body().contains("<AllowedMethod>PUT</AllowedMethod><AllowedMethod>GET</AllowedMethod>"));
+        assert!(cors.to_body().contains("<MaxAgeSeconds>3000</MaxAgeSeconds>"));
+        let lifecycle = round(ConfigKind::Lifecycle, LIFECYCLE);
+        assert!(lifecycle.to_body().contains("<Transition><Days>30</Days><StorageClass>GLACIER</StorageClass></Transition>"));
+        assert!(lifecycle.to_body().contains("<And><Prefix>a</Prefix><Tag><Key>k</Key><Value>v</Value></Tag></And>"));
+        round(ConfigKind::Policy, r#"{"Version":"2012-10-17","Statement":[]}"#);
+        round(ConfigKind::Versioning, r#"{"Status":"Enabled"}"#);
+        round(ConfigKind::OwnershipControls, r#"{"Rules":[{"ObjectOwnership":"BucketOwnerEnforced"}]}"#);
+        round(ConfigKind::PublicAccessBlock, r#"{"BlockPublicAcls":true,"IgnorePublicAcls":false}"#);
+    }
+
+    #[test]
+    fn what_is_not_known_is_kept() {
+        let text =
+            r#"{"Rules":[{"Status":"Enabled","Expiration":{"Days":1},"Novelty":{"Depth":"3","Kinds":["a","b"]}}],"Extra":"x"}"#;
+        round(ConfigKind::Lifecycle, text);
+    }
+
+    #[test]
+    fn the_first_shape_of_lifecycle_rules_is_taken() {
+        let document = round(
+            ConfigKind::Lifecycle,
+            "<LifecycleConfiguration><Rule><Prefix>logs/</Prefix><Status>Enabled</Status><Transition><Date>2030-01-01T00:00:00Z</Date>\
+             <StorageClass>GLACIER</StorageClass></Transition></Rule></LifecycleConfiguration>",
+        );
+        assert_eq!(document.value()["Rules"][0]["Prefix"], "logs/");
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_its_place() {
+        for (kind, text, told) in [
+            (ConfigKind::Cors, "{", "line 1"),
+            (ConfigKind::Cors, "<CORS", "well-formed"),
+            (ConfigKind::Cors, "<Other></Other>", "CORSConfiguration"),
+            (ConfigKind::Lifecycle, CORS, "Rules"),
+            (ConfigKind::Cors, "[]", "object"),
+        ] {
+            let error = ConfigDocument::parse(kind, text).unwrap_err().to_string();
+            assert!(error.contains(told), "{text}: {error}");
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! Documents of buckets and objects: kept as they were put, access lists with their names resolved.
+
+use std::sync::Arc;
+
+use super::Memory;
+use super::failure::{ACL_DISABLED, NO_OPERATION, Outcome, UNKNOWN_EMAIL};
+use crate::base::encode;
+use crate::store::{
+    Acl, AclChange, CannedAcl, ConfigDocument, ConfigKind, Document, Grant, Grantee, Owner, Resource, Result, Subresource, Tags,
+    Verb, operation,
+};
+
+/// The account.
+pub const OWNER: &str = "pailfs";
+
+fn owner() -> Owner {
+    Owner { id: OWNER.to_owned(), display_name: Some(OWNER.to_owned()) }
+}
+
+/// Users are known by their ids; an address that could be one is somebody's.
+fn resolved(grant: &Grant) -> Outcome<Grant> {
+    let Grantee::Email(email) = &grant.grantee else { return Ok(grant.clone()) };
+    let (name, host) = email.split_once('@').ok_or(UNKNOWN_EMAIL)?;
+    if name.is_empty() || !host.contains('.') || email.contains(char::is_whitespace) {
+        return Err(UNKNOWN_EMAIL);
+    }
+    let grantee = Grantee::Id { id: encode::hex(email.as_bytes()), display_name: Some(email.clone()) };
+    Ok(Grant { grantee, ..grant.clone() })
+}
+
+/// A change with what it stands for.
+fn spelled_out(change: &AclChange) -> Outcome<Acl> {
+    let owner = owner();
+    let grants = match change {
+        AclChange::Canned(canned) => canned.grants(&owner),
+        AclChange::Grants(grants) => grants.iter().map(resolved).collect::<Outcome<_>>()?,
+    };
+    Ok(Acl { owner, grants })
+}
+
+fn private() -> Acl {
+    Acl { grants: CannedAcl::Private.grants(&owner()), owner: owner() }
+}
+
+impl Memory {
+    /// As [`crate::store::BucketService::get_document`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn document_now(&self, resource: &Resource, subresource: Subresource) -> Result<Option<Document>> {
+        let found = self.try_document(resource, subresource);
+        found.map_err(|failure| failure.of(operation(subresource, Verb::Get, resource), resource))
+    }
+
+    fn try_document(&self, resource: &Resource, subresource: Subresource) -> Outcome<Option<Document>> {
+        subresource.operation(Verb::Get, resource.level()).ok_or(NO_OPERATION)?;
+        let account = self.account();
+        let bucket = account.bucket(resource.bucket.as_str())?;
+        let Some(key) = &resource.key else {
+            let stored = bucket.documents.get(&subresource).cloned();
+            return Ok(match subresource {
+                Subresource::Acl => Some(stored.unwrap_or_else(|| Document::Acl(private()))),
+                Subresource::Location => {
+                    Some(Document::Location(bucket.location.clone().unwrap_or_else(|| self.options().region.clone())))
+                }
+                Subresource::Config(kind @ ConfigKind::Versioning) => {
+                    stored.or_else(|| ConfigDocument::from_body(kind, b"<VersioningConfiguration/>").map(Document::Config))
+                }
+                _ => stored,
+            });
+        };
+        let object =
+            crate::store::ObjectRef { bucket: resource.bucket.clone(), key: key.clone(), version: resource.version.clone() };
+        let properties = &account.object(&object)?.properties;
+        Ok(match subresource {
+            Subresource::Acl => Some(Document::Acl(properties.acl.as_ref().map_or_else(|| Ok(private()), spelled_out)?)),
+            _ => properties.tags.clone().filter(|tags| !tags.is_empty()).map(Document::Tags),
+        })
+    }
+
+    /// As [`crate::store::BucketService::put_document`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn put_document_now(&self, resource: &Resource, document: &Document) -> Result<()> {
+        let put = self.try_put_document(resource, document);
+        put.map_err(|failure| failure.of(operation(document.subresource(), Verb::Put, resource), resource))
+    }
+
+    fn try_put_document(&self, resource: &Resource, document: &Document) -> Outcome<()> {
+        document.subresource().operation(Verb::Put, resource.level()).ok_or(NO_OPERATION)?;
+        let acl = match document {
+            Document::CannedAcl(canned) => Some(AclChange::Canned(*canned)),
+            Document::Acl(acl) => Some(AclChange::Grants(acl.grants.clone())),
+            _ => None,
+        };
+        let acl = acl.as_ref().map(spelled_out).transpose()?;
+        let mut account = self.account();
+        let bucket = account.bucket_mut(resource.bucket.as_str())?;
+        if acl.is_some() && bucket.disables_acls() {
+            return Err(ACL_DISABLED);
+        }
+        match (&resource.key, acl, document) {
+            (None, Some(acl), _) => drop(bucket.documents.insert(Subresource::Acl, Document::Acl(acl))),
+            (None, None, document) => drop(bucket.documents.insert(document.subresource(), document.clone())),
+            (Some(key), Some(acl), _) => {
+                bucket.dress(key.as_str(), |properties| properties.acl = Some(AclChange::Grants(acl.grants)))?
+            }
+            (Some(key), None, Document::Tags(tags)) => {
+                bucket.dress(key.as_str(), |properties| properties.tags = Some(tags.clone()))?
+            }
+            (Some(_), None, _) => return Err(NO_OPERATION),
+        }
+        Ok(())
+    }
+
+    /// As [`crate::store::BucketService::delete_document`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn delete_document_now(&self, resource: &Resource, subresource: Subresource) -> Result<()> {
+        let deleted = self.try_delete_document(resource, subresource);
+        deleted.map_err(|failure| failure.of(operation(subresource, Verb::Delete, resource), resource))
+    }
+
+    fn try_delete_document(&self, resource: &Resource, subresource: Subresource) -> Outcome<()> {
+        subresource.operation(Verb::Delete, resource.level()).ok_or(NO_OPERATION)?;
+        let mut account = self.account();
+        let bucket = account.bucket_mut(resource.bucket.as_str())?;
+        match &resource.key {
+            None => drop(bucket.documents.remove(&subresource)),
+            Some(key) => bucket.dress(key.as_str(), |properties| properties.tags = None)?,
+        }
+        Ok(())
+    }
+}
+
+impl super::account::Bucket {
+    /// Whether access lists do not count here.
+    pub(super) fn disables_acls(&self) -> bool {
+        let controls = self.documents.get(&Subresource::Config(ConfigKind::OwnershipControls));
+        matches!(controls, Some(Document::Config(config)) if config.value()["Rules"][0]["ObjectOwnership"] == "BucketOwnerEnforced")
+    }
+
+    /// Changes what an object has beside its bytes; it stays the same object.
+    fn dress(&mut self, key: &str, change: impl FnOnce(&mut crate::store::Properties)) -> Outcome<()> {
+        let object = self.find(key).ok_or(super::failure::NO_SUCH_KEY)?;
+        let mut object = super::object::Object::clone(&object);
+        change(&mut object.properties);
+        if object.properties.tags.as_ref().is_some_and(Tags::is_empty) {
+            object.properties.tags = None;
+        }
+        self.objects.insert(key.to_owned(), Arc::new(object));
+        Ok(())
+    }
+}
