@@ -81,11 +81,12 @@
 //!
 //! # Words
 //!
-//! bucket, key, prefix, object, part, upload, tag (ETag): as in S3. inode, handle: as in FUSE. component: what is between two
-//! `/` of a key; shown name: its form as a file name. role: whether a name is the object's or the directory's. marker: the
-//! zero-byte object `dir/`. window: the part of an object that is in memory or asked for. commit: the request that makes a
-//! new content the object. base: what the object was when a content began. gate: an inode's tokio lock. orphan: the content
-//! of an open file that has no name any more.
+//! bucket, key, prefix, object, part, upload, tag (ETag): as in S3. inode, handle: as in FUSE. component: what is between
+//! two `/` of a key; address: a bucket and a key in it; shown name: its form as a file name. role: whether a name is the
+//! object's or the directory's. marker: the zero-byte object `dir/`. location: where a bucket lies, by S3's name for it.
+//! window: the part of an object that is in memory or asked for. commit: the request that makes a new content the object.
+//! base: what the object was when a content began. gate: an inode's tokio lock. orphan: the content of an open file that
+//! has no name any more.
 
 pub mod base;
 pub mod cli;

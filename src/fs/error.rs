@@ -132,7 +132,9 @@ const fn situation_of(kind: ErrorKind, operation: Operation) -> Situation {
         ErrorKind::StoreFull => Situation::NoSpace,
         ErrorKind::Unsupported => Situation::Unsupported,
         // What a person has asked for makes no sense; elsewhere the request was ours.
-        ErrorKind::Invalid if matches!(operation, Operation::RestoreObject | Operation::CopyObject) => Situation::Invalid,
+        ErrorKind::Invalid if matches!(operation, Operation::RestoreObject | Operation::CopyObject | Operation::CreateBucket) => {
+            Situation::Invalid
+        }
         ErrorKind::TooLarge => Situation::TooLarge,
         ErrorKind::Corrupt => Situation::Corrupt,
         ErrorKind::Invalid | ErrorKind::NoUpload | ErrorKind::Unavailable | ErrorKind::NotS3 => Situation::Io,

@@ -81,6 +81,7 @@ pub enum Operation {
     ListMultipartUploads,
     RestoreObject,
     HeadBucket,
+    GetBucketLocation,
     ListBuckets,
     CreateBucket,
     DeleteBucket,
@@ -88,7 +89,7 @@ pub enum Operation {
 
 impl Operation {
     /// Every operation, in the order of their numbers.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::HeadObject,
         Self::GetObject,
         Self::ListObjectsV2,
@@ -105,6 +106,7 @@ impl Operation {
         Self::ListMultipartUploads,
         Self::RestoreObject,
         Self::HeadBucket,
+        Self::GetBucketLocation,
         Self::ListBuckets,
         Self::CreateBucket,
         Self::DeleteBucket,

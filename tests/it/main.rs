@@ -5,6 +5,9 @@
     reason = "a test fails by panicking, and prints what differs on a server of unknown version"
 )]
 
+mod buckets;
+#[cfg(feature = "demo")]
+mod buckets_mounted;
 mod clients;
 mod conformance;
 mod faults;

@@ -15,7 +15,7 @@ const HOMES: [(&str, &[&str]); 11] = [
     ("sha2::", &["src/s3/sign.rs"]),
     ("clap::", &["src/cli/"]),
     ("s3s::", &["src/devserver/"]),
-    ("aws_config::", &["src/s3/credentials.rs"]),
+    ("aws_config::", &["src/s3/credentials.rs", "src/s3/shared.rs"]),
     ("tokio::spawn", &["src/base/tasks.rs"]),
     ("SystemTime::now", &["src/base/clock.rs"]),
     ("std::env::", &["src/cli/", "src/main.rs"]),

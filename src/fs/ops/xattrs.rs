@@ -35,6 +35,9 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     /// daemon's own, and the store's failures.
     pub async fn getxattr(&self, ino: Ino, name: &[u8], caller: Caller) -> Result<Vec<u8>> {
         let inode = self.inode(ino)?;
+        if let Some(text) = self.get_of_bucket(&inode, name).await? {
+            return Ok(cut(text).into_bytes());
+        }
         let name = xattr::parse(&String::from_utf8_lossy(name));
         let text = match name {
             Name::Foreign => return Err(foreign()),
@@ -107,8 +110,11 @@ impl<S: ObjectStore + BucketService> Fs<S> {
 
     fn get_of_directory(&self, inode: &Arc<Inode<S>>, name: &Name) -> Result<String> {
         match name {
-            Name::All if inode.ino == Ino::ROOT => Ok(format!("bucket={}\nprefix={}", self.config.bucket, self.config.prefix)),
-            Name::All => Ok(format!("bucket={}\nkey={}", self.config.bucket, self.key_of(inode))),
+            Name::All => {
+                let address = self.locate(inode)?;
+                let what = if inode.ino == Ino::ROOT { "prefix" } else { "key" };
+                Ok(format!("bucket={}\n{what}={}", address.bucket, address.key))
+            }
             _ => Err(no_attribute()),
         }
     }
@@ -120,6 +126,9 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     /// cannot hold, [`Situation::Unsupported`], [`Situation::Already`] for a restore under way, and the store's failures.
     pub async fn setxattr(&self, ino: Ino, name: &[u8], value: &[u8], how: SetHow, caller: Caller) -> Result<()> {
         let inode = self.inode(ino)?;
+        if self.set_of_bucket(&inode, name, value, how)? {
+            return Ok(());
+        }
         let name_is_ours = name.starts_with(b"user.s3.");
         let name = xattr::parse(&String::from_utf8_lossy(name));
         if let Name::Control(control) = name {
@@ -194,7 +203,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
                 "a restore is under way already: getfattr -n user.s3.restore tells when it is done",
             ));
         }
-        let object = self.object_ref(&self.key_of(inode))?;
+        let object = self.locate(inode)?.object()?;
         // INTELLIGENT_TIERING moves the object itself: there is no copy that could expire.
         let days = info.archive_status.is_none().then_some(days);
         self.store.restore(&RestoreObject { object, days, tier }).await?;
@@ -208,6 +217,9 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     /// As [`Fs::setxattr`]; [`Situation::NoAttribute`].
     pub async fn removexattr(&self, ino: Ino, name: &[u8]) -> Result<()> {
         let inode = self.inode(ino)?;
+        if self.remove_of_bucket(&inode, name)? {
+            return Ok(());
+        }
         match xattr::parse(&String::from_utf8_lossy(name)) {
             Name::Foreign => Err(foreign()),
             Name::Unknown => Err(no_attribute()),
@@ -303,8 +315,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         let names: Vec<String> = Operation::ALL.iter().map(ToString::to_string).collect();
         let (files, directories) = self.handles.count();
         let status = serde_json::json!({
-            "bucket": self.config.bucket.as_str(),
-            "prefix": self.config.prefix,
+            "source": self.config.source.to_string(),
             "memory": { "limit": self.budget.limit(), "used": self.budget.used() },
             "open": { "files": files, "directories": directories },
             "pending": self.pending(),

@@ -148,6 +148,10 @@ impl BucketService for Memory {
         Ok(BucketInfo { region: Some(region) })
     }
 
+    async fn location(&self, bucket: &BucketName) -> Result<String> {
+        Ok(self.head_bucket(bucket).await?.region.unwrap_or_default())
+    }
+
     async fn create_bucket(&self, bucket: &BucketName, location: Option<&str>) -> Result<()> {
         let created = self.account().create_bucket(bucket.as_str(), location, clock::now());
         created.map_err(|failure| failure.of(Operation::CreateBucket, bucket))
