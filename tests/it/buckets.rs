@@ -247,6 +247,78 @@ async fn a_bucket_that_is_gone_says_so() {
     assert!(look(&world, Ino::ROOT, "bucket").await.is_none());
 }
 
+/// Runs `scenario` until its requests are used up, each of them going wrong in every way.
+async fn fault_loop(scenario: impl AsyncFn(&World, &str)) {
+    let kinds = [ErrorKind::Denied, ErrorKind::Unavailable, ErrorKind::TimedOut].map(Toxic::Refused);
+    for policy in [RetryPolicy::once(), RetryPolicy::default()] {
+        for toxic in kinds.into_iter().chain([Toxic::Lost, Toxic::Vanished]) {
+            for nth in 0.. {
+                let world = World::of(account(), policy);
+                world.memory.ensure_bucket(&name("other"));
+                world.put("f", &content(1, 100)).await;
+                world.fault.inject(nth, toxic);
+                let context = format!("{toxic:?} at call {nth}, {} attempts", policy.attempts);
+                scenario(&world, &context).await;
+                if world.fault.calls().len() <= nth {
+                    assert!(nth > 0, "{context}: the scenario asks for something");
+                    break;
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn buckets_survive_every_fault() {
+    fault_loop(async |world, context| {
+        let there = async |text: &str| world.memory.head_bucket(&name(text)).await.is_ok();
+        if world.fs.mkdir(Ino::ROOT, b"fresh", 0o755, CALLER).await.is_ok() {
+            assert!(there("fresh").await, "{context}: mkdir succeeded, so the store has it");
+        }
+        if world.fs.rmdir(Ino::ROOT, b"other").await.is_ok() {
+            assert!(!there("other").await, "{context}: rmdir succeeded, so the store has it no more");
+        }
+        world.fs.rmdir(Ino::ROOT, b"bucket").await.unwrap_err();
+        assert!(there("bucket").await, "{context}: what is not empty stays");
+        let handle = world.fs.opendir(Ino::ROOT).unwrap();
+        let mut count = 0;
+        let listed = world.fs.readdir(handle, 0, Plus::Yes, |entry| {
+            count += usize::from(!entry.is_dot);
+            Full::No
+        });
+        if listed.await.is_ok() {
+            assert_eq!(count, world.memory.list_buckets().await.unwrap().len(), "{context}: never a shorter list");
+        }
+        world.fs.releasedir(handle);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_move_between_buckets_survives_every_fault() {
+    fault_loop(async |world, context| {
+        let (Ok(Looked::Found(from)), Ok(Looked::Found(to))) =
+            (world.fs.lookup(Ino::ROOT, b"bucket").await, world.fs.lookup(Ino::ROOT, b"other").await)
+        else {
+            return;
+        };
+        let moved = world.fs.rename((from.ino, b"f"), (to.ino, b"g"), Replace::Allowed).await;
+        let object = ObjectRef::current(name("other"), Key::new("g").unwrap());
+        let new = match world.memory.get(&GetObject { object, range: None, if_match: None }).await {
+            Ok(found) => Some(found.body.collect().await.unwrap()),
+            Err(_) => None,
+        };
+        let old = world.stored("f").await;
+        assert!([&old, &new].into_iter().flatten().all(|bytes| *bytes == content(1, 100)), "{context}: whole");
+        match moved {
+            Ok(()) => assert!(old.is_none() && new.is_some(), "{context}: moved"),
+            Err(_) => assert!(old.is_some() || new.is_some(), "{context}: it is somewhere"),
+        }
+        world.settle(context, None).await;
+    })
+    .await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_file_moves_from_bucket_to_bucket() {
     let world = world();

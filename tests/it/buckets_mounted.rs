@@ -144,6 +144,17 @@ fn refusals_are_clear() {
     assert!(refused("s3:///x", &[], SECRET_KEY).contains("not a bucket name"));
     site.server.set_faults("ListBuckets:*=denied".parse().unwrap());
     assert!(refused("s3://", &[], SECRET_KEY).contains("s3:ListAllMyBuckets"));
+    // Another account's: its name is taken, and all that is in it is refused.
+    site.server.set_faults("HeadBucket:*=denied; ListObjectsV2:*=denied; HeadObject:*=denied".parse().unwrap());
+    let mount = site.mount_source("s3://", &[]);
+    assert!(mount.sh_fails("mkdir taken").contains("File exists"));
+    assert!(why(&mount, "taken").contains("another account's"));
+    assert_eq!(mount.sh("ls"), "bucket\n");
+    assert!(mount.sh_fails("ls taken").contains("Permission denied"));
+    assert!(mount.sh_fails("echo x > taken/f").contains("Permission denied"));
+    assert_eq!(site.count("CreateBucket"), 0);
+    mount.unmount();
+    site.server.set_faults("ListBuckets:*=denied".parse().unwrap());
     // Who may not list can still go by name.
     let mount = site.mount_source("s3://", &["--no-check"]);
     assert!(mount.sh_fails("ls").contains("Permission denied"));

@@ -19,6 +19,8 @@ mod refusals;
 mod requests;
 mod servers;
 #[cfg(feature = "demo")]
+mod servers_buckets;
+#[cfg(feature = "demo")]
 mod support;
 mod tidy;
 #[cfg(feature = "demo")]

@@ -53,11 +53,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         let listing = Arc::new(listing);
         inode.lock().directory.learn(Arc::clone(&listing));
         if listing.unshowable > 0 {
-            tracing::warn!(
-                path = self.path_of(inode.ino),
-                count = listing.unshowable,
-                "keys that no file name can show are left out"
-            );
+            tracing::warn!(path = self.path_of(inode.ino), count = listing.unshowable, "names that cannot be shown are left out");
         }
         Ok(listing)
     }
