@@ -27,6 +27,10 @@
 //!
 //! # Flows
 //!
+//! **Place.** What is mounted is a bucket, a prefix of one, or the account, whose buckets are the directories below the root. One
+//! function (`Fs::locate`) walks up from an inode and tells its bucket and key; who asks the store for something takes both from
+//! there. The root of an account is no place in S3: its names are looked up, listed, made and removed in `fs::ops::buckets`.
+//!
 //! **Open.** A name becomes a key ([`fs::name`]), and a HEAD beside a LIST says what is there, or a listing young enough
 //! has said it. A listing is believed for what it has, never for what it has not: that may have been made since. Every open
 //! for reading sends the GET that it needs anyway, under `If-Match`, and waits for its headers. When another client has
@@ -68,7 +72,7 @@
 //! | 2 | `Inode::gate` | tokio `RwLock` | writers share it; commit, truncate, attributes, unlink take it alone; clean reads never touch it | yes |
 //! | 3 | `Inode::lock` | std Mutex | attributes, content, counts | never |
 //! | 4 | `Table` | std | numbers, names, lookup counts | never |
-//! | 5 | handles, read windows, writers, the budget | std Mutex | themselves | never |
+//! | 5 | handles, read windows, writers, the budget, the account | std Mutex | themselves | never |
 //!
 //! Acquired only towards a higher rank. Two gates only by one function, in the order of the inode numbers, under the rename
 //! lock; two inode states never.
@@ -81,11 +85,12 @@
 //!
 //! # Words
 //!
-//! bucket, key, prefix, object, part, upload, tag (ETag): as in S3. inode, handle: as in FUSE. component: what is between two
-//! `/` of a key; shown name: its form as a file name. role: whether a name is the object's or the directory's. marker: the
-//! zero-byte object `dir/`. window: the part of an object that is in memory or asked for. commit: the request that makes a
-//! new content the object. base: what the object was when a content began. gate: an inode's tokio lock. orphan: the content
-//! of an open file that has no name any more.
+//! bucket, key, prefix, object, part, upload, tag (ETag): as in S3. inode, handle: as in FUSE. component: what is between
+//! two `/` of a key; address: a bucket and a key in it; shown name: its form as a file name. role: whether a name is the
+//! object's or the directory's. marker: the zero-byte object `dir/`. location: where a bucket lies, by S3's name for it.
+//! window: the part of an object that is in memory or asked for. commit: the request that makes a new content the object.
+//! base: what the object was when a content began. gate: an inode's tokio lock. orphan: the content of an open file that
+//! has no name any more.
 
 pub mod base;
 pub mod cli;

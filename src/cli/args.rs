@@ -25,7 +25,7 @@ Every long option can be written after -o, with '_' for '-'. More: pailfs help m
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Mount a bucket, or a prefix of one, on a directory
+    /// Mount a bucket, a prefix of one, or all buckets, on a directory
     #[command(display_name = NAME, after_help = FSTAB_HELP)]
     Mount(Box<Mount>),
     /// Upload what is left, then unmount
@@ -51,7 +51,7 @@ pub(super) enum Command {
 
 #[derive(Debug, Clone, ClapArgs)]
 pub(super) struct Mount {
-    /// BUCKET, s3://BUCKET or s3://BUCKET/PREFIX
+    /// BUCKET, s3://BUCKET or s3://BUCKET/PREFIX; s3:// for every bucket of the account, one directory each
     pub(super) source: String,
     /// The directory to mount on
     pub(super) directory: PathBuf,
@@ -79,6 +79,10 @@ pub(super) struct Mount {
     /// How long names and attributes of others are believed, for example 5s or 500ms
     #[arg(long, default_value = "5s", value_parser = parse_duration, value_name = "TIME")]
     pub(super) ttl: Duration,
+    /// Where mkdir makes buckets on an s3:// mount: a region, a zone group, or EU, USWest, ... [default: the region on AWS,
+    /// elsewhere what the store says]
+    #[arg(long)]
+    pub(super) location: Option<String>,
     /// How much a listing is believed about attributes
     #[arg(long, default_value = "auto", value_enum)]
     pub(super) attrs: Attrs,

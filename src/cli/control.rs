@@ -46,10 +46,15 @@ fn resolve(path: &Path) -> PathBuf {
 
 /// An answer of the daemon's.
 pub(super) fn ask(root: &Path, name: &str) -> Result<String, String> {
+    attribute(root, &format!("user.pailfs.{name}")).map_err(|error| explain(root, error))
+}
+
+/// An attribute of a file or directory on a mount.
+pub(super) fn attribute(path: &Path, name: &str) -> Result<String, Errno> {
     let mut value = vec![0; MAX_VALUE_BYTES];
-    let length = rustix::fs::getxattr(root, format!("user.pailfs.{name}"), &mut value).map_err(|error| explain(root, error))?;
+    let length = rustix::fs::getxattr(path, name, &mut value)?;
     value.truncate(length);
-    String::from_utf8(value).map_err(|error| error.to_string())
+    Ok(String::from_utf8_lossy(&value).into_owned())
 }
 
 /// Tells the daemon to do something, and waits until it is done.

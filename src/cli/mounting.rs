@@ -16,12 +16,14 @@ use super::args::Mount;
 use super::settings;
 use super::signals::{Notices, Signals};
 use crate::base::{clock, rng::Rng, tasks};
-use crate::fs::config::Config;
+use crate::fs::config::{Config, Source};
+use crate::fs::meta::location::Location;
 use crate::mount::{self, Detach, Mounted};
 use crate::s3::S3Store;
 use crate::s3::config::S3Config;
 use crate::store::{
-    Delimiter, Error, ErrorKind, Limit, ListObjects, ListStart, ObjectStore as _, Prefix, Retry, RetryPolicy, Traced,
+    BucketService as _, Delimiter, Error, ErrorKind, Limit, ListObjects, ListStart, ObjectStore as _, Prefix, Retry, RetryPolicy,
+    Traced,
 };
 use crate::telemetry::counters::Counters;
 use crate::telemetry::subscriber::{self, LogFormat, LogLevel};
@@ -83,11 +85,15 @@ fn serve(arguments: &Mount) -> Outcome {
     let level = install_log(arguments)?;
     mount::check_device().map_err(|error| error.to_string())?;
     let directory = mount::prepare_directory(&arguments.directory).map_err(|error| error.to_string())?;
-    let settings = settings::resolve(arguments, directory)?;
+    let mut settings = settings::resolve(arguments, directory)?;
     let runtime = runtime()?;
     let counters = Arc::new(Counters::default());
     let (store, s3) = runtime.block_on(async {
         let store = settings::store(&arguments.store).await;
+        if settings::is_aws(&store) && settings.config.source == Source::Account && arguments.location.is_none() {
+            // AWS takes an unsaid location from its endpoint in us-east-1 only.
+            settings.config.location = Location::parse(&store.region)?;
+        }
         open_store(store, (!arguments.no_check).then_some(&settings.config), Arc::clone(&counters)).await
     })?;
     // Before there is a mount: a signal that ended the process from then on would leave it dead.
@@ -141,16 +147,9 @@ async fn open_store(settings: S3Config, check: Option<&Config>, counters: Arc<Co
     let s3 = S3Store::new(settings).await.map_err(|error| error.to_string())?;
     s3.check_credentials().await.map_err(|error| error.to_string())?;
     if let Some(config) = check {
-        let request = ListObjects {
-            bucket: config.bucket.clone(),
-            prefix: Prefix::new(&config.prefix),
-            delimiter: Delimiter::None,
-            start: ListStart::Beginning,
-            max_keys: 1,
-        };
-        match clock::deadline(CHECK_LIMIT, s3.list(&request)).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => return Err(refusal(&error, config.bucket.as_str(), &endpoint)),
+        match clock::deadline(CHECK_LIMIT, look(&s3, &config.source)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(refusal(&error, &config.source, &endpoint)),
             Err(_) => return Err(format!("{endpoint} does not answer: check the endpoint and the network")),
         }
     }
@@ -158,14 +157,39 @@ async fn open_store(settings: S3Config, check: Option<&Config>, counters: Arc<Co
     Ok((store, s3))
 }
 
+/// Asks for the first key, or for the buckets.
+async fn look(store: &S3Store, source: &Source) -> crate::store::Result<()> {
+    match source {
+        Source::Account => store.list_buckets().await.map(|_| ()),
+        Source::Bucket { bucket, prefix } => {
+            let request = ListObjects {
+                bucket: bucket.clone(),
+                prefix: Prefix::new(prefix),
+                delimiter: Delimiter::None,
+                start: ListStart::Beginning,
+                max_keys: 1,
+            };
+            store.list(&request).await.map(|_| ())
+        }
+    }
+}
+
 /// Why the source cannot be mounted, and what to do.
-fn refusal(error: &Error, bucket: &str, endpoint: &str) -> String {
+fn refusal(error: &Error, source: &Source, endpoint: &str) -> String {
+    let bucket = match source {
+        Source::Bucket { bucket, .. } => bucket.as_str(),
+        Source::Account => "s3://",
+    };
     match error.kind() {
         ErrorKind::NoBucket => format!("there is no bucket '{bucket}' at {endpoint}: check its name and the region"),
         ErrorKind::Rejected => {
             format!("{endpoint} refuses the credentials: check access key and secret, and the clock ({error})")
         }
         ErrorKind::Expired => format!("the credentials have expired: renew them ({error})"),
+        ErrorKind::Denied if *source == Source::Account => format!(
+            "the credentials may not list the account's buckets: ask for s3:ListAllMyBuckets, or use --no-check and go to buckets \
+             by their names ({error})"
+        ),
         ErrorKind::Denied => {
             format!("the credentials may not list '{bucket}': ask for s3:ListBucket, or use --no-check ({error})")
         }

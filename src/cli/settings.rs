@@ -3,9 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use super::{args, options};
-use crate::fs::config::{AttrsMode, AutoRestore, Config};
+use crate::fs::config::{AttrsMode, AutoRestore, Config, Source};
+use crate::fs::meta::location::Location;
 use crate::mount::MountSettings;
 use crate::s3::config::{Addressing, CredentialsSource, PayloadSigning, S3Config, Timeouts};
+use crate::s3::endpoint::Endpoint;
 use crate::s3::shared;
 use crate::store::BucketName;
 
@@ -14,13 +16,20 @@ const DEFAULT_REGION: &str = "us-east-1";
 
 /// What is mounted, where, and how; `directory` is the checked mount point.
 pub(super) fn resolve(arguments: &args::Mount, directory: PathBuf) -> Result<MountSettings, String> {
-    let (bucket, prefix) = source(&arguments.source)?;
+    let source = source(&arguments.source)?;
+    let location = match (&arguments.location, &source) {
+        (None, _) => None,
+        (Some(text), Source::Account) => Location::parse(text).map_err(|why| format!("--location: {why}"))?,
+        (Some(_), Source::Bucket { .. }) => {
+            return Err("--location is where mkdir makes buckets: it is for the mount of all buckets, s3://".to_owned());
+        }
+    };
     let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
     // Without --allow-other nobody else can look, so everything is the user's own; root sees what is stored.
     let own = uid != 0 && !arguments.allow_other;
     let mut config = Config {
-        bucket,
-        prefix,
+        source,
+        location,
         uid: arguments.uid.unwrap_or(uid),
         gid: arguments.gid.unwrap_or(gid),
         file_mode: arguments.file_mode,
@@ -94,16 +103,21 @@ pub(super) async fn store(arguments: &args::Store) -> S3Config {
     }
 }
 
-/// `BUCKET`, `s3://BUCKET` or `s3://BUCKET/PREFIX`; the prefix is raw key bytes and gets its slash.
-pub(super) fn source(text: &str) -> Result<(BucketName, String), String> {
-    let bare = text.strip_prefix("s3://").unwrap_or(text);
-    if bare.is_empty() {
-        return Err("mounting every bucket of an account (s3://) is not supported yet: name one".to_owned());
+/// Whether the store is Amazon's own S3.
+pub(super) fn is_aws(config: &S3Config) -> bool {
+    Endpoint::new(config).is_ok_and(|endpoint| endpoint.is_aws())
+}
+
+/// `s3://`, `BUCKET`, `s3://BUCKET` or `s3://BUCKET/PREFIX`; the prefix is raw key bytes and gets its slash.
+pub(super) fn source(text: &str) -> Result<Source, String> {
+    if text == "s3://" {
+        return Ok(Source::Account);
     }
+    let bare = text.strip_prefix("s3://").unwrap_or(text);
     let (bucket, prefix) = bare.split_once('/').unwrap_or((bare, ""));
     let bucket = BucketName::new(bucket).map_err(|error| error.to_string())?;
     let slash = if prefix.is_empty() || prefix.ends_with('/') { "" } else { "/" };
-    Ok((bucket, format!("{prefix}{slash}")))
+    Ok(Source::Bucket { bucket, prefix: format!("{prefix}{slash}") })
 }
 
 #[cfg(test)]
@@ -112,10 +126,11 @@ mod tests {
 
     #[test]
     fn sources() {
-        let parsed = |text: &str| source(text).map(|(bucket, prefix)| (bucket.to_string(), prefix));
-        assert_eq!(parsed("bucket"), Ok(("bucket".into(), String::new())));
-        assert_eq!(parsed("s3://bucket/a/b"), Ok(("bucket".into(), "a/b/".into())));
-        assert_eq!(parsed("s3://bucket/a//"), Ok(("bucket".into(), "a//".into())));
-        assert!(parsed("s3://").is_err() && parsed("Bad_Name").is_err());
+        let parsed = |text: &str| source(text).map(|source| source.to_string());
+        assert_eq!(parsed("bucket"), Ok("s3://bucket".into()));
+        assert_eq!(parsed("s3://bucket/a/b"), Ok("s3://bucket/a/b/".into()));
+        assert_eq!(parsed("s3://bucket/a//"), Ok("s3://bucket/a//".into()));
+        assert_eq!(source("s3://"), Ok(Source::Account));
+        assert!(parsed("").is_err() && parsed("Bad_Name").is_err() && parsed("s3:///a").is_err());
     }
 }

@@ -2,8 +2,9 @@
 
 use super::Outcome;
 
-const TOPICS: [(&str, &str, &str); 6] = [
+const TOPICS: [(&str, &str, &str); 7] = [
     ("mount", "mounting, unmounting, fstab, options", include_str!("../manual/mount.md")),
+    ("buckets", "every bucket of the account as a directory", include_str!("../manual/buckets.md")),
     ("xattrs", "what S3 knows of an object, as extended attributes", include_str!("../manual/xattrs.md")),
     ("restore", "bringing archived objects back", include_str!("../manual/restore.md")),
     ("errors", "what an error number means, and how to ask why", include_str!("../manual/errors.md")),

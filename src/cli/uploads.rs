@@ -7,6 +7,7 @@ use futures_util::stream::{self, StreamExt as _};
 use super::args::{Uploads, UploadsAction, UploadsOf};
 use super::{Outcome, mounting, settings};
 use crate::base::{clock, date, rng::Rng};
+use crate::fs::config::Source;
 use crate::s3::S3Store;
 use crate::store::{BucketName, ObjectStore, Prefix, Retry, RetryPolicy, Upload};
 
@@ -27,7 +28,9 @@ pub(super) fn uploads(arguments: &Uploads) -> Outcome {
         UploadsAction::Abort(of) => (of, true),
     };
     mounting::runtime()?.block_on(async {
-        let (bucket, prefix) = settings::source(&of.source)?;
+        let Source::Bucket { bucket, prefix } = settings::source(&of.source)? else {
+            return Err("name a bucket: uploads are a bucket's".to_owned());
+        };
         let s3 = S3Store::new(settings::store(&of.store).await).await.map_err(|error| error.to_string())?;
         let store = Retry::new(s3, RetryPolicy::default(), Rng::from_os());
         let found = find(&store, &bucket, &Prefix::new(&prefix), of.older_than).await.map_err(|error| error.to_string())?;

@@ -1,9 +1,12 @@
 //! `pailfs why PATH`: the last failure on a path in words, also of what never came to be.
 
+use std::path::Path;
+
 use serde::Deserialize;
 
 use super::args::Why;
 use super::{Outcome, control};
+use crate::mount::mountinfo::Mount;
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Failure {
@@ -35,5 +38,24 @@ pub(super) fn why(arguments: &Why) -> Outcome {
             return Ok(());
         }
     }
-    if found > 0 { Ok(()) } else { Err(format!("no failure on '{}' is remembered", arguments.path.display())) }
+    match (found, bucket_words(&mount, &below)) {
+        (0, Some(words)) if !arguments.json => println!("{words}"),
+        (0, _) => return Err(format!("no failure on '{}' is remembered", arguments.path.display())),
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Whose a bucket is, on a mount of all buckets: that it is there keeps mkdir from making it, and the kernel says so by itself.
+fn bucket_words(mount: &Mount, below: &Path) -> Option<String> {
+    if mount.source != "s3://" || below.components().count() != 1 {
+        return None;
+    }
+    let known = control::attribute(&mount.point.join(below), "user.s3").ok()?;
+    let ownership = known.lines().find_map(|line| line.strip_prefix("ownership="))?;
+    let whose = match ownership {
+        "own" => "this account's own: mkdir fails with EEXIST, mkdir -p is content",
+        _ => "another account's: all accounts share the names, so mkdir fails with EEXIST; choose another",
+    };
+    Some(format!("no failure is remembered; the bucket '{}' exists, and it is {whose}", below.display()))
 }

@@ -34,7 +34,7 @@ use crate::base::encode;
 use crate::store::Operation;
 
 /// Operations that clients may send and that are not in [`Operation`].
-const OTHER_OPERATIONS: [&str; 3] = ["ListObjects", "GetBucketLocation", "GetBucketVersioning"];
+const OTHER_OPERATIONS: [&str; 2] = ["ListObjects", "GetBucketVersioning"];
 
 /// What happens to a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

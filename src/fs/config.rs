@@ -1,8 +1,10 @@
 //! What a mount is configured with, validated.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::meta::location::Location;
 use crate::fs::meta::xattr::Restore;
 use crate::store::BucketName;
 
@@ -27,13 +29,37 @@ pub struct AutoRestore {
     pub limit: u64,
 }
 
-/// The settings of one mounted bucket or prefix.
+/// What is mounted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// One bucket.
+    Bucket {
+        /// Its name.
+        bucket: BucketName,
+        /// Raw key bytes before every key of the mount: empty, or ending in `/`.
+        prefix: String,
+    },
+    /// Every bucket of the account, one directory each.
+    Account,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bucket { bucket, prefix } if prefix.is_empty() => write!(f, "s3://{bucket}"),
+            Self::Bucket { bucket, prefix } => write!(f, "s3://{bucket}/{prefix}"),
+            Self::Account => f.write_str("s3://"),
+        }
+    }
+}
+
+/// The settings of one mount.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The bucket.
-    pub bucket: BucketName,
-    /// Raw key bytes before every key of the mount: empty, or ending in `/`.
-    pub prefix: String,
+    /// What is mounted.
+    pub source: Source,
+    /// Where mkdir makes buckets, until the root's `user.s3.location` says otherwise; `None`: where the store puts them.
+    pub location: Option<Location>,
     /// Owner of what has none in its metadata.
     pub uid: u32,
     /// Group of what has none.
@@ -71,8 +97,8 @@ impl Config {
     #[must_use]
     pub fn new(bucket: BucketName) -> Self {
         Self {
-            bucket,
-            prefix: String::new(),
+            source: Source::Bucket { bucket, prefix: String::new() },
+            location: None,
             uid: 0,
             gid: 0,
             file_mode: 0o644,

@@ -6,11 +6,13 @@
 //! Lock order: rename lock, file gate, inode state, table, leaves; see the crate's head. State locks are never held across
 //! an await, and never two of them at once.
 
+mod account;
 pub mod attr;
 pub mod config;
 pub mod error;
 pub mod failures;
 pub mod handles;
+mod locate;
 pub mod meta;
 pub mod name;
 mod ops;
@@ -19,6 +21,7 @@ pub mod tree;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use self::account::Account;
 use self::attr::{Attr, Ino, Kind};
 use self::config::Config;
 use self::error::{Error, Result, Situation};
@@ -53,7 +56,7 @@ pub struct Stat {
     pub attr: Attr,
 }
 
-/// One mounted bucket or prefix.
+/// One mounted bucket or prefix, or all buckets of an account.
 #[derive(Debug)]
 pub struct Fs<S> {
     store: S,
@@ -65,6 +68,7 @@ pub struct Fs<S> {
     rename_lock: tokio::sync::Mutex<()>,
     failures: Failures,
     auto_restored: AutoRestored,
+    account: Account,
     counters: Arc<Counters>,
     mounted_at: SystemTime,
 }
@@ -92,6 +96,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             rename_lock: tokio::sync::Mutex::new(()),
             failures: Failures::default(),
             auto_restored: AutoRestored::default(),
+            account: Account::new(config.location.clone()),
             store,
             config,
             budget,
@@ -151,34 +156,6 @@ impl<S> Fs<S> {
 }
 
 impl<S: ObjectStore> Fs<S> {
-    /// The raw key bytes that every key below a directory begins with.
-    fn prefix_of(&self, directory: &Arc<Inode<S>>) -> String {
-        let mut components = Vec::new();
-        let mut at = Arc::clone(directory);
-        loop {
-            let place = at.place();
-            let Some(parent) = place.parent else { break };
-            components.push(place.component);
-            at = parent;
-        }
-        let mut prefix = self.config.prefix.clone();
-        for component in components.iter().rev() {
-            prefix.push_str(component.as_str());
-            prefix.push('/');
-        }
-        prefix
-    }
-
-    /// The key of an inode: of the object, or of a directory's marker.
-    fn key_of(&self, inode: &Arc<Inode<S>>) -> String {
-        if inode.is_directory() {
-            return self.prefix_of(inode);
-        }
-        let place = inode.place();
-        let prefix = place.parent.as_ref().map_or_else(|| self.config.prefix.clone(), |parent| self.prefix_of(parent));
-        format!("{prefix}{}", place.component.as_str())
-    }
-
     /// Where an inode is or was, below the mount's root, for people.
     #[must_use]
     pub fn path_of(&self, ino: Ino) -> String {
@@ -195,6 +172,10 @@ impl<S: ObjectStore> Fs<S> {
 
     /// Remembers a failure: in the list, at the inode, in the log.
     pub fn record_failure(&self, operation: &'static str, path: String, ino: Option<Ino>, errno: &'static str, error: &Error) {
+        if error.situation() == Situation::NoBucket {
+            // Whoever looks for the bucket next shall not find it in the list.
+            self.forget_buckets();
+        }
         tracing::warn!(operation, path, errno, story = error.words(), "failed");
         if let Some(inode) = ino.and_then(|ino| self.table.get(ino)) {
             inode.lock().last_error = Some(format!("{operation}: {errno}: {}", error.words()).into());

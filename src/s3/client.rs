@@ -199,7 +199,7 @@ impl Client {
         bucket.and_then(|bucket| regions.get(bucket).cloned()).unwrap_or_else(|| self.config.region.clone())
     }
 
-    fn remember_region(&self, bucket: Option<&BucketName>, region: String) {
+    pub(super) fn remember_region(&self, bucket: Option<&BucketName>, region: String) {
         if let Some(bucket) = bucket {
             self.regions.lock().unwrap_or_else(PoisonError::into_inner).insert(bucket.clone(), region);
         }

@@ -40,6 +40,7 @@ pub const fn is_reading(operation: Operation) -> bool {
             | Operation::ListParts
             | Operation::ListMultipartUploads
             | Operation::HeadBucket
+            | Operation::GetBucketLocation
             | Operation::ListBuckets
     )
 }
@@ -135,7 +136,9 @@ fn by_code(code: &str, refusal: &Refusal<'_>) -> Option<ErrorKind> {
         | "BandwidthLimitExceeded" => ErrorKind::Busy,
         "RequestTimeout" => ErrorKind::TimedOut,
         "InternalError" | "ServiceUnavailable" => ErrorKind::Unavailable,
-        "QuotaExceeded" => ErrorKind::OverQuota,
+        "QuotaExceeded" | "TooManyBuckets" => ErrorKind::OverQuota,
+        // A bucket of that name is being made or removed at this moment.
+        "OperationAborted" => ErrorKind::Busy,
         "InsufficientStorage" | "XMinioStorageFull" | "InsufficientCapacity" => ErrorKind::StoreFull,
         "NotImplemented" | "MethodNotAllowed" | "AccessControlListNotSupported" => ErrorKind::Unsupported,
         "EntityTooLarge" => ErrorKind::TooLarge,

@@ -338,6 +338,12 @@ pub fn head_bucket(bucket: &BucketName) -> Request {
     Request::new(Operation::HeadBucket, "HEAD").bucket(bucket)
 }
 
+/// `GetBucketLocation`.
+#[must_use]
+pub fn bucket_location(bucket: &BucketName) -> Request {
+    Request::new(Operation::GetBucketLocation, "GET").bucket(bucket).query("location", "")
+}
+
 /// `CreateBucket`. us-east-1 is where a bucket goes when nothing is said; saying it is refused.
 #[must_use]
 pub fn create_bucket(bucket: &BucketName, location: Option<&str>) -> Request {

@@ -141,6 +141,23 @@ pub fn buckets(body: &[u8]) -> Option<(Vec<Bucket>, Option<String>)> {
     Some((all?, root.text("ContinuationToken").filter(|token| !token.is_empty()).map(str::to_owned)))
 }
 
+/// Reads `GetBucketLocation`: nothing is the first region, and `EU` the old name of another.
+/// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetBucketLocation.html>
+#[must_use]
+pub fn location(body: &[u8]) -> Option<String> {
+    let root = parse(body)?;
+    let text = match root.name.as_str() {
+        "LocationConstraint" => &root.text,
+        // SeaweedFS answers with what creates a bucket.
+        _ => root.text("LocationConstraint")?,
+    };
+    Some(match text.trim() {
+        "" => "us-east-1".to_owned(),
+        "EU" => "eu-west-1".to_owned(),
+        other => other.to_owned(),
+    })
+}
+
 /// One key's failure in the answer to `DeleteObjects`: key, code, words.
 pub type DeleteFailure = (String, String, String);
 
@@ -250,7 +267,7 @@ mod tests {
 
         #[test]
         fn garbage_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = (list_page(&bytes), error_document(&bytes), parts_page(&bytes), buckets(&bytes));
+            let _ = (list_page(&bytes), error_document(&bytes), parts_page(&bytes), buckets(&bytes), location(&bytes));
         }
     }
 }

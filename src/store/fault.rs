@@ -224,6 +224,10 @@ impl<S: BucketService> BucketService for Fault<S> {
         self.call(Operation::HeadBucket, self.inner.head_bucket(bucket)).await
     }
 
+    async fn location(&self, bucket: &BucketName) -> Result<String> {
+        self.call(Operation::GetBucketLocation, self.inner.location(bucket)).await
+    }
+
     async fn create_bucket(&self, bucket: &BucketName, location: Option<&str>) -> Result<()> {
         self.call(Operation::CreateBucket, self.inner.create_bucket(bucket, location)).await
     }

@@ -134,6 +134,11 @@ impl<S: BucketService> BucketService for Limit<S> {
         self.inner.head_bucket(bucket).await
     }
 
+    async fn location(&self, bucket: &BucketName) -> Result<String> {
+        let _slot = self.small().await;
+        self.inner.location(bucket).await
+    }
+
     async fn create_bucket(&self, bucket: &BucketName, location: Option<&str>) -> Result<()> {
         let _slot = self.small().await;
         self.inner.create_bucket(bucket, location).await

@@ -160,6 +160,12 @@ pub trait BucketService: Clone + Send + Sync + 'static {
     /// [`ErrorKind::NoBucket`], [`ErrorKind::Denied`].
     fn head_bucket(&self, bucket: &BucketName) -> impl Future<Output = Result<BucketInfo>> + Send;
 
+    /// Where the bucket lies, by the store's name for it. (`head_bucket` says it too, on most stores.)
+    ///
+    /// # Errors
+    /// [`ErrorKind::NoBucket`], [`ErrorKind::Denied`].
+    fn location(&self, bucket: &BucketName) -> impl Future<Output = Result<String>> + Send;
+
     /// Makes a bucket, in `location` where one is given (`us-east-1` is never sent: S3 refuses it).
     ///
     /// # Errors

@@ -286,6 +286,10 @@ impl<S: BucketService> BucketService for Retry<S> {
         self.attempt(Again::Always, || self.inner.head_bucket(bucket)).await
     }
 
+    async fn location(&self, bucket: &BucketName) -> Result<String> {
+        self.attempt(Again::Always, || self.inner.location(bucket)).await
+    }
+
     async fn create_bucket(&self, bucket: &BucketName, location: Option<&str>) -> Result<()> {
         self.attempt(Again::IfNotApplied, || self.inner.create_bucket(bucket, location)).await
     }

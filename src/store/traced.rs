@@ -120,6 +120,10 @@ impl<S: BucketService> BucketService for Traced<S> {
         self.trace(Operation::HeadBucket, self.inner.head_bucket(bucket)).await
     }
 
+    async fn location(&self, bucket: &BucketName) -> Result<String> {
+        self.trace(Operation::GetBucketLocation, self.inner.location(bucket)).await
+    }
+
     async fn create_bucket(&self, bucket: &BucketName, location: Option<&str>) -> Result<()> {
         self.trace(Operation::CreateBucket, self.inner.create_bucket(bucket, location)).await
     }

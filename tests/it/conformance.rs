@@ -419,7 +419,6 @@ async fn differences<S: ObjectStore + BucketService>(bench: &Bench<S>, version: 
     check("versioning", documents::configuration(bench, documents::versioning()).await);
     check("public access block", documents::configuration(bench, documents::public_access_block()).await);
     check("ownership", documents::ownership(bench).await);
-    check("location", documents::location(bench).await);
     differences
 }
 

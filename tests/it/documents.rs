@@ -200,10 +200,3 @@ pub async fn ownership<S: ObjectStore + BucketService>(bench: &Bench<S>) -> Verd
     ok(bench.store.delete_document(&resource, Subresource::Config(ConfigKind::OwnershipControls)).await)?;
     told
 }
-
-pub async fn location<S: ObjectStore + BucketService>(bench: &Bench<S>) -> Verdict {
-    match ok(get(&bench.store, &bench.bucket.clone().into(), Subresource::Location).await)? {
-        Some(Document::Location(location)) if !location.is_empty() => Ok(()),
-        other => Err(format!("got {other:?}")),
-    }
-}

@@ -5,6 +5,9 @@
     reason = "a test fails by panicking, and prints what differs on a server of unknown version"
 )]
 
+mod buckets;
+#[cfg(feature = "demo")]
+mod buckets_mounted;
 mod clients;
 mod conformance;
 mod documents;
@@ -16,6 +19,8 @@ mod refusals;
 #[cfg(feature = "demo")]
 mod requests;
 mod servers;
+#[cfg(feature = "demo")]
+mod servers_buckets;
 #[cfg(feature = "demo")]
 mod support;
 mod tidy;

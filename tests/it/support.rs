@@ -86,8 +86,12 @@ impl Site {
     }
 
     pub fn mount(&self, extra: &[&str]) -> Mount {
+        self.mount_source(BUCKET, extra)
+    }
+
+    pub fn mount_source(&self, source: &str, extra: &[&str]) -> Mount {
         let mount = Mount::place();
-        let output = mount.run(&self.server.endpoint(), BUCKET, extra, SECRET_KEY);
+        let output = mount.run(&self.server.endpoint(), source, extra, SECRET_KEY);
         assert!(output.status.success(), "mount failed: {}", String::from_utf8_lossy(&output.stderr));
         mount
     }

@@ -29,14 +29,22 @@ pub struct World {
 
 impl World {
     pub fn new(policy: RetryPolicy) -> Self {
+        Self::of(Config::new(BucketName::new("bucket").unwrap()), policy)
+    }
+
+    /// What `config` says, on a store that has the bucket `bucket`.
+    pub fn of(config: Config, policy: RetryPolicy) -> Self {
+        Self::of_ttl(config, policy, std::time::Duration::ZERO)
+    }
+
+    /// As [`World::of`], believing for `ttl`.
+    pub fn of_ttl(config: Config, policy: RetryPolicy, ttl: std::time::Duration) -> Self {
         let memory = Memory::new();
-        let bucket = BucketName::new("bucket").unwrap();
-        memory.ensure_bucket(&bucket);
+        memory.ensure_bucket(&BucketName::new("bucket").unwrap());
         let fault = Fault::new(memory.clone());
         let store = Retry::new(Limit::new(fault.clone()), policy, Rng::from_os());
         let kept = std::env::temp_dir().join(format!("pailfs-kept-{}", pailfs::base::rng::token()));
-        let ttl = std::time::Duration::ZERO;
-        let config = Config { ttl, memory_limit: 64 << 20, kept_directory: Some(kept), ..Config::new(bucket) };
+        let config = Config { ttl, memory_limit: 64 << 20, kept_directory: Some(kept), ..config };
         Self { memory, fault, fs: Fs::new(store, config, Arc::new(Counters::default())) }
     }
 

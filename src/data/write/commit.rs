@@ -174,7 +174,7 @@ impl<S: ObjectStore> Writer<S> {
         if same_but_token(&done.destination.properties, &wanted.properties) {
             return Ok(done);
         }
-        let destination = with_token(&Destination { key: done.destination.key.clone(), ..wanted });
+        let destination = with_token(&Destination { properties: wanted.properties, ..done.destination.clone() });
         let object = ObjectRef::current(destination.bucket.clone(), destination.key.clone());
         let properties = destination.properties.clone();
         let source = Source { object: object.clone(), etag: done.committed.etag.clone(), size: done.size };

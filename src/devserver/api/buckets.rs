@@ -3,14 +3,17 @@
 use http::StatusCode;
 use s3s::S3Response;
 use s3s::dto::{
-    Bucket, BucketLocationConstraint, CreateBucketInput, CreateBucketOutput, DeleteBucketOutput, HeadBucketOutput,
-    ListBucketsOutput, Owner,
+    Bucket, BucketLocationConstraint, CreateBucketInput, CreateBucketOutput, DeleteBucketOutput, GetBucketLocationOutput,
+    HeadBucketOutput, ListBucketsOutput, Owner,
 };
 
 use super::convert::{bucket, invalid, refuse, timestamp};
 use super::{Answer, OWNER};
 use crate::store::memory::Memory;
 use crate::store::{BucketService as _, ConfigDocument, ConfigKind, Document};
+
+/// The region whose name S3 never says.
+const FIRST_REGION: &str = "us-east-1";
 
 pub(super) async fn list(memory: &Memory) -> Answer<ListBucketsOutput> {
     let found = memory.list_buckets().await.map_err(refuse)?;
@@ -33,6 +36,11 @@ async fn region(memory: &Memory, name: &str) -> s3s::S3Result<Option<String>> {
 pub(super) async fn head(memory: &Memory, name: &str) -> Answer<HeadBucketOutput> {
     let bucket_region = region(memory, name).await?;
     Ok(S3Response::new(HeadBucketOutput { bucket_region, ..HeadBucketOutput::default() }))
+}
+
+pub(super) async fn location(memory: &Memory, name: &str) -> Answer<GetBucketLocationOutput> {
+    let region = region(memory, name).await?.filter(|region| region != FIRST_REGION);
+    Ok(S3Response::new(GetBucketLocationOutput { location_constraint: region.map(BucketLocationConstraint::from) }))
 }
 
 pub(super) async fn create(memory: &Memory, input: CreateBucketInput) -> Answer<CreateBucketOutput> {

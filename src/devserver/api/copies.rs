@@ -78,7 +78,7 @@ pub(super) async fn copy(memory: &Memory, req: S3Request<CopyObjectInput>) -> An
         // Tags have a directive of their own.
         let replaces_tags = input.tagging_directive.as_ref().is_some_and(|directive| directive.as_str() == "REPLACE");
         let tags = replaces_tags.then(|| properties.tags.unwrap_or_default());
-        CopyProperties::Replace(crate::store::Properties { tags, ..properties })
+        CopyProperties::Replace(Box::new(crate::store::Properties { tags, ..properties }))
     } else {
         CopyProperties::Keep { class: properties::storage_class(&req.headers)? }
     };

@@ -19,10 +19,9 @@ use crate::store::{AclChange, ConfigKind, Document, Resource, Subresource, Tags,
 const MAX_DOCUMENT_BYTES: usize = 1 << 20;
 
 /// Everything that has a document.
-const SUBRESOURCES: [Subresource; 9] = [
+const SUBRESOURCES: [Subresource; 8] = [
     Subresource::Acl,
     Subresource::Tagging,
-    Subresource::Location,
     Subresource::Config(ConfigKind::Cors),
     Subresource::Config(ConfigKind::Lifecycle),
     Subresource::Config(ConfigKind::Policy),
@@ -124,7 +123,7 @@ impl S3Route for Documents {
                     found => found.ok_or_else(|| absent(subresource))?,
                 };
                 let json = subresource == Subresource::Config(ConfigKind::Policy);
-                let mut answer = S3Response::new(Body::from(told(&document)));
+                let mut answer = S3Response::new(Body::from(document.to_body()));
                 let kind = if json { "application/json" } else { "application/xml" };
                 answer.headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static(kind));
                 Ok(answer)
@@ -138,14 +137,6 @@ impl S3Route for Documents {
                 Ok(S3Response::with_status(Body::empty(), StatusCode::NO_CONTENT))
             }
         }
-    }
-}
-
-/// The body of an answer. The first region has no name there.
-fn told(document: &Document) -> String {
-    match document {
-        Document::Location(location) if location == "us-east-1" => Document::Location(String::new()).to_body(),
-        document => document.to_body(),
     }
 }
 

@@ -113,6 +113,10 @@ impl S3 for Api {
         buckets::head(&self.memory, &req.input.bucket).await
     }
 
+    async fn get_bucket_location(&self, req: S3Request<GetBucketLocationInput>) -> Answer<GetBucketLocationOutput> {
+        buckets::location(&self.memory, &req.input.bucket).await
+    }
+
     async fn create_bucket(&self, req: S3Request<CreateBucketInput>) -> Answer<CreateBucketOutput> {
         buckets::create(&self.memory, req.input).await
     }

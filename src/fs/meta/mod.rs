@@ -1,6 +1,7 @@
 //! What object metadata means to a file system.
 
 pub mod facts;
+pub mod location;
 pub mod metadata;
 pub mod posix;
 pub mod xattr;

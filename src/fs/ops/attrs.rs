@@ -14,7 +14,7 @@ use crate::fs::error::{Error, Result, Situation};
 use crate::fs::meta::posix::{self, ExplicitTimes};
 use crate::fs::tree::inode::{Content, Inode};
 use crate::fs::{Fs, Stat};
-use crate::store::{BucketService, Condition, ETag, Headers, Key, ObjectInfo, ObjectRef, ObjectStore, Properties, RestoreState};
+use crate::store::{BucketService, Condition, ETag, Headers, ObjectInfo, ObjectRef, ObjectStore, Properties, RestoreState};
 
 /// So often a change of properties is begun anew when other clients change the object meanwhile.
 const MAX_CONFLICTS: usize = 8;
@@ -262,7 +262,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             };
             return Err(Error::new(Situation::Archived, words));
         }
-        let object = self.object_ref(&self.key_of(inode))?;
+        let object = self.locate(inode)?.object()?;
         let info = self.replace(object.clone(), info, properties).await?;
         let (version, etag) = (info.version.clone(), info.etag.clone());
         if let Some(writing) = inode.writing() {
@@ -290,15 +290,18 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         Ok(ObjectInfo { checksums: info.checksums.clone(), ..new_info(committed, info.size, sent) })
     }
 
-    /// A directory's attributes are those of its marker, which is made when it has none. The root of a bucket has none:
-    /// its attributes last as long as the mount.
+    /// A directory's attributes are those of its marker, which is made when it has none. A bucket has none, nor has an
+    /// account: their attributes last as long as the mount.
     async fn update_marker(&self, inode: &Arc<Inode<S>>, apply: impl Fn(&mut Properties) + Send) -> Result<()> {
-        let key = self.key_of(inode);
-        if key.is_empty() {
+        if self.is_account(inode) {
+            return Ok(());
+        }
+        let address = self.locate(inode)?;
+        if address.is_bucket() {
             return Ok(());
         }
         // Looked at just before, so that nothing which others have set meanwhile is taken back.
-        let known = self.marker_facts(&key).await?.and_then(|facts| facts.info);
+        let known = self.marker_facts(&address).await?.and_then(|facts| facts.info);
         // A PUT and no self-copy: it has no bytes, and some stores do not copy keys that end in a slash.
         let (mut properties, condition) = match known {
             Some(info) => (info.properties.clone(), Condition::IfMatch(info.etag.clone())),
@@ -308,7 +311,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             }
         };
         apply(&mut properties);
-        let destination = with_token(&Destination { bucket: self.config.bucket.clone(), key: Key::new(key)?, properties });
+        let destination = with_token(&address.destination(properties)?);
         let committed = put_empty(&self.store, &destination, condition).await?;
         let made = new_info(committed, 0, destination.properties);
         inode.lock().committed(made);

@@ -12,7 +12,7 @@ use crate::fs::Fs;
 use crate::fs::error::{Error, Result, Situation};
 use crate::fs::meta::posix;
 use crate::fs::tree::inode::{Content, Inode, Writing};
-use crate::store::{Key, ObjectStore};
+use crate::store::{BucketService, ObjectStore};
 
 /// A file that the store does not have.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -25,7 +25,7 @@ pub struct Pending {
     pub error: Option<String>,
 }
 
-impl<S: ObjectStore> Fs<S> {
+impl<S: ObjectStore + BucketService> Fs<S> {
     /// Brings an inode's new content to the store, if it has one.
     pub(in crate::fs) async fn commit(&self, inode: &Arc<Inode<S>>) -> Result<()> {
         let _alone = inode.gate.write().await;
@@ -85,12 +85,12 @@ impl<S: ObjectStore> Fs<S> {
 
     /// Points the writer at the present name with the present attributes.
     fn aim(&self, inode: &Arc<Inode<S>>, writing: &Writing<S>) -> Result<()> {
-        let key = self.key_of(inode);
-        if key.ends_with('/') && writing.writer.is_empty() {
+        let address = self.locate(inode)?;
+        if address.key.ends_with('/') && writing.writer.is_empty() {
             return Err(Error::new(Situation::Invalid, "an empty object of this name would be the directory's marker"));
         }
-        let key = Key::new(key)?;
-        writing.writer.redirect(|destination| destination.key = key);
+        let object = address.object()?;
+        writing.writer.redirect(|destination| (destination.bucket, destination.key) = (object.bucket, object.key));
         self.dress(inode);
         Ok(())
     }

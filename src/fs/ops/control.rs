@@ -66,8 +66,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         let names: Vec<String> = Operation::ALL.iter().map(ToString::to_string).collect();
         let (files, directories) = self.handles.count();
         let status = serde_json::json!({
-            "bucket": self.config.bucket.as_str(),
-            "prefix": self.config.prefix,
+            "source": self.config.source.to_string(),
             "memory": { "limit": self.budget.limit(), "used": self.budget.used() },
             "open": { "files": files, "directories": directories },
             "pending": self.pending(),

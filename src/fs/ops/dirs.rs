@@ -11,9 +11,8 @@ use crate::fs::meta::posix;
 use crate::fs::name::{self, Component};
 use crate::fs::tree::directory::{Child, ListedChild, Listing};
 use crate::fs::tree::inode::{Facts, Inode, Role};
-use crate::fs::tree::table::number_of;
 use crate::fs::{Fs, Stat};
-use crate::store::{ListedObject, ObjectStore};
+use crate::store::{BucketService, ListedObject, ObjectStore};
 
 /// One entry for the kernel.
 #[derive(Debug)]
@@ -30,7 +29,7 @@ pub struct Emitted<'a> {
     pub is_dot: bool,
 }
 
-impl<S: ObjectStore> Fs<S> {
+impl<S: ObjectStore + BucketService> Fs<S> {
     /// Opens a directory; nothing is asked of the store yet.
     ///
     /// # Errors
@@ -113,7 +112,7 @@ impl<S: ObjectStore> Fs<S> {
         let listing = snapshot.listing.as_deref()?;
         let child = listing.children.get(&entry.component).unwrap_or(&nothing);
         let facts: Option<Facts> = match entry.role {
-            Role::Directory => child.directory.then(|| self.directory_facts(None)),
+            Role::Directory => child.directory.then(|| self.child_directory_facts(directory, child)),
             Role::Object => child.object.as_ref().map(|object| self.child_facts(object)),
         };
         let inode = self.settle(directory, &entry.component, entry.role, facts, listing.began)?;
@@ -144,7 +143,6 @@ impl<S: ObjectStore> Fs<S> {
     /// What the directory shows now: the listing with this mount's own changes.
     async fn snapshot(&self, inode: &Arc<Inode<S>>) -> Result<Snapshot> {
         let listing = self.listing(inode).await?;
-        let prefix = self.prefix_of(inode);
         // Both roles of every component, with own knowledge laid over the listing.
         let mut names: BTreeMap<Component, (bool, bool)> = BTreeMap::new();
         let made = {
@@ -163,15 +161,16 @@ impl<S: ObjectStore> Fs<S> {
                 Role::Object => roles.1 = true,
             }
         }
+        let number = self.numbers_in(inode);
         let mut entries = Vec::with_capacity(names.len());
         let mut subdirectories = 0;
         for (component, (directory, object)) in names {
             if directory {
                 subdirectories += 1;
-                entries.extend(self.entry(inode, &prefix, &listing, &component, Role::Directory, false));
+                entries.extend(self.entry(inode, &listing, &number, &component, Role::Directory, false));
             }
             if object {
-                entries.extend(self.entry(inode, &prefix, &listing, &component, Role::Object, directory));
+                entries.extend(self.entry(inode, &listing, &number, &component, Role::Object, directory));
             }
         }
         inode.lock().attr.nlink = 2 + subdirectories;
@@ -181,16 +180,14 @@ impl<S: ObjectStore> Fs<S> {
     fn entry(
         &self,
         directory: &Arc<Inode<S>>,
-        prefix: &str,
         listing: &Listing,
+        number: &impl Fn(&Component, Role) -> Ino,
         component: &Component,
         role: Role,
         beside_directory: bool,
     ) -> Option<DirEntry> {
         let name = name::show(component, beside_directory)?;
         let there = self.table.at(directory.ino, role, component);
-        let slash = if role == Role::Directory { "/" } else { "" };
-        let number = || number_of(self.config.bucket.as_str(), &format!("{prefix}{}{slash}", component.as_str()));
         let kind = match (&there, role) {
             (Some(inode), _) => inode.kind,
             (None, Role::Directory) => Kind::Directory,
@@ -199,7 +196,7 @@ impl<S: ObjectStore> Fs<S> {
                 listed.map_or(Kind::File, |listed| self.child_facts(listed).kind)
             }
         };
-        let ino = there.map_or_else(|| Ino(number()), |inode| inode.ino);
+        let ino = there.map_or_else(|| number(component, role), |inode| inode.ino);
         Some(DirEntry { name, component: component.clone(), role, kind, ino })
     }
 

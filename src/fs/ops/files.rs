@@ -120,7 +120,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         }
         // This mount has committed another content since the handle was opened.
         let etag = etag.ok_or_else(|| Error::new(Situation::Io, "the object's tag is not known"))?;
-        let reader = self.reader_of(inode, self.object_ref(&self.key_of(inode))?, etag, size);
+        let reader = self.reader_of(inode, self.locate(inode)?.object()?, etag, size);
         *slot = Some(Arc::clone(&reader));
         drop(slot);
         Ok(Source::Reader(reader))

@@ -1,6 +1,8 @@
 //! The operations, by what they work on.
 
 pub(super) mod attrs;
+pub(super) mod bucket_xattrs;
+pub(super) mod buckets;
 pub(super) mod commit;
 pub(super) mod control;
 pub(super) mod dirs;

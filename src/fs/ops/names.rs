@@ -5,18 +5,17 @@ use std::time::Instant;
 
 use crate::base::clock;
 use crate::data::guess;
-use crate::data::write::Destination;
 use crate::data::write::commit::with_token;
 use crate::data::write::settle::put_empty;
 use crate::fs::attr::{Attr, Caller, Ino, Kind};
 use crate::fs::error::{Error, Result, Situation};
+use crate::fs::locate::Address;
 use crate::fs::meta::posix::{self, ExplicitTimes};
 use crate::fs::name::{self, Component, MAX_NEW_BYTES, MAX_SHOWN_BYTES, Shown};
 use crate::fs::tree::directory::Listing;
 use crate::fs::tree::inode::{Facts, Inode, Place, Role};
-use crate::fs::tree::table::number_of;
 use crate::fs::{Fs, Stat};
-use crate::store::{Condition, Headers, Key, ObjectInfo, ObjectStore, Properties};
+use crate::store::{BucketService, Condition, Headers, Key, ObjectInfo, ObjectStore, Properties};
 
 /// What a lookup found.
 #[derive(Debug, Clone, Copy)]
@@ -27,7 +26,7 @@ pub enum Looked {
     Absent,
 }
 
-impl<S: ObjectStore> Fs<S> {
+impl<S: ObjectStore + BucketService> Fs<S> {
     /// Looks a name up.
     ///
     /// # Errors
@@ -70,6 +69,9 @@ impl<S: ObjectStore> Fs<S> {
 
     /// The inode that a shown name stands for, from what is known and fresh, else by asking the store.
     pub(in crate::fs) async fn find(&self, directory: &Arc<Inode<S>>, shown: &Shown) -> Result<Option<Arc<Inode<S>>>> {
+        if self.is_account(directory) {
+            return self.find_bucket(directory, shown).await;
+        }
         let asked = clock::instant();
         if let Some(inode) = self.find_own(directory, shown) {
             return Ok(Some(inode));
@@ -85,7 +87,7 @@ impl<S: ObjectStore> Fs<S> {
         if directory.lock().directory.is_absent(&shown.component, asked, self.config.ttl) {
             return Ok(None);
         }
-        let probe = self.probe(&self.prefix_of(directory), &shown.component).await?;
+        let probe = self.probe(&self.locate(directory)?, &shown.component).await?;
         if probe.object.is_some() {
             directory.lock().directory.note_found(asked, self.config.ttl);
         }
@@ -126,7 +128,7 @@ impl<S: ObjectStore> Fs<S> {
         if looked_at.is_some_and(|at| clock::instant().saturating_duration_since(at) < self.config.ttl) {
             return Ok(None);
         }
-        let below = format!("{}{}/", self.prefix_of(directory), shown.component.as_str());
+        let below = self.locate_in(directory, &shown.component, Role::Directory)?;
         let marker = self.marker_facts(&below).await?;
         Ok(Some(marker.unwrap_or_else(|| Facts { exact: true, ..self.directory_facts(None) })))
     }
@@ -238,11 +240,15 @@ impl<S: ObjectStore> Fs<S> {
         expected: Option<&Arc<Inode<S>>>,
     ) -> Arc<Inode<S>> {
         let role = if facts.kind == Kind::Directory { Role::Directory } else { Role::Object };
-        let slash = if role == Role::Directory { "/" } else { "" };
-        let key = format!("{}{}{slash}", self.prefix_of(directory), component.as_str());
-        let number = number_of(self.config.bucket.as_str(), &key);
+        let number = self.numbers_in(directory)(component, role).0;
         let place = Place { parent: Some(Arc::clone(directory)), component: component.clone() };
-        self.table.insert((directory.ino, role, component.clone()), number, expected, |ino| Inode::new(ino, place, facts))
+        let inode =
+            self.table.insert((directory.ino, role, component.clone()), number, expected, |ino| Inode::new(ino, place, facts));
+        if self.is_account(directory) {
+            // Nothing changes what is shown of a bucket but what happens here.
+            inode.lock().ours = true;
+        }
+        inode
     }
 
     /// The directory of that number.
@@ -251,8 +257,13 @@ impl<S: ObjectStore> Fs<S> {
         if inode.is_directory() { Ok(inode) } else { Err(Error::new(Situation::NotDirectory, "it is not a directory")) }
     }
 
-    /// The component of a name that is to be made, and the key it would have.
-    pub(in crate::fs) async fn new_name(&self, directory: &Arc<Inode<S>>, name: &[u8], role: Role) -> Result<(Component, Key)> {
+    /// The component of a name that is to be made, and where it would be.
+    pub(in crate::fs) async fn new_name(
+        &self,
+        directory: &Arc<Inode<S>>,
+        name: &[u8],
+        role: Role,
+    ) -> Result<(Component, Address)> {
         let text = utf8(name)?;
         if text.len() > MAX_NEW_BYTES {
             return Err(Error::new(Situation::NameTooLong, format!("a new name of {} bytes is longer than 255", text.len())));
@@ -269,9 +280,9 @@ impl<S: ObjectStore> Fs<S> {
                 return Err(invalid());
             }
         }
-        let slash = if role == Role::Directory { "/" } else { "" };
-        let key = Key::new(format!("{}{}{slash}", self.prefix_of(directory), shown.component.as_str()))?;
-        Ok((shown.component, key))
+        let address = self.locate_in(directory, &shown.component, role)?;
+        Key::new(&address.key)?;
+        Ok((shown.component, address))
     }
 
     /// Makes a directory: its marker is put before this returns, on the condition that there is none.
@@ -279,6 +290,10 @@ impl<S: ObjectStore> Fs<S> {
     /// # Errors
     /// [`Situation::Exists`], [`Situation::ReadOnly`], names that cannot be, and the store's failures.
     pub async fn mkdir(&self, parent: Ino, name: &[u8], mode: u32, caller: Caller) -> Result<Stat> {
+        let directory = self.directory(parent)?;
+        if self.is_account(&directory) {
+            return self.make_bucket(&directory, name).await;
+        }
         let attr = Attr { mode: mode & 0o7777, ..self.new_attr(parent, Kind::Directory, caller)? };
         self.make(parent, name, Kind::Directory, attr, None).await
     }
@@ -339,7 +354,7 @@ impl<S: ObjectStore> Fs<S> {
             attr.mode |= 0o2000;
         }
         let role = if kind == Kind::Directory { Role::Directory } else { Role::Object };
-        let (component, key) = self.new_name(&directory, name, role).await?;
+        let (component, address) = self.new_name(&directory, name, role).await?;
         self.must_be_free(&directory, &component)?;
         let mut properties = Properties { headers: Headers::default(), ..Properties::default() };
         properties.headers.content_type = Some(match kind {
@@ -352,7 +367,7 @@ impl<S: ObjectStore> Fs<S> {
         if let Some(target) = target {
             properties.metadata.insert(posix::SYMLINK_TARGET.to_owned(), target.to_owned());
         }
-        let info = self.put_new(key, properties).await?;
+        let info = self.put_new(&address, properties).await?;
         let etag = Some(info.etag.clone());
         let facts = Facts { kind, attr, explicit, exact: true, info: Some(Arc::new(info.clone())), listed_class: None, etag };
         let inode = self.insert(&directory, &component, facts, None);
@@ -362,8 +377,8 @@ impl<S: ObjectStore> Fs<S> {
     }
 
     /// PUT of an empty object where there is none. An answer that got lost is settled by looking.
-    async fn put_new(&self, key: Key, properties: Properties) -> Result<ObjectInfo> {
-        let destination = with_token(&Destination { bucket: self.config.bucket.clone(), key, properties });
+    async fn put_new(&self, address: &Address, properties: Properties) -> Result<ObjectInfo> {
+        let destination = with_token(&address.destination(properties)?);
         let committed = put_empty(&self.store, &destination, Condition::IfAbsent).await?;
         Ok(new_info(committed, 0, destination.properties))
     }

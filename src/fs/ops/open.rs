@@ -11,8 +11,8 @@ use crate::base::clock;
 use crate::data::budget::Class;
 use crate::data::guess;
 use crate::data::read::{OPEN_BYTES, Reader};
+use crate::data::write::Writer;
 use crate::data::write::commit::{Base, OnConflict};
-use crate::data::write::{Destination, Writer};
 use crate::fs::attr::{Attr, Caller, Ino, Kind};
 use crate::fs::config::AttrsMode;
 use crate::fs::error::{Error, Result, Situation};
@@ -21,8 +21,8 @@ use crate::fs::meta::posix::{self, ExplicitTimes};
 use crate::fs::tree::inode::{Content, Facts, Inode, Role, Writing};
 use crate::fs::{Fs, Stat};
 use crate::store::{
-    BucketService, ByteRange, ETag, ErrorKind, GetObject, HeadObject, Headers, Key, ObjectInfo, ObjectRef, ObjectStore,
-    Properties, RestoreState,
+    BucketService, ByteRange, ETag, ErrorKind, GetObject, HeadObject, Headers, ObjectInfo, ObjectRef, ObjectStore, Properties,
+    RestoreState,
 };
 
 /// What was looked at so recently is not asked for again before it is changed.
@@ -85,7 +85,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     ) -> Result<(Stat, HandleId)> {
         self.writable()?;
         let directory = self.directory(parent)?;
-        let (component, key) = self.new_name(&directory, name, Role::Object).await?;
+        let (component, address) = self.new_name(&directory, name, Role::Object).await?;
         if let Err(taken) = self.must_be_free(&directory, &component) {
             let there = self.table.at(directory.ino, Role::Object, &component);
             // Two creators without O_EXCL: the later one opens what the earlier one has made.
@@ -112,14 +112,13 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         {
             let headers = Headers { content_type: Some(guess::content_type(component.as_str())), ..Headers::default() };
             let properties = Properties { headers, ..Properties::default() };
-            let destination = Destination { bucket: self.config.bucket.clone(), key, properties };
             let on_conflict = match mode {
                 OpenMode { exclusive: true, .. } => OnConflict::Fail,
                 OpenMode { truncate: true, .. } => OnConflict::Replace,
                 // Begun on what was believed to be nothing: it replaces nothing else.
                 _ => OnConflict::Stale,
             };
-            let writer = Writer::new(self.writes.clone(), destination);
+            let writer = Writer::new(self.writes.clone(), address.destination(properties)?);
             let mut state = inode.lock();
             state.ours = true;
             state.content = Content::Writing(Writing { writer, base: Base::Absent, on_conflict });
@@ -195,11 +194,7 @@ impl<S: ObjectStore> Fs<S> {
             Content::Clean(_) => {}
             // What has no name is written in memory only, and ends with its last handle.
             Content::Orphan(Some(bytes)) if bytes.is_empty() => {
-                let destination = Destination {
-                    bucket: self.config.bucket.clone(),
-                    key: Key::new(self.key_of(inode))?,
-                    properties: Properties::default(),
-                };
+                let destination = self.locate(inode)?.destination(Properties::default())?;
                 let writer = Writer::new(self.writes.clone(), destination);
                 inode.lock().content = Content::Writing(Writing { writer, base: Base::Absent, on_conflict: OnConflict::Fail });
                 return Ok(());
@@ -207,8 +202,7 @@ impl<S: ObjectStore> Fs<S> {
             Content::Orphan(_) | Content::Writing(_) | Content::Directory => return Ok(()),
         }
         let info = self.known_info(inode).await?;
-        let key = Key::new(self.key_of(inode))?;
-        let destination = Destination { bucket: self.config.bucket.clone(), key, properties: info.properties.clone() };
+        let destination = self.locate(inode)?.destination(info.properties.clone())?;
         let writer = Writer::new(self.writes.clone(), destination);
         let base = Base::Object(info.etag.clone());
         inode.lock().content = Content::Writing(Writing { writer, base, on_conflict });
@@ -241,7 +235,7 @@ impl<S: ObjectStore> Fs<S> {
 
     /// As [`Fs::known_info`], but always asked: what changes without the object changing (a restore).
     pub(in crate::fs) async fn fresh_info(&self, inode: &Arc<Inode<S>>) -> Result<Arc<ObjectInfo>> {
-        let object = self.object_ref(&self.key_of(inode))?;
+        let object = self.locate(inode)?.object()?;
         let info = match self.store.head(&HeadObject { object }).await {
             Ok(info) => Arc::new(info),
             Err(error) if error.kind() == ErrorKind::NotFound => return Err(replaced()),
@@ -292,7 +286,7 @@ impl<S: ObjectStore> Fs<S> {
             }
         };
         let size = shown.size;
-        let object = self.object_ref(&self.key_of(inode))?;
+        let object = self.locate(inode)?.object()?;
         let range = ByteRange::new(0, size.min(OPEN_BYTES));
         let (Some(etag), Some(range), false) = (etag, range, read_before && size > OPEN_BYTES) else {
             // Empty, of unknown tag, or in the page cache already: HEAD tells as much.

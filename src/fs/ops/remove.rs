@@ -15,7 +15,9 @@ use crate::fs::error::{Error, Result, Situation};
 use crate::fs::name::Component;
 use crate::fs::ops::names::touch_directory;
 use crate::fs::tree::inode::{Content, Inode, Role};
-use crate::store::{Condition, DeleteObject, Delimiter, ETag, ErrorKind, GetObject, HeadObject, ObjectStore, Outcome};
+use crate::store::{
+    BucketService, Condition, DeleteObject, Delimiter, ETag, ErrorKind, GetObject, HeadObject, ObjectRef, ObjectStore, Outcome,
+};
 
 /// A removed file that is still open is fetched up to this size, in bytes, so that its readers can go on; a larger one is
 /// deleted when they are done.
@@ -39,7 +41,7 @@ pub(in crate::fs) enum Kept {
     Object,
 }
 
-impl<S: ObjectStore> Fs<S> {
+impl<S: ObjectStore + BucketService> Fs<S> {
     /// Removes a file.
     ///
     /// # Errors
@@ -82,7 +84,7 @@ impl<S: ObjectStore> Fs<S> {
                 return Ok(());
             }
         };
-        self.delete_object(&self.key_of(inode), etag).await?;
+        self.delete_object(self.locate(inode)?.object()?, etag).await?;
         if let Some(bytes) = kept {
             inode.lock().content = Content::Orphan(Some(bytes));
         }
@@ -94,7 +96,7 @@ impl<S: ObjectStore> Fs<S> {
         if !writer.is_doubtful() {
             return Ok(None);
         }
-        match self.store.head(&HeadObject { object: self.object_ref(&self.key_of(inode))? }).await {
+        match self.store.head(&HeadObject { object: self.locate(inode)?.object()? }).await {
             Ok(info) => Ok(writer.may_have_made(&info).then_some(info.etag)),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error.into()),
@@ -135,8 +137,7 @@ impl<S: ObjectStore> Fs<S> {
     }
 
     /// DELETE on the condition that the object is the one with `etag`.
-    pub(in crate::fs) async fn delete_object(&self, key: &str, etag: Option<ETag>) -> Result<()> {
-        let object = self.object_ref(key)?;
+    pub(in crate::fs) async fn delete_object(&self, object: ObjectRef, etag: Option<ETag>) -> Result<()> {
         let etag = match etag {
             Some(etag) => etag,
             // The listing did not say.
@@ -168,7 +169,7 @@ impl<S: ObjectStore> Fs<S> {
 
     /// All bytes of an object, for readers that will outlive it.
     pub(in crate::fs) async fn fetch_whole(&self, inode: &Arc<Inode<S>>, etag: Option<ETag>) -> Result<Bytes> {
-        let request = GetObject { object: self.object_ref(&self.key_of(inode))?, range: None, if_match: etag };
+        let request = GetObject { object: self.locate(inode)?.object()?, range: None, if_match: etag };
         Ok(self.store.get(&request).await?.body.collect().await?)
     }
 
@@ -199,7 +200,8 @@ impl<S: ObjectStore> Fs<S> {
         }
         // Without a marker it may be gone from every listing now, and those above it too, yet they stay until rmdir.
         let mut kept = Arc::clone(directory);
-        loop {
+        // A bucket is there without a key.
+        while self.locate(&kept).is_ok_and(|address| !address.is_bucket()) {
             let marked = {
                 let mut state = kept.lock();
                 state.directory.keep();
@@ -220,7 +222,8 @@ impl<S: ObjectStore> Fs<S> {
         };
         let Some(etag) = doomed else { return Ok(()) };
         let place = inode.place();
-        let deleted = self.delete_object(&self.key_of(inode), etag).await;
+        let object = self.locate(inode)?.object()?;
+        let deleted = self.delete_object(object, etag).await;
         if let Some(directory) = place.parent {
             self.table.unlink(directory.ino, Role::Object, &place.component, inode);
             directory.lock().directory.edit(Role::Object, place.component, false, false, clock::instant());
@@ -263,24 +266,34 @@ impl<S: ObjectStore> Fs<S> {
             return Err(Error::new(Situation::NotDirectory, "it is not a directory"));
         }
         let _alone = inode.gate.write().await;
-        let prefix = self.prefix_of(&inode);
+        if self.is_account(&directory) {
+            self.delete_bucket(&inode).await?;
+        } else {
+            self.delete_directory(&inode).await?;
+        }
+        inode.lock().directory = crate::fs::tree::directory::Directory::default();
+        self.note_removed(&directory, &inode);
+        Ok(())
+    }
+
+    /// Deletes the marker of a directory in which nothing else is.
+    async fn delete_directory(&self, inode: &Arc<Inode<S>>) -> Result<()> {
+        let address = self.locate(inode)?;
         let not_empty = |what: &str| Error::new(Situation::NotEmpty, format!("the directory is not empty: it holds {what}"));
         if inode.lock().directory.has_own_names() {
             return Err(not_empty("what is not uploaded yet"));
         }
-        let keys = self.list_some(&prefix, Delimiter::None, 2).await?;
+        let keys = self.list_some(&address, Delimiter::None, 2).await?;
         let mut marker = None;
         for listed in keys {
-            if listed.key != prefix || listed.size > 0 {
+            if listed.key != address.key || listed.size > 0 {
                 return Err(not_empty(&format!("'{}'", listed.key)));
             }
             marker = Some(listed);
         }
         if let Some(marker) = marker {
-            self.delete_object(&prefix, marker.etag).await?;
+            self.delete_object(address.object()?, marker.etag).await?;
         }
-        inode.lock().directory = crate::fs::tree::directory::Directory::default();
-        self.note_removed(&directory, &inode);
         Ok(())
     }
 }

@@ -15,7 +15,7 @@ use crate::fs::name::{self, Component, Shown};
 use crate::fs::ops::names::touch_directory;
 use crate::fs::ops::remove::Kept;
 use crate::fs::tree::inode::{Content, Inode, Place, Role};
-use crate::store::{BucketService, Condition, Key, ObjectRef, ObjectStore};
+use crate::store::{BucketService, Condition, ObjectRef, ObjectStore};
 
 /// Whether a rename may replace what is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,13 +45,17 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         let from = Spot { directory: self.directory(from.0)?, name: from.1 };
         let to = Spot { directory: self.directory(to.0)?, name: to.1 };
         let inode = self.must_find(&from.directory, from.name).await?;
+        if self.is_account(&from.directory) {
+            return Err(super::buckets::not_renamed());
+        }
         if inode.is_directory() {
             return Err(Error::new(
                 Situation::CrossDevice,
                 "renaming a directory is not supported yet: mv copies and removes it",
             ));
         }
-        let (component, key) = self.new_name(&to.directory, to.name, Role::Object).await?;
+        let (component, address) = self.new_name(&to.directory, to.name, Role::Object).await?;
+        let object = address.object()?;
         let target = self.target(&to, &component, replace).await?;
         if target.as_ref().is_some_and(|target| Arc::ptr_eq(target, &inode)) {
             return Ok(());
@@ -61,13 +65,13 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             Some(target) => self.keep_readable(target).await?,
             None => None,
         };
-        let moved = self.move_object(&inode, target.as_ref(), &key, replace).await;
+        let moved = self.move_object(&inode, target.as_ref(), &object, replace).await;
         moved.inspect_err(|error| {
             self.forget_if_stale(&inode, error);
             to.directory.lock().directory.forget_listing();
         })?;
         if let Some(writing) = inode.writing() {
-            writing.writer.redirect(|destination| destination.key = key);
+            writing.writer.redirect(|destination| (destination.bucket, destination.key) = (object.bucket, object.key));
         }
         if let Some(target) = &target {
             if let Some(bytes) = kept {
@@ -98,12 +102,12 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         }
     }
 
-    /// Brings the bytes under the new key and away from the old one. Both gates are held alone.
+    /// Brings the bytes to where `to` is and away from the old place. Both gates are held alone.
     async fn move_object(
         &self,
         inode: &Arc<Inode<S>>,
         target: Option<&Arc<Inode<S>>>,
-        key: &Key,
+        to: &ObjectRef,
         replace: Replace,
     ) -> Result<()> {
         let replaced = match target {
@@ -123,7 +127,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             }
             self.commit_alone(inode).await?;
         }
-        self.copy_and_delete(inode, replaced, key).await
+        self.copy_and_delete(inode, replaced, to).await
     }
 
     /// What the store has of a file.
@@ -140,7 +144,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         }
     }
 
-    async fn copy_and_delete(&self, inode: &Arc<Inode<S>>, replaced: Base, key: &Key) -> Result<()> {
+    async fn copy_and_delete(&self, inode: &Arc<Inode<S>>, replaced: Base, to: &ObjectRef) -> Result<()> {
         let info = self.current_info(inode).await?;
         if info.archived() {
             return Err(Error::new(
@@ -148,12 +152,9 @@ impl<S: ObjectStore + BucketService> Fs<S> {
                 "an archived object cannot be copied, so it cannot be renamed: restore it first",
             ));
         }
-        let source = self.object_ref(&self.key_of(inode))?;
-        let destination = with_token(&Destination {
-            bucket: self.config.bucket.clone(),
-            key: key.clone(),
-            properties: info.properties.clone(),
-        });
+        let source = self.locate(inode)?.object()?;
+        let destination =
+            with_token(&Destination { bucket: to.bucket.clone(), key: to.key.clone(), properties: info.properties.clone() });
         let was_free = replaced == Base::Absent;
         let condition = match replaced {
             Base::Absent => Condition::IfAbsent,
@@ -167,16 +168,16 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             error => error,
         })?;
         // Readers go on at the new place before the old one is taken away, and back should it have to stay.
-        let place = |key: &Key, version| ObjectRef { version, ..ObjectRef::current(source.bucket.clone(), key.clone()) };
-        self.repin(inode, &place(key, committed.version.clone()), &committed.etag);
-        let deleted = self.delete_object(source.key.as_str(), Some(info.etag.clone())).await;
+        let place = |object: &ObjectRef, version| ObjectRef { version, ..object.clone() };
+        self.repin(inode, &place(to, committed.version.clone()), &committed.etag);
+        let deleted = self.delete_object(source.clone(), Some(info.etag.clone())).await;
         if let Err(error) = deleted {
-            self.repin(inode, &place(&source.key, info.version.clone()), &info.etag);
+            self.repin(inode, &place(&source, info.version.clone()), &info.etag);
             if was_free {
                 // Nothing shall have happened: the copy goes again, unless it was changed already.
-                let undone = self.delete_object(key.as_str(), Some(committed.etag)).await;
+                let undone = self.delete_object(to.clone(), Some(committed.etag)).await;
                 if let Err(undone) = undone {
-                    tracing::warn!(key = key.as_str(), %undone, "a copy that a failed rename has made could not be removed");
+                    tracing::warn!(copy = %to, %undone, "a copy that a failed rename has made could not be removed");
                 }
             }
             return Err(error);

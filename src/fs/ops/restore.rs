@@ -69,7 +69,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     }
 
     async fn ask_for_restore(&self, inode: &Arc<Inode<S>>, info: &ObjectInfo, asked: Restore) -> Result<()> {
-        let object = self.object_ref(&self.key_of(inode))?;
+        let object = self.locate(inode)?.object()?;
         // INTELLIGENT_TIERING moves the object itself: there is no copy that could expire.
         let days = info.archive_status.is_none().then_some(asked.days);
         self.store.restore(&RestoreObject { object, days, tier: asked.tier }).await?;

@@ -46,13 +46,19 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     /// daemon's own, and the store's failures.
     pub async fn getxattr(&self, ino: Ino, name: &[u8], caller: Caller) -> Result<Vec<u8>> {
         let inode = self.inode(ino)?;
+        if let Some(text) = self.get_of_bucket(&inode, name).await? {
+            return Ok(cut(text).into_bytes());
+        }
         let text = match parse(name)? {
             Name::Foreign => return Err(foreign()),
             Name::Unknown => return Err(no_attribute()),
             Name::Control(control) => self.get_control(&inode, control, caller)?,
             Name::Error => inode.lock().last_error.as_deref().map(str::to_owned).ok_or_else(no_attribute)?,
             Name::Meta(meta) => return self.get_meta(&inode, &meta).await,
-            Name::Fact(Fact::Url) => format!("s3://{}/{}", self.config.bucket, self.key_of(&inode)),
+            Name::Fact(Fact::Url) => {
+                let address = self.locate(&inode)?;
+                format!("s3://{}/{}", address.bucket, address.key)
+            }
             name if inode.is_directory() => self.get_of_directory(&inode, &name)?,
             name => self.get_of_object(&inode, &name).await?,
         };
@@ -92,10 +98,8 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         if !inode.is_directory() {
             return self.shown_info(inode, Fresh::IfUnknown).await.map(Some);
         }
-        let key = self.key_of(inode);
-        if key.is_empty() {
-            return Ok(None);
-        }
+        // The root of a bucket has no marker, and that of an account is no place in S3.
+        let Some(address) = self.locate(inode).ok().filter(|address| !address.is_bucket()) else { return Ok(None) };
         let known = {
             let state = inode.lock();
             let recent = |at| clock::instant().saturating_duration_since(at) < self.config.ttl;
@@ -104,7 +108,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         if known.is_some() {
             return Ok(known);
         }
-        let info = self.marker_facts(&key).await?.and_then(|facts| facts.info);
+        let info = self.marker_facts(&address).await?.and_then(|facts| facts.info);
         let mut state = inode.lock();
         state.info.clone_from(&info);
         state.looked_at = Some(clock::instant());
@@ -141,8 +145,11 @@ impl<S: ObjectStore + BucketService> Fs<S> {
 
     fn get_of_directory(&self, inode: &Arc<Inode<S>>, name: &Name) -> Result<String> {
         match name {
-            Name::All if inode.ino == Ino::ROOT => Ok(format!("bucket={}\nprefix={}", self.config.bucket, self.config.prefix)),
-            Name::All => Ok(format!("bucket={}\nkey={}", self.config.bucket, self.key_of(inode))),
+            Name::All => {
+                let address = self.locate(inode)?;
+                let what = if inode.ino == Ino::ROOT { "prefix" } else { "key" };
+                Ok(format!("bucket={}\n{what}={}", address.bucket, address.key))
+            }
             _ => Err(no_attribute()),
         }
     }
@@ -154,6 +161,9 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     /// cannot hold, [`Situation::Unsupported`], [`Situation::Already`] for a restore under way, and the store's failures.
     pub async fn setxattr(&self, ino: Ino, name: &[u8], value: &[u8], how: SetHow, caller: Caller) -> Result<()> {
         let inode = self.inode(ino)?;
+        if self.set_of_bucket(&inode, name, value, how)? {
+            return Ok(());
+        }
         let name = parse(name)?;
         if let Name::Control(control) = name {
             return self.set_control(&inode, control, value, caller).await;
@@ -218,7 +228,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
 
     /// The root of a bucket has no object that could carry metadata.
     fn may_describe(&self, inode: &Arc<Inode<S>>) -> Result<()> {
-        if inode.is_directory() && self.key_of(inode).is_empty() {
+        if inode.is_directory() && self.locate(inode).map_or(true, |address| address.is_bucket()) {
             return Err(Error::new(Situation::Unsupported, "the root of a bucket is no object: it cannot carry metadata"));
         }
         Ok(())
@@ -230,6 +240,9 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     /// As [`Fs::setxattr`]; [`Situation::NoAttribute`].
     pub async fn removexattr(&self, ino: Ino, name: &[u8]) -> Result<()> {
         let inode = self.inode(ino)?;
+        if self.remove_of_bucket(&inode, name)? {
+            return Ok(());
+        }
         match parse(name)? {
             Name::Foreign => Err(foreign()),
             Name::Unknown => Err(no_attribute()),

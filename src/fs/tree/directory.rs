@@ -45,6 +45,8 @@ pub struct Child {
     pub object: Option<ListedChild>,
     /// Whether there are keys below it.
     pub directory: bool,
+    /// When it was made, if it is a bucket.
+    pub made: Option<SystemTime>,
 }
 
 /// A complete listing.

@@ -10,16 +10,17 @@ use std::time::Instant;
 use futures_util::StreamExt as _;
 
 use super::directory::{Child, ListedChild, Listing};
-use super::inode::Inode;
+use super::inode::{Inode, Role};
 use crate::base::clock;
 use crate::fs::Fs;
 use crate::fs::config::AttrsMode;
 use crate::fs::error::{Error, Result, Situation};
+use crate::fs::locate::Address;
 use crate::fs::meta::posix;
 use crate::fs::name::Component;
 use crate::store::{
-    Delimiter, ErrorKind, HeadObject, ListObjects, ListPage, ListStart, ListedObject, MAX_PAGE_KEYS, ObjectInfo, ObjectStore,
-    Prefix,
+    BucketService, Delimiter, ErrorKind, HeadObject, ListObjects, ListPage, ListStart, ListedObject, MAX_PAGE_KEYS, ObjectInfo,
+    ObjectStore,
 };
 
 /// Objects of a listing that are asked for at once.
@@ -29,7 +30,7 @@ const MAX_EMPTY_FOR_LOOKUP: usize = 32;
 /// Of each page, so many of the newest objects and of the others are looked at for POSIX metadata.
 const SAMPLE: usize = 4;
 
-impl<S: ObjectStore> Fs<S> {
+impl<S: ObjectStore + BucketService> Fs<S> {
     /// The directory's listing, from memory while it is fresh. One caller asks the store, the others wait for him.
     pub(in crate::fs) async fn listing(&self, inode: &Arc<Inode<S>>) -> Result<Arc<Listing>> {
         let asked = clock::instant();
@@ -43,12 +44,16 @@ impl<S: ObjectStore> Fs<S> {
         if let Some(listing) = known {
             return Ok(listing);
         }
-        let prefix = self.prefix_of(inode);
         let last = inode.lock().directory.last_listing();
-        let listing = Arc::new(self.list_directory(&prefix, last.as_deref()).await?);
+        let listing = if self.is_account(inode) {
+            self.list_account().await?
+        } else {
+            self.list_directory(&self.locate(inode)?, last.as_deref()).await?
+        };
+        let listing = Arc::new(listing);
         inode.lock().directory.learn(Arc::clone(&listing));
         if listing.unshowable > 0 {
-            tracing::warn!(prefix, count = listing.unshowable, "keys that no file name can show are left out");
+            tracing::warn!(path = self.path_of(inode.ino), count = listing.unshowable, "names that cannot be shown are left out");
         }
         Ok(listing)
     }
@@ -65,10 +70,10 @@ impl<S: ObjectStore> Fs<S> {
         }
         // Somebody lists it now, maybe for long: the name alone is quicker.
         let Ok(_alone) = inode.gate.try_write() else { return None };
-        let prefix = self.prefix_of(inode);
+        let address = self.locate(inode).ok()?;
         let last = inode.lock().directory.last_listing();
         // Who may not list asks for each name; any other failure will be that of the one name, too.
-        let listing = self.list_small(&prefix, last.as_deref()).await.ok().flatten().map(Arc::new);
+        let listing = self.list_small(&address, last.as_deref()).await.ok().flatten().map(Arc::new);
         let mut state = inode.lock();
         match &listing {
             Some(listing) => state.directory.learn(Arc::clone(listing)),
@@ -78,17 +83,17 @@ impl<S: ObjectStore> Fs<S> {
         listing
     }
 
-    fn page_request(&self, prefix: &str, start: ListStart) -> ListObjects {
+    fn page_request(directory: &Address, start: ListStart) -> ListObjects {
         ListObjects {
-            bucket: self.config.bucket.clone(),
-            prefix: Prefix::new(prefix),
+            bucket: directory.bucket.clone(),
+            prefix: directory.prefix(),
             delimiter: Delimiter::Slash,
             start,
             max_keys: MAX_PAGE_KEYS,
         }
     }
 
-    fn empty_listing(&self, last: Option<&Listing>) -> Listing {
+    pub(in crate::fs) fn empty_listing(&self, last: Option<&Listing>) -> Listing {
         Listing {
             began: clock::instant(),
             children: BTreeMap::new(),
@@ -98,24 +103,24 @@ impl<S: ObjectStore> Fs<S> {
     }
 
     /// The listing of a directory that fits one page.
-    async fn list_small(&self, prefix: &str, last: Option<&Listing>) -> Result<Option<Listing>> {
+    async fn list_small(&self, directory: &Address, last: Option<&Listing>) -> Result<Option<Listing>> {
         let mut listing = self.empty_listing(last);
-        let page = self.store.list(&self.page_request(prefix, ListStart::Beginning)).await?;
+        let page = self.store.list(&Self::page_request(directory, ListStart::Beginning)).await?;
         let empty = page.objects.iter().filter(|object| object.size == 0).count();
         if page.next.is_some() || empty > MAX_EMPTY_FOR_LOOKUP {
             return Ok(None);
         }
-        self.take_page(&mut listing, prefix, page, last).await?;
+        self.take_page(&mut listing, directory, page, last).await?;
         Ok(Some(listing))
     }
 
-    async fn list_directory(&self, prefix: &str, last: Option<&Listing>) -> Result<Listing> {
+    async fn list_directory(&self, directory: &Address, last: Option<&Listing>) -> Result<Listing> {
         let mut listing = self.empty_listing(last);
         let mut start = ListStart::Beginning;
         loop {
-            let page = self.store.list(&self.page_request(prefix, start.clone())).await?;
+            let page = self.store.list(&Self::page_request(directory, start.clone())).await?;
             let next = page.next.clone();
-            self.take_page(&mut listing, prefix, page, last).await?;
+            self.take_page(&mut listing, directory, page, last).await?;
             match next {
                 Some(token) if start == ListStart::Token(token.clone()) => {
                     return Err(Error::new(
@@ -129,7 +134,8 @@ impl<S: ObjectStore> Fs<S> {
         }
     }
 
-    async fn take_page(&self, listing: &mut Listing, prefix: &str, page: ListPage, last: Option<&Listing>) -> Result<()> {
+    async fn take_page(&self, listing: &mut Listing, directory: &Address, page: ListPage, last: Option<&Listing>) -> Result<()> {
+        let prefix = directory.key.as_str();
         for below in &page.prefixes {
             match below.strip_prefix(prefix).and_then(|name| name.strip_suffix('/')).and_then(Component::new) {
                 Some(component) => listing.children.entry(component).or_default().directory = true,
@@ -146,7 +152,7 @@ impl<S: ObjectStore> Fs<S> {
             }
         }
         let wanted = self.to_ask(listing, &fresh, last);
-        let mut infos = self.ask(&fresh, &wanted).await?;
+        let mut infos = self.ask(directory, &fresh, &wanted).await?;
         // One object with POSIX metadata tells that others have it too, on this page and the next ones.
         listing.posix = listing.posix || infos.values().any(|info| posix::is_posix(&info.properties.metadata));
         for (index, (component, object)) in fresh.into_iter().enumerate() {
@@ -183,10 +189,16 @@ impl<S: ObjectStore> Fs<S> {
     }
 
     /// HEADs of the `wanted` objects, in parallel. What is gone or refused is left as the listing said.
-    async fn ask(&self, objects: &[(Component, ListedObject)], wanted: &[usize]) -> Result<BTreeMap<usize, Arc<ObjectInfo>>> {
+    async fn ask(
+        &self,
+        directory: &Address,
+        objects: &[(Component, ListedObject)],
+        wanted: &[usize],
+    ) -> Result<BTreeMap<usize, Arc<ObjectInfo>>> {
         let mut heads = Vec::with_capacity(wanted.len());
         for index in wanted {
-            heads.push(self.ask_one(*index, HeadObject { object: self.object_ref(&objects[*index].1.key)? }));
+            let object = directory.below(&objects[*index].0, Role::Object).object()?;
+            heads.push(self.ask_one(*index, HeadObject { object }));
         }
         let answers: Vec<_> = futures_util::stream::iter(heads).buffer_unordered(PARALLEL_HEADS).collect().await;
         answers.into_iter().filter_map(Result::transpose).collect()

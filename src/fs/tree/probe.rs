@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
-use super::inode::Facts;
+use super::inode::{Facts, Role};
 use super::listing::refuses_head;
 use crate::fs::Fs;
 use crate::fs::attr::Kind;
 use crate::fs::config::AttrsMode;
 use crate::fs::error::{Result, Situation};
+use crate::fs::locate::Address;
 use crate::fs::meta::posix;
 use crate::fs::name::Component;
 use crate::store::{
-    Delimiter, ErrorKind, HeadObject, Key, ListObjects, ListStart, ListedObject, MAX_KEY_BYTES, ObjectInfo, ObjectRef,
-    ObjectStore, Prefix,
+    Delimiter, ErrorKind, HeadObject, ListObjects, ListStart, ListedObject, MAX_KEY_BYTES, ObjectInfo, ObjectStore,
 };
 
 /// What the store has under a name.
@@ -25,11 +25,11 @@ pub struct Probe {
 }
 
 impl<S: ObjectStore> Fs<S> {
-    /// Asks the store for `component` in the directory whose keys begin with `prefix`.
-    pub(in crate::fs) async fn probe(&self, prefix: &str, component: &Component) -> Result<Probe> {
-        let object_key = format!("{prefix}{}", component.as_str());
-        let below = format!("{object_key}/");
-        let (object, directory) = tokio::join!(self.probe_object(&object_key), self.probe_directory(&below));
+    /// Asks the store for `component` in a directory.
+    pub(in crate::fs) async fn probe(&self, directory: &Address, component: &Component) -> Result<Probe> {
+        let object = directory.below(component, Role::Object);
+        let below = directory.below(component, Role::Directory);
+        let (object, directory) = tokio::join!(self.probe_object(&object), self.probe_directory(&below));
         match (object, directory) {
             (Ok(object), Ok(directory)) => Ok(Probe { object, directory }),
             // Who may not list can still use the objects whose names he knows, and the other way round.
@@ -43,37 +43,38 @@ impl<S: ObjectStore> Fs<S> {
         }
     }
 
-    async fn probe_object(&self, key: &str) -> Result<Option<Facts>> {
+    async fn probe_object(&self, address: &Address) -> Result<Option<Facts>> {
+        let key = address.key.as_str();
         // The empty component of the bucket's root would be the empty key, and too long keys do not exist.
-        if key == self.config.prefix && self.config.prefix.is_empty() || key.len() > MAX_KEY_BYTES {
+        if key.is_empty() || key.len() > MAX_KEY_BYTES {
             return Ok(None);
         }
-        let object = self.object_ref(key)?;
+        let object = address.object()?;
         match self.store.head(&HeadObject { object }).await {
             // A zero-byte key that ends in a slash is a marker, never an entry.
             Ok(info) if key.ends_with('/') && info.size == 0 => Ok(None),
             Ok(info) => Ok(Some(self.object_facts(Arc::new(info)))),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) if refuses_head(error.kind()) => self.listed_object(key, error.into()).await,
+            Err(error) if refuses_head(error.kind()) => self.listed_object(address, error.into()).await,
             Err(error) => Err(error.into()),
         }
     }
 
     /// What a listing says about one key: where HEAD is refused.
-    async fn listed_object(&self, key: &str, refused: crate::fs::error::Error) -> Result<Option<Facts>> {
-        let page = self.list_some(key, Delimiter::None, 1).await.map_err(|_| refused)?;
-        Ok(page.into_iter().find(|listed| listed.key == key).map(|listed| self.listed_facts(&listed)))
+    async fn listed_object(&self, address: &Address, refused: crate::fs::error::Error) -> Result<Option<Facts>> {
+        let page = self.list_some(address, Delimiter::None, 1).await.map_err(|_| refused)?;
+        Ok(page.into_iter().find(|listed| listed.key == address.key).map(|listed| self.listed_facts(&listed)))
     }
 
-    async fn probe_directory(&self, below: &str) -> Result<Option<Facts>> {
-        if below.len() > MAX_KEY_BYTES {
+    async fn probe_directory(&self, below: &Address) -> Result<Option<Facts>> {
+        if below.key.len() > MAX_KEY_BYTES {
             return Ok(None);
         }
         let page = self.list_some(below, Delimiter::None, 1).await?;
         let Some(first) = page.first() else { return Ok(None) };
         // That it has no marker is known as well.
         let mut facts = Facts { exact: true, ..self.directory_facts(None) };
-        if first.key == below && first.size == 0 {
+        if first.key == below.key && first.size == 0 {
             facts.attr.mtime = first.last_modified;
             facts.attr.ctime = first.last_modified;
             if self.config.attrs != AttrsMode::Listing {
@@ -84,8 +85,8 @@ impl<S: ObjectStore> Fs<S> {
     }
 
     /// What a directory's marker says, when it has one.
-    pub(in crate::fs) async fn marker_facts(&self, below: &str) -> Result<Option<Facts>> {
-        let object = self.object_ref(below)?;
+    pub(in crate::fs) async fn marker_facts(&self, below: &Address) -> Result<Option<Facts>> {
+        let object = below.object()?;
         match self.store.head(&HeadObject { object }).await {
             Ok(info) if info.size == 0 => Ok(Some(self.directory_facts(Some(Arc::new(info))))),
             Ok(_) => Ok(None),
@@ -94,11 +95,16 @@ impl<S: ObjectStore> Fs<S> {
         }
     }
 
-    /// The first keys that begin with `prefix`.
-    pub(in crate::fs) async fn list_some(&self, prefix: &str, delimiter: Delimiter, max_keys: u16) -> Result<Vec<ListedObject>> {
+    /// The first keys that begin with that of `address`.
+    pub(in crate::fs) async fn list_some(
+        &self,
+        address: &Address,
+        delimiter: Delimiter,
+        max_keys: u16,
+    ) -> Result<Vec<ListedObject>> {
         let request = ListObjects {
-            bucket: self.config.bucket.clone(),
-            prefix: Prefix::new(prefix),
+            bucket: address.bucket.clone(),
+            prefix: address.prefix(),
             delimiter,
             start: ListStart::Beginning,
             max_keys,
@@ -145,11 +151,6 @@ impl<S: ObjectStore> Fs<S> {
                 }
             }
         }
-    }
-
-    /// The current object under `key`.
-    pub(in crate::fs) fn object_ref(&self, key: &str) -> Result<ObjectRef> {
-        Ok(ObjectRef::current(self.config.bucket.clone(), Key::new(key)?))
     }
 }
 

@@ -56,8 +56,6 @@ pub enum Subresource {
     Acl,
     /// `?tagging`, of objects and buckets.
     Tagging,
-    /// `?location` of a bucket, read-only.
-    Location,
     /// A configuration of a bucket.
     Config(ConfigKind),
 }
@@ -69,7 +67,6 @@ impl Subresource {
         match self {
             Self::Acl => "acl",
             Self::Tagging => "tagging",
-            Self::Location => "location",
             Self::Config(kind) => kind.query(),
         }
     }
@@ -127,7 +124,6 @@ impl Subresource {
             (Self::Tagging, L::Bucket, Verb::Get) => O::GetBucketTagging,
             (Self::Tagging, L::Bucket, Verb::Put) => O::PutBucketTagging,
             (Self::Tagging, L::Bucket, Verb::Delete) => O::DeleteBucketTagging,
-            (Self::Location, L::Bucket, Verb::Get) => O::GetBucketLocation,
             (Self::Config(C::Cors), L::Bucket, Verb::Get) => O::GetBucketCors,
             (Self::Config(C::Cors), L::Bucket, Verb::Put) => O::PutBucketCors,
             (Self::Config(C::Cors), L::Bucket, Verb::Delete) => O::DeleteBucketCors,
@@ -159,8 +155,6 @@ pub enum Document {
     CannedAcl(CannedAcl),
     /// Tags.
     Tags(Tags),
-    /// Where a bucket lies.
-    Location(String),
     /// A configuration.
     Config(ConfigDocument),
 }
@@ -172,7 +166,6 @@ impl Document {
         match self {
             Self::Acl(_) | Self::CannedAcl(_) => Subresource::Acl,
             Self::Tags(_) => Subresource::Tagging,
-            Self::Location(_) => Subresource::Location,
             Self::Config(config) => Subresource::Config(config.kind()),
         }
     }
@@ -185,9 +178,6 @@ impl Document {
             // Named by a header.
             Self::CannedAcl(_) => String::new(),
             Self::Tags(tags) => tags.to_xml(),
-            Self::Location(location) => {
-                format!("<LocationConstraint xmlns=\"{NAMESPACE}\">{}</LocationConstraint>", crate::base::xml::escaped(location))
-            }
             Self::Config(config) => config.to_body(),
         }
     }
@@ -198,20 +188,6 @@ impl Document {
         match subresource {
             Subresource::Acl => Acl::from_xml(body).map(Self::Acl),
             Subresource::Tagging => Tags::from_xml(body).map(Self::Tags),
-            Subresource::Location => {
-                let root = crate::base::xml::parse(body)?;
-                let root = match root.name.as_str() {
-                    "LocationConstraint" => &root,
-                    // SeaweedFS answers with what creation sends.
-                    "CreateBucketConfiguration" => root.child("LocationConstraint")?,
-                    _ => return None,
-                };
-                // An empty one is the first region there was, and EU is the old name of another.
-                Some(Self::Location(match root.text.trim() {
-                    "" => "us-east-1".to_owned(),
-                    location => location.to_owned(),
-                }))
-            }
             Subresource::Config(kind) => ConfigDocument::from_body(kind, body).map(Self::Config),
         }
     }

@@ -60,9 +60,6 @@ impl Memory {
             let stored = bucket.documents.get(&subresource).cloned();
             return Ok(match subresource {
                 Subresource::Acl => Some(stored.unwrap_or_else(|| Document::Acl(private()))),
-                Subresource::Location => {
-                    Some(Document::Location(bucket.location.clone().unwrap_or_else(|| self.options().region.clone())))
-                }
                 Subresource::Config(kind @ ConfigKind::Versioning) => {
                     stored.or_else(|| ConfigDocument::from_body(kind, b"<VersioningConfiguration/>").map(Document::Config))
                 }

@@ -72,7 +72,7 @@ impl ObjectStore for Memory {
 
     async fn copy(&self, request: &CopyObject) -> Result<Committed> {
         let keep = CopyProperties::Keep { class: None };
-        let properties = request.replace.clone().map_or(keep, CopyProperties::Replace);
+        let properties = request.replace.clone().map_or(keep, |properties| CopyProperties::Replace(Box::new(properties)));
         self.copy_now(request, &properties).map(committed)
     }
 
@@ -147,6 +147,10 @@ impl BucketService for Memory {
             Some(location) => location.to_owned(),
         };
         Ok(BucketInfo { region: Some(region) })
+    }
+
+    async fn location(&self, bucket: &BucketName) -> Result<String> {
+        Ok(self.head_bucket(bucket).await?.region.unwrap_or_default())
     }
 
     async fn create_bucket(&self, bucket: &BucketName, location: Option<&str>) -> Result<()> {

@@ -24,7 +24,7 @@ use crate::store::{
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CopyProperties {
     /// `REPLACE`: these.
-    Replace(Properties),
+    Replace(Box<Properties>),
     /// `COPY`: those of the source, but the class (else STANDARD) and the redirect, which S3 does not copy.
     Keep {
         /// `x-amz-storage-class`.
@@ -72,7 +72,7 @@ impl Memory {
         let properties = match properties {
             CopyProperties::Replace(properties) => {
                 let tags = properties.tags.clone().or_else(|| source.properties.tags.clone());
-                Properties { tags, ..properties.clone() }
+                Properties { tags, ..Properties::clone(properties) }
             }
             CopyProperties::Keep { class: None } if to_self => return Err(SELF_COPY),
             CopyProperties::Keep { class } => {

@@ -1,0 +1,62 @@
+//! What a mount remembers of its account: where the next bucket is made, and where the buckets lie.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::meta::location::Location;
+use crate::store::BucketName;
+
+/// The account's state. Its locks are leaves.
+#[derive(Debug)]
+pub struct Account {
+    /// As the mount was told.
+    default: Option<Location>,
+    /// As it is now.
+    next: Mutex<Option<Location>>,
+    /// Where the buckets lie that were asked for. A bucket does not move.
+    known: Mutex<HashMap<BucketName, String>>,
+}
+
+impl Account {
+    /// Buckets are made in `location`, until somebody says otherwise.
+    #[must_use]
+    pub fn new(location: Option<Location>) -> Self {
+        Self { default: location.clone(), next: Mutex::new(location), known: Mutex::default() }
+    }
+
+    /// Where the next bucket is made; `None`: where the store puts it.
+    #[must_use]
+    pub fn location(&self) -> Option<Location> {
+        lock(&self.next).clone()
+    }
+
+    /// The next bucket is made in `location`.
+    pub fn set_location(&self, location: Option<Location>) {
+        *lock(&self.next) = location;
+    }
+
+    /// The next bucket is made where the mount was told.
+    pub fn reset_location(&self) {
+        self.set_location(self.default.clone());
+    }
+
+    /// Where a bucket lies, as far as known.
+    #[must_use]
+    pub fn location_of(&self, bucket: &BucketName) -> Option<String> {
+        lock(&self.known).get(bucket).cloned()
+    }
+
+    /// A bucket lies there.
+    pub fn learn(&self, bucket: &BucketName, location: &str) {
+        lock(&self.known).insert(bucket.clone(), location.to_owned());
+    }
+
+    /// A bucket was made or removed: the next one of the name may lie elsewhere.
+    pub fn forget(&self, bucket: &BucketName) {
+        lock(&self.known).remove(bucket);
+    }
+}
+
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}
