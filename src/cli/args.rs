@@ -104,6 +104,9 @@ pub(super) struct Mount {
     /// Believe setuid bits and device nodes in objects' metadata
     #[arg(long)]
     pub(super) trust_special: bool,
+    /// Whether what replaces an object keeps its access list
+    #[arg(long, default_value = "yes", value_enum)]
+    pub(super) keep_acl: YesNo,
     /// Opening an archived object asks for its restore, for example 5 or 5,Bulk
     #[arg(long, value_parser = parse_restore, value_name = "DAYS[,TIER]")]
     pub(super) auto_restore: Option<Restore>,
@@ -163,6 +166,12 @@ pub(super) enum Attrs {
     Listing,
     Posix,
     Auto,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum YesNo {
+    Yes,
+    No,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{args, options};
-use crate::fs::config::{AttrsMode, AutoRestore, Config, Source};
+use crate::fs::config::{AttrsMode, AutoRestore, Config, KeepAcl, Source};
 use crate::fs::meta::location::Location;
 use crate::mount::MountSettings;
 use crate::s3::config::{Addressing, CredentialsSource, PayloadSigning, S3Config, Timeouts};
@@ -47,6 +47,10 @@ pub(super) fn resolve(arguments: &args::Mount, directory: PathBuf) -> Result<Mou
         },
         memory_limit: arguments.memory_limit,
         kept_directory: Some(cache_directory(arguments.cache_dir.as_deref(), uid)?.join("kept")),
+        keep_acl: match arguments.keep_acl {
+            args::YesNo::Yes => KeepAcl::Yes,
+            args::YesNo::No => KeepAcl::No,
+        },
         auto_restore: arguments.auto_restore.map(|asked| AutoRestore { asked, limit: arguments.auto_restore_limit }),
         owner_uid: uid,
     };

@@ -15,13 +15,15 @@ pub struct Account {
     next: Mutex<Option<Location>>,
     /// Where the buckets lie that were asked for. A bucket does not move.
     known: Mutex<HashMap<BucketName, String>>,
+    /// Whether access lists count in the buckets that were asked for it.
+    acls: Mutex<HashMap<BucketName, bool>>,
 }
 
 impl Account {
     /// Buckets are made in `location`, until somebody says otherwise.
     #[must_use]
     pub fn new(location: Option<Location>) -> Self {
-        Self { default: location.clone(), next: Mutex::new(location), known: Mutex::default() }
+        Self { default: location.clone(), next: Mutex::new(location), known: Mutex::default(), acls: Mutex::default() }
     }
 
     /// Where the next bucket is made; `None`: where the store puts it.
@@ -51,9 +53,26 @@ impl Account {
         lock(&self.known).insert(bucket.clone(), location.to_owned());
     }
 
+    /// Whether access lists count in a bucket, as far as known.
+    #[must_use]
+    pub fn acls_of(&self, bucket: &BucketName) -> Option<bool> {
+        lock(&self.acls).get(bucket).copied()
+    }
+
+    /// Access lists count in a bucket, or not.
+    pub fn learn_acls(&self, bucket: &BucketName, count: bool) {
+        lock(&self.acls).insert(bucket.clone(), count);
+    }
+
+    /// Whether access lists count may have changed.
+    pub fn forget_acls(&self, bucket: &BucketName) {
+        lock(&self.acls).remove(bucket);
+    }
+
     /// A bucket was made or removed: the next one of the name may lie elsewhere.
     pub fn forget(&self, bucket: &BucketName) {
         lock(&self.known).remove(bucket);
+        self.forget_acls(bucket);
     }
 }
 

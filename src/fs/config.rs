@@ -20,6 +20,16 @@ pub enum AttrsMode {
     Auto,
 }
 
+/// Whether what replaces an object keeps its access list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum KeepAcl {
+    /// It does, at one request where a bucket has access lists.
+    #[default]
+    Yes,
+    /// The new object is its owner's alone.
+    No,
+}
+
 /// Archived objects that are opened are restored by themselves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AutoRestore {
@@ -86,6 +96,8 @@ pub struct Config {
     pub memory_limit: u64,
     /// Where contents go that can never be stored; without one they stay in memory.
     pub kept_directory: Option<PathBuf>,
+    /// Whether access lists are kept.
+    pub keep_acl: KeepAcl,
     /// What opening an archived object for reading does.
     pub auto_restore: Option<AutoRestore>,
     /// The user who mounted, who may ask the daemon.
@@ -112,6 +124,7 @@ impl Config {
             attrs: AttrsMode::Auto,
             memory_limit: 512 << 20,
             kept_directory: None,
+            keep_acl: KeepAcl::Yes,
             auto_restore: None,
             owner_uid: 0,
         }

@@ -13,6 +13,8 @@ mod conformance;
 mod documents;
 mod faults;
 #[cfg(feature = "demo")]
+mod kept;
+#[cfg(feature = "demo")]
 mod mounted;
 #[cfg(feature = "demo")]
 mod refusals;

@@ -16,6 +16,7 @@ pub fn fact_text(info: &ObjectInfo, fact: &Fact) -> Option<String> {
         Fact::LastModified => Some(date::http(info.last_modified)),
         Fact::VersionId => info.version.as_ref().map(|version| version.as_str().to_owned()),
         Fact::Checksum(algorithm) => info.checksums.get(algorithm).cloned(),
+        Fact::Other(name) => info.facts.others.get(name).cloned(),
         // Known without asking.
         Fact::Url => None,
     }
@@ -54,6 +55,12 @@ pub fn all_text(info: &ObjectInfo, error: Option<&str>) -> String {
     }
     if let Some(version) = &info.version {
         line("version-id", version.as_str());
+    }
+    for (name, value) in &info.facts.others {
+        line(name, value);
+    }
+    if info.facts.tag_count > 0 {
+        line("tags", &format!("{} (getfattr -n user.s3.tags)", info.facts.tag_count));
     }
     for (algorithm, checksum) in &info.checksums {
         line(&format!("checksum.{algorithm}"), checksum);

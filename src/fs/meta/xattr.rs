@@ -1,7 +1,7 @@
 //! Extended attributes: their names, and the values that are set. Pure.
 
 use super::metadata::{META_PREFIX, Refused, stored_name};
-use crate::store::{Headers, RestoreTier};
+use crate::store::{ConfigKind, FACT_HEADERS, Headers, RestoreTier};
 
 /// The longest restore that S3 takes, in days.
 const MAX_RESTORE_DAYS: u32 = i32::MAX.unsigned_abs();
@@ -23,6 +23,20 @@ pub enum Name {
     Header(Header),
     /// `user.NAME` or `user.s3.meta.NAME`: user metadata by S3's name.
     Meta(String),
+    /// `user.s3.acl`
+    Acl,
+    /// `user.s3.acl.grant`: adds to the list.
+    AclGrant,
+    /// `user.s3.tags`
+    Tags,
+    /// `user.s3.tag.NAME`
+    Tag(String),
+    /// `user.s3.owner`
+    Owner,
+    /// A configuration of a bucket.
+    Config(ConfigKind),
+    /// `user.s3.uploads`
+    Uploads,
     /// `user.s3.error`
     Error,
     /// `user.pailfs.NAME`: the daemon's own, on the root.
@@ -48,6 +62,8 @@ pub enum Fact {
     Checksum(String),
     /// `user.s3.url`
     Url,
+    /// Another one that HEAD tells: `user.s3.sse`, `user.s3.lock.mode`, ...
+    Other(&'static str),
 }
 
 /// The standard headers that S3 keeps with an object.
@@ -225,7 +241,29 @@ pub fn parse(name: &str) -> Name {
         "storage-class" => Name::StorageClass,
         "restore" => Name::Restore,
         "error" => Name::Error,
-        _ => match (Header::parse(ours), ours.strip_prefix("checksum.")) {
+        "acl" => Name::Acl,
+        "acl.grant" => Name::AclGrant,
+        "tags" => Name::Tags,
+        "owner" => Name::Owner,
+        "uploads" => Name::Uploads,
+        "cors" => Name::Config(ConfigKind::Cors),
+        "lifecycle" => Name::Config(ConfigKind::Lifecycle),
+        "policy" => Name::Config(ConfigKind::Policy),
+        "versioning" => Name::Config(ConfigKind::Versioning),
+        "object-ownership" => Name::Config(ConfigKind::OwnershipControls),
+        "public-access-block" => Name::Config(ConfigKind::PublicAccessBlock),
+        _ => parse_more(ours),
+    }
+}
+
+/// Names by their beginning, and those that a table has.
+fn parse_more(ours: &str) -> Name {
+    if let Some(name) = ours.strip_prefix("tag.").filter(|name| !name.is_empty()) {
+        return Name::Tag(name.to_owned());
+    }
+    match FACT_HEADERS.iter().find(|(_, name)| *name == ours) {
+        Some((_, name)) => Name::Fact(Fact::Other(name)),
+        None => match (Header::parse(ours), ours.strip_prefix("checksum.")) {
             (Some(header), _) => Name::Header(header),
             (None, Some(algorithm)) => Name::Fact(Fact::Checksum(algorithm.to_owned())),
             (None, None) => Name::Unknown,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::keeping::TagsBy;
 use super::names::new_info;
 use crate::base::clock;
 use crate::data::guess;
@@ -14,7 +15,9 @@ use crate::fs::error::{Error, Result, Situation};
 use crate::fs::meta::posix::{self, ExplicitTimes};
 use crate::fs::tree::inode::{Content, Inode};
 use crate::fs::{Fs, Stat};
-use crate::store::{BucketService, Condition, ETag, Headers, ObjectInfo, ObjectRef, ObjectStore, Properties, RestoreState};
+use crate::store::{
+    BucketService, Condition, ETag, Headers, MAX_PART_BYTES, ObjectInfo, ObjectRef, ObjectStore, Properties, RestoreState,
+};
 
 /// So often a change of properties is begun anew when other clients change the object meanwhile.
 const MAX_CONFLICTS: usize = 8;
@@ -283,11 +286,14 @@ impl<S: ObjectStore + BucketService> Fs<S> {
 
     async fn replace(&self, object: ObjectRef, info: &ObjectInfo, properties: Properties) -> Result<ObjectInfo> {
         let bucket = object.bucket.clone();
+        let tags = if info.size > MAX_PART_BYTES { TagsBy::Request } else { TagsBy::Store };
+        let properties = self.kept(&object, info, properties, tags).await?;
         let destination = with_token(&Destination { bucket, key: object.key.clone(), properties });
         let sent = destination.properties.clone();
         let source = Source { object, etag: info.etag.clone(), size: info.size };
         let committed = replace_properties(&self.store, source, info.last_modified, destination.properties).await?;
-        Ok(ObjectInfo { checksums: info.checksums.clone(), ..new_info(committed, info.size, sent) })
+        let made = new_info(committed, info.size, sent);
+        Ok(ObjectInfo { checksums: info.checksums.clone(), facts: info.facts.clone(), ..made })
     }
 
     /// A directory's attributes are those of its marker, which is made when it has none. A bucket has none, nor has an

@@ -19,7 +19,7 @@ const ALL: &[u8] = b"user.s3";
 
 impl<S: ObjectStore + BucketService> Fs<S> {
     /// The bucket whose attributes a directory carries.
-    fn bucket_of(&self, inode: &Arc<Inode<S>>) -> Option<BucketName> {
+    pub(super) fn bucket_of(&self, inode: &Arc<Inode<S>>) -> Option<BucketName> {
         let address = self.locate(inode).ok().filter(|_| inode.is_directory())?;
         (inode.ino == Ino::ROOT || address.is_bucket()).then_some(address.bucket)
     }
@@ -111,4 +111,5 @@ impl<S: ObjectStore + BucketService> Fs<S> {
 /// What the root of an account answers, for people.
 const CAN_BE_ASKED: &str = "\
 user.s3.location=where mkdir makes buckets; set it to a region, a tutorial name such as EU, or default
-user.s3 and user.s3.location of a bucket's directory=what is known of the bucket, and where it lies";
+user.s3 and user.s3.location of a bucket's directory=what is known of the bucket, and where it lies
+user.s3.acl, .cors, .lifecycle, .policy, .tags, .versioning, .object-ownership, .public-access-block, .uploads of a bucket's directory";

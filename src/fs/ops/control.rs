@@ -50,7 +50,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     }
 
     /// The files of contents that could not be stored.
-    fn kept(&self) -> Vec<String> {
+    fn kept_files(&self) -> Vec<String> {
         let entries = self.config.kept_directory.as_ref().and_then(|directory| std::fs::read_dir(directory).ok());
         let paths = entries.into_iter().flatten().flatten().map(|entry| entry.path());
         let mut kept: Vec<String> = paths
@@ -70,7 +70,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             "memory": { "limit": self.budget.limit(), "used": self.budget.used() },
             "open": { "files": files, "directories": directories },
             "pending": self.pending(),
-            "kept": self.kept(),
+            "kept": self.kept_files(),
             "counters": self.counters.snapshot(&names),
         });
         status.to_string()

@@ -420,14 +420,16 @@ const MAX_TARGET_BYTES: usize = 1500;
 
 /// What a request that made an object tells about it.
 pub(in crate::fs) fn new_info(committed: crate::store::Committed, size: u64, properties: Properties) -> ObjectInfo {
+    let tags = properties.tags.as_ref().map_or(0, crate::store::Tags::len);
     ObjectInfo {
         size,
         etag: committed.etag,
         last_modified: committed.at.unwrap_or_else(clock::now),
         version: committed.version,
-        properties,
+        // As HEAD tells them.
+        properties: Properties { tags: None, acl: None, ..properties },
         archive_status: None,
-        facts: crate::store::Facts::default(),
+        facts: crate::store::Facts { tag_count: u32::try_from(tags).unwrap_or(u32::MAX), ..Default::default() },
         restore: None,
         checksums: std::collections::BTreeMap::new(),
     }

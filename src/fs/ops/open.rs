@@ -18,6 +18,7 @@ use crate::fs::config::AttrsMode;
 use crate::fs::error::{Error, Result, Situation};
 use crate::fs::handles::{HandleId, OpenFile, OpenMode};
 use crate::fs::meta::posix::{self, ExplicitTimes};
+use crate::fs::ops::keeping::TagsBy;
 use crate::fs::tree::inode::{Content, Facts, Inode, Role, Writing};
 use crate::fs::{Fs, Stat};
 use crate::store::{
@@ -139,7 +140,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     }
 }
 
-impl<S: ObjectStore> Fs<S> {
+impl<S: ObjectStore + BucketService> Fs<S> {
     /// What is stale must be asked for anew: the next lookup may not believe the listing.
     pub(in crate::fs) fn forget_if_stale(&self, inode: &Arc<Inode<S>>, error: &Error) {
         if error.situation() != Situation::Stale {
@@ -202,8 +203,9 @@ impl<S: ObjectStore> Fs<S> {
             Content::Orphan(_) | Content::Writing(_) | Content::Directory => return Ok(()),
         }
         let info = self.known_info(inode).await?;
-        let destination = self.locate(inode)?.destination(info.properties.clone())?;
-        let writer = Writer::new(self.writes.clone(), destination);
+        let address = self.locate(inode)?;
+        let properties = self.kept(&address.object()?, &info, info.properties.clone(), TagsBy::Request).await?;
+        let writer = Writer::new(self.writes.clone(), address.destination(properties)?);
         let base = Base::Object(info.etag.clone());
         inode.lock().content = Content::Writing(Writing { writer, base, on_conflict });
         Ok(())

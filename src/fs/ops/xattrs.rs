@@ -26,7 +26,7 @@ pub enum SetHow {
 }
 
 impl SetHow {
-    fn check(self, there: bool) -> Result<()> {
+    pub(super) fn check(self, there: bool) -> Result<()> {
         match self {
             Self::Create if there => Err(Error::new(Situation::Exists, "the attribute is there already")),
             Self::Replace if !there => Err(no_attribute()),
@@ -49,7 +49,11 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         if let Some(text) = self.get_of_bucket(&inode, name).await? {
             return Ok(cut(text).into_bytes());
         }
-        let text = match parse(name)? {
+        let name = parse(name)?;
+        if let Some(text) = self.get_in_document(&inode, &name).await? {
+            return Ok(cut(text).into_bytes());
+        }
+        let text = match name {
             Name::Foreign => return Err(foreign()),
             Name::Unknown => return Err(no_attribute()),
             Name::Control(control) => self.get_control(&inode, control, caller)?,
@@ -173,6 +177,9 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             return self.set_meta(&inode, meta, value, how).await;
         }
         let text = std::str::from_utf8(value).map_err(|_| Error::new(Situation::Invalid, "the value is not UTF-8 text"))?;
+        if self.set_in_document(&inode, &name, text, how).await? {
+            return Ok(());
+        }
         match name {
             Name::Foreign => Err(foreign()),
             Name::Unknown => Err(no_attribute()),
@@ -243,7 +250,11 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         if self.remove_of_bucket(&inode, name)? {
             return Ok(());
         }
-        match parse(name)? {
+        let name = parse(name)?;
+        if self.remove_in_document(&inode, &name).await? {
+            return Ok(());
+        }
+        match name {
             Name::Foreign => Err(foreign()),
             Name::Unknown => Err(no_attribute()),
             Name::Error => inode.lock().last_error.take().map(|_| ()).ok_or_else(no_attribute),
@@ -286,6 +297,9 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             if !usual {
                 names.push(format!("{}{}", xattr::S3_PREFIX, header.as_str()));
             }
+        }
+        if info.facts.tag_count > 0 {
+            names.push(format!("{}tags", xattr::S3_PREFIX));
         }
         Ok(names)
     }

@@ -1,0 +1,100 @@
+//! What a new content, an edit, a rename and a self-copy keep beyond what they send by themselves: the access list, which S3
+//! resets with each new object, and the tags, which only a copy inside the store keeps.
+//!
+//! It is asked for before the object is replaced, and travels on the same request, so that no moment is private or untagged.
+//! Where a bucket disables access lists, which is asked once a bucket, nothing is asked.
+
+use crate::fs::Fs;
+use crate::fs::config::KeepAcl;
+use crate::fs::error::{Error, Result, Situation};
+use crate::store::{
+    AclChange, BucketName, BucketService, ConfigKind, Document, ErrorKind, ObjectInfo, ObjectRef, ObjectStore, Properties,
+    Resource, Subresource, Tags,
+};
+
+/// Whether the store keeps the tags of what a request replaces by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::fs) enum TagsBy {
+    /// `CopyObject` takes those of its source.
+    Store,
+    /// They have to be sent.
+    Request,
+}
+
+impl<S: ObjectStore + BucketService> Fs<S> {
+    /// `properties` of a request that replaces `object`, or copies it, with what would be lost.
+    pub(in crate::fs) async fn kept(
+        &self,
+        object: &ObjectRef,
+        info: &ObjectInfo,
+        properties: Properties,
+        tags: TagsBy,
+    ) -> Result<Properties> {
+        let wanted = tags == TagsBy::Request && properties.tags.is_none() && info.facts.tag_count > 0;
+        let (tags, acl) =
+            tokio::join!(async { if wanted { self.kept_tags(object).await } else { Ok(properties.tags.clone()) } }, async {
+                if properties.acl.is_none() { self.kept_acl(object).await } else { Ok(properties.acl.clone()) }
+            },);
+        Ok(Properties { tags: tags?, acl: acl?, ..properties })
+    }
+
+    async fn kept_tags(&self, object: &ObjectRef) -> Result<Option<Tags>> {
+        match self.store.get_document(&Resource::from(object.clone()), Subresource::Tagging).await {
+            Ok(Some(Document::Tags(tags))) => Ok(Some(tags)),
+            Ok(_) => Ok(None),
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Unsupported) => Ok(None),
+            Err(error) => Err(not_kept("tags", &error)),
+        }
+    }
+
+    async fn kept_acl(&self, object: &ObjectRef) -> Result<Option<AclChange>> {
+        if self.config.keep_acl == KeepAcl::No || !self.has_acls(&object.bucket).await? {
+            return Ok(None);
+        }
+        match self.store.get_document(&Resource::from(object.clone()), Subresource::Acl).await {
+            Ok(Some(Document::Acl(acl))) => Ok((!acl.is_private()).then(|| AclChange::Grants(acl.grants))),
+            Ok(_) => Ok(None),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) if matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::Denied) => {
+                tracing::warn!(%error, "access lists cannot be read, and are not kept");
+                self.account.learn_acls(&object.bucket, false);
+                Ok(None)
+            }
+            Err(error) => Err(not_kept("access list", &error)),
+        }
+    }
+
+    /// Whether access lists count in a bucket: asked once.
+    async fn has_acls(&self, bucket: &BucketName) -> Result<bool> {
+        if let Some(known) = self.account.acls_of(bucket) {
+            return Ok(known);
+        }
+        let controls = Subresource::Config(ConfigKind::OwnershipControls);
+        let has = match self.store.get_document(&Resource::from(bucket.clone()), controls).await {
+            Ok(Some(Document::Config(config))) => config.value()["Rules"][0]["ObjectOwnership"] != "BucketOwnerEnforced",
+            Ok(_) => true,
+            // Who may not ask, or a store that does not know: the list itself will tell.
+            Err(error) if matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::Denied | ErrorKind::Invalid) => true,
+            Err(error) => return Err(not_kept("access list", &error)),
+        };
+        self.account.learn_acls(bucket, has);
+        Ok(has)
+    }
+
+    /// A configuration of the bucket was changed: whether access lists count is asked again.
+    pub(super) fn forget_acls(&self, bucket: &BucketName) {
+        self.account.forget_acls(bucket);
+    }
+
+    /// What a pending upload will set, when there is one.
+    pub(super) fn pending_properties(&self, inode: &crate::fs::tree::inode::Inode<S>) -> Option<Properties> {
+        let writing = inode.writing().filter(|writing| writing.writer.is_dirty())?;
+        Some(writing.writer.destination().properties)
+    }
+}
+
+fn not_kept(what: &str, error: &crate::store::Error) -> Error {
+    let error = Error::from(error);
+    let situation = if error.situation() == Situation::Unsupported { Situation::Io } else { error.situation() };
+    Error::new(situation, format!("the {what} of the object could not be read, and would be lost: {}", error.words()))
+}
