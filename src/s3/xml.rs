@@ -235,6 +235,23 @@ mod tests {
     }
 
     #[test]
+    fn locations_as_stores_write_them() {
+        for (body, expected) in [
+            ("<?xml version='1.0'?><LocationConstraint xmlns='x'>eu-west-3</LocationConstraint>", Some("eu-west-3")),
+            ("<LocationConstraint xmlns='x'/>", Some("us-east-1")),
+            ("<LocationConstraint>EU</LocationConstraint>", Some("eu-west-1")),
+            (
+                "<CreateBucketConfiguration><LocationConstraint></LocationConstraint></CreateBucketConfiguration>",
+                Some("us-east-1"),
+            ),
+            ("<html></html>", None),
+            ("nonsense", None),
+        ] {
+            assert_eq!(location(body.as_bytes()).as_deref(), expected, "{body}");
+        }
+    }
+
+    #[test]
     fn errors_in_and_out_of_a_200() {
         let body = b"  \n<?xml version=\"1.0\"?>\n<Error><Code>SlowDown</Code><Message>Reduce &lt;it&gt;</Message><RequestId>R</RequestId></Error>";
         let error = error_document(body).unwrap();
