@@ -3,6 +3,7 @@
 //! Below the root of an account each directory is a bucket, and everything below that has its key in that bucket. The root
 //! itself is no place in S3: what can be done there is in `ops::buckets`.
 
+use std::fmt;
 use std::sync::Arc;
 
 use super::Fs;
@@ -68,6 +69,12 @@ impl Address {
     }
 }
 
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "s3://{}/{}", self.bucket, self.key)
+    }
+}
+
 impl<S> Fs<S> {
     /// Whether `inode` is the root of an account: its entries are buckets.
     pub(in crate::fs) fn is_account(&self, inode: &Inode<S>) -> bool {
@@ -104,6 +111,11 @@ impl<S: ObjectStore> Fs<S> {
             address.key.pop();
         }
         Ok(address)
+    }
+
+    /// Whether a directory has a marker, or can get one: all but a bucket, and the account.
+    pub(in crate::fs) fn has_marker(&self, directory: &Arc<Inode<S>>) -> bool {
+        self.locate(directory).is_ok_and(|address| !address.is_bucket())
     }
 
     /// Where a name in a directory is, or would be.

@@ -28,6 +28,8 @@ mod support;
 mod tidy;
 #[cfg(feature = "demo")]
 mod transfers;
+#[cfg(feature = "demo")]
+mod tutorial;
 mod wire;
 mod world;
 #[cfg(feature = "demo")]

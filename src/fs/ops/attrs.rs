@@ -299,18 +299,18 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     /// A directory's attributes are those of its marker, which is made when it has none. A bucket has none, nor has an
     /// account: their attributes last as long as the mount.
     async fn update_marker(&self, inode: &Arc<Inode<S>>, apply: impl Fn(&mut Properties) + Send) -> Result<()> {
-        if self.is_account(inode) {
+        if !self.has_marker(inode) {
             return Ok(());
         }
         let address = self.locate(inode)?;
-        if address.is_bucket() {
-            return Ok(());
-        }
         // Looked at just before, so that nothing which others have set meanwhile is taken back.
         let known = self.marker_facts(&address).await?.and_then(|facts| facts.info);
         // A PUT and no self-copy: it has no bytes, and some stores do not copy keys that end in a slash.
         let (mut properties, condition) = match known {
-            Some(info) => (info.properties.clone(), Condition::IfMatch(info.etag.clone())),
+            Some(info) => {
+                let kept = self.kept(&address.object()?, &info, info.properties.clone(), TagsBy::Request).await?;
+                (kept, Condition::IfMatch(info.etag.clone()))
+            }
             None => {
                 let headers = Headers { content_type: Some(guess::DIRECTORY.to_owned()), ..Headers::default() };
                 (Properties { headers, ..Properties::default() }, Condition::IfAbsent)

@@ -52,7 +52,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             return Ok(None);
         }
         match self.store.get_document(&Resource::from(object.clone()), Subresource::Acl).await {
-            Ok(Some(Document::Acl(acl))) => Ok((!acl.is_private()).then(|| AclChange::Grants(acl.grants))),
+            Ok(Some(Document::Acl(acl))) => Ok((!acl.is_private()).then_some(AclChange::Grants(acl.grants))),
             Ok(_) => Ok(None),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) if matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::Denied) => {

@@ -59,10 +59,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             Name::Control(control) => self.get_control(&inode, control, caller)?,
             Name::Error => inode.lock().last_error.as_deref().map(str::to_owned).ok_or_else(no_attribute)?,
             Name::Meta(meta) => return self.get_meta(&inode, &meta).await,
-            Name::Fact(Fact::Url) => {
-                let address = self.locate(&inode)?;
-                format!("s3://{}/{}", address.bucket, address.key)
-            }
+            Name::Fact(Fact::Url) => self.locate(&inode)?.to_string(),
             name if inode.is_directory() => self.get_of_directory(&inode, &name)?,
             name => self.get_of_object(&inode, &name).await?,
         };
@@ -102,8 +99,9 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         if !inode.is_directory() {
             return self.shown_info(inode, Fresh::IfUnknown).await.map(Some);
         }
-        // The root of a bucket has no marker, and that of an account is no place in S3.
-        let Some(address) = self.locate(inode).ok().filter(|address| !address.is_bucket()) else { return Ok(None) };
+        if !self.has_marker(inode) {
+            return Ok(None);
+        }
         let known = {
             let state = inode.lock();
             let recent = |at| clock::instant().saturating_duration_since(at) < self.config.ttl;
@@ -112,7 +110,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         if known.is_some() {
             return Ok(known);
         }
-        let info = self.marker_facts(&address).await?.and_then(|facts| facts.info);
+        let info = self.marker_facts(&self.locate(inode)?).await?.and_then(|facts| facts.info);
         let mut state = inode.lock();
         state.info.clone_from(&info);
         state.looked_at = Some(clock::instant());
@@ -235,7 +233,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
 
     /// The root of a bucket has no object that could carry metadata.
     fn may_describe(&self, inode: &Arc<Inode<S>>) -> Result<()> {
-        if inode.is_directory() && self.locate(inode).map_or(true, |address| address.is_bucket()) {
+        if inode.is_directory() && !self.has_marker(inode) {
             return Err(Error::new(Situation::Unsupported, "the root of a bucket is no object: it cannot carry metadata"));
         }
         Ok(())
