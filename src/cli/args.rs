@@ -104,6 +104,9 @@ pub(super) struct Mount {
     /// Believe setuid bits and device nodes in objects' metadata
     #[arg(long)]
     pub(super) trust_special: bool,
+    /// How long user.s3.presigned-url is good, up to 7d
+    #[arg(long, default_value = "1h", value_parser = parse_duration, value_name = "TIME")]
+    pub(super) presign_ttl: Duration,
     /// Whether what replaces an object keeps its access list
     #[arg(long, default_value = "yes", value_enum)]
     pub(super) keep_acl: YesNo,

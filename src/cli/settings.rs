@@ -1,6 +1,7 @@
 //! What the arguments mean: validated and complete.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::{args, options};
 use crate::fs::config::{AttrsMode, AutoRestore, Config, KeepAcl, Source};
@@ -47,6 +48,7 @@ pub(super) fn resolve(arguments: &args::Mount, directory: PathBuf) -> Result<Mou
         },
         memory_limit: arguments.memory_limit,
         kept_directory: Some(cache_directory(arguments.cache_dir.as_deref(), uid)?.join("kept")),
+        presign_ttl: presign_ttl(arguments.presign_ttl)?,
         keep_acl: match arguments.keep_acl {
             args::YesNo::Yes => KeepAcl::Yes,
             args::YesNo::No => KeepAcl::No,
@@ -67,6 +69,12 @@ pub(super) fn resolve(arguments: &args::Mount, directory: PathBuf) -> Result<Mou
         allow_other: arguments.allow_other,
         kernel_options: generic.for_the_kernel,
     })
+}
+
+/// S3 takes one second to seven days.
+fn presign_ttl(told: Duration) -> Result<Duration, String> {
+    let good = (1..=7 * 86_400).contains(&told.as_secs());
+    good.then_some(told).ok_or_else(|| "--presign-ttl must be between 1s and 7d".to_owned())
 }
 
 /// Where this program keeps what must outlive a mount: as told, or by the custom of the system.

@@ -96,6 +96,8 @@ pub struct Config {
     pub memory_limit: u64,
     /// Where contents go that can never be stored; without one they stay in memory.
     pub kept_directory: Option<PathBuf>,
+    /// How long `user.s3.presigned-url` is good.
+    pub presign_ttl: Duration,
     /// Whether access lists are kept.
     pub keep_acl: KeepAcl,
     /// What opening an archived object for reading does.
@@ -124,6 +126,7 @@ impl Config {
             attrs: AttrsMode::Auto,
             memory_limit: 512 << 20,
             kept_directory: None,
+            presign_ttl: Duration::from_secs(3600),
             keep_acl: KeepAcl::Yes,
             auto_restore: None,
             owner_uid: 0,

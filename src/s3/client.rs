@@ -194,6 +194,18 @@ impl Client {
         Ok(())
     }
 
+    /// The address of a GET that anybody may send for a while.
+    pub(super) async fn presigned(&self, request: &Request, valid: Duration) -> Result<String> {
+        let region = self.region_of(request.bucket.as_ref());
+        let place = self.endpoint.place(request.bucket.as_ref(), request.key.as_ref(), Some(&region));
+        let refuse = |why: String| Error::new(ErrorKind::Rejected, request.operation, request.target(), why);
+        let credentials = self.credentials.get().await.map_err(|error| refuse(error.to_string()))?;
+        let credentials = credentials.ok_or_else(|| refuse("an anonymous mount has nothing to sign with".to_owned()))?;
+        let get = sign::Presigned { host: &place.authority, path: &place.path, query: &request.query, valid };
+        let query = sign::presigned_query(&get, &credentials, &region, clock::now());
+        Ok(format!("{}://{}{}?{query}", place.scheme, place.authority, place.path))
+    }
+
     fn region_of(&self, bucket: Option<&BucketName>) -> String {
         let regions = self.regions.lock().unwrap_or_else(PoisonError::into_inner);
         bucket.and_then(|bucket| regions.get(bucket).cloned()).unwrap_or_else(|| self.config.region.clone())

@@ -354,6 +354,23 @@ pub fn create_bucket(bucket: &BucketName, location: Option<&str>) -> Request {
     }
 }
 
+/// A plain GET of an object, without anything that its sender would have to send.
+#[must_use]
+pub fn plain_get(object: &ObjectRef) -> Request {
+    Request::new(Operation::GetObject, "GET").object(&object.bucket, &object.key).version(object.version.as_ref())
+}
+
+/// `ListObjectVersions` of one key.
+#[must_use]
+pub fn list_versions(object: &ObjectRef) -> Request {
+    Request::new(Operation::ListObjectVersions, "GET")
+        .bucket(&object.bucket)
+        .query("versions", "")
+        .query("encoding-type", "url")
+        .query("max-keys", MAX_PAGE_KEYS.to_string())
+        .query("prefix", object.key.as_str())
+}
+
 /// A request about a document; `None` when S3 has no such request.
 #[must_use]
 pub fn of_document(verb: Verb, resource: &Resource, subresource: Subresource) -> Option<Request> {

@@ -1,5 +1,7 @@
 //! `BucketService` over HTTP.
 
+use std::time::Duration;
+
 use super::S3Store;
 use super::{request, response, xml};
 use crate::store::*;
@@ -47,6 +49,16 @@ impl BucketService for S3Store {
 
     async fn restore(&self, request: &RestoreObject) -> Result<()> {
         self.0.call(request::restore(request)).await.map(|_| ())
+    }
+
+    async fn list_versions(&self, object: &ObjectRef) -> Result<Vec<ObjectVersion>> {
+        let request = request::list_versions(object);
+        let answered = self.0.call(request.clone()).await?;
+        xml::versions(&answered.body, &object.key).ok_or_else(|| self.0.not_s3(&request))
+    }
+
+    async fn presign(&self, object: &ObjectRef, valid: Duration) -> Result<String> {
+        self.0.presigned(&request::plain_get(object), valid).await
     }
 
     async fn get_document(&self, resource: &Resource, subresource: Subresource) -> Result<Option<Document>> {

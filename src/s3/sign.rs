@@ -2,7 +2,7 @@
 //! <https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html>
 
 use std::fmt;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Digest as _, Sha256};
@@ -81,14 +81,52 @@ pub fn authorization(request: &ToSign<'_>, credentials: &Credentials, region: &s
         canonical_query(request.query),
         request.payload_hash
     );
-    let to_sign = format!("AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{}", sha256_hex([canonical.as_bytes()]));
+    let signature = signature(&canonical, credentials, region, &stamp);
+    format!("AWS4-HMAC-SHA256 Credential={}/{scope},SignedHeaders={names},Signature={signature}", credentials.access_key)
+}
+
+/// The query of a GET that anybody may send for a while: `X-Amz-*`, canonical, with its signature.
+/// <https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html>
+#[must_use]
+pub fn presigned_query(get: &Presigned<'_>, credentials: &Credentials, region: &str, time: SystemTime) -> String {
+    let stamp = date::compact(time);
+    let mut query = get.query.to_vec();
+    let mut add = |name: &str, value: String| query.push((name.to_owned(), value));
+    add("X-Amz-Algorithm", "AWS4-HMAC-SHA256".to_owned());
+    add("X-Amz-Credential", format!("{}/{}/{region}/s3/aws4_request", credentials.access_key, &stamp[..8]));
+    add("X-Amz-Date", stamp.clone());
+    add("X-Amz-Expires", get.valid.as_secs().to_string());
+    add("X-Amz-SignedHeaders", "host".to_owned());
+    if let Some(token) = &credentials.session_token {
+        add("X-Amz-Security-Token", token.clone());
+    }
+    let query = canonical_query(&query);
+    let canonical = format!("GET\n{}\n{query}\nhost:{}\n\nhost\n{UNSIGNED_PAYLOAD}", get.path, get.host);
+    format!("{query}&X-Amz-Signature={}", signature(&canonical, credentials, region, &stamp))
+}
+
+/// A GET to be signed in its query.
+#[derive(Debug)]
+pub struct Presigned<'a> {
+    /// The host, with its port where that is not the usual one.
+    pub host: &'a str,
+    /// The path, percent-encoded.
+    pub path: &'a str,
+    /// Names and values of the query, not encoded.
+    pub query: &'a [(String, String)],
+    /// How long it is good.
+    pub valid: Duration,
+}
+
+fn signature(canonical: &str, credentials: &Credentials, region: &str, stamp: &str) -> String {
+    let day = &stamp[..8];
+    let to_sign = format!("AWS4-HMAC-SHA256\n{stamp}\n{day}/{region}/s3/aws4_request\n{}", sha256_hex([canonical.as_bytes()]));
     let key = [region, "s3", "aws4_request"]
         .iter()
         .fold(hmac(format!("AWS4{}", credentials.secret_key).as_bytes(), day.as_bytes()), |key, part| {
             hmac(&key, part.as_bytes())
         });
-    let signature = encode::hex(&hmac(&key, to_sign.as_bytes()));
-    format!("AWS4-HMAC-SHA256 Credential={}/{scope},SignedHeaders={names},Signature={signature}", credentials.access_key)
+    encode::hex(&hmac(&key, to_sign.as_bytes()))
 }
 
 /// Trimmed, inner runs of spaces as one.
@@ -125,6 +163,29 @@ mod tests {
         let request = ToSign { method, path, query: &own(query), headers: &headers, payload_hash: payload };
         let text = authorization(&request, &credentials, "us-east-1", time);
         text.rsplit_once("Signature=").unwrap().1.to_owned()
+    }
+
+    #[test]
+    fn aws_example_presigned_get() {
+        let credentials = Credentials {
+            access_key: "AKIAIOSFODNN7EXAMPLE".into(),
+            secret_key: "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY".into(),
+            session_token: None,
+        };
+        let get = Presigned {
+            host: "examplebucket.s3.amazonaws.com",
+            path: "/test.txt",
+            query: &[],
+            valid: Duration::from_secs(86400),
+        };
+        let time = date::parse_iso8601("2013-05-24T00:00:00Z").unwrap();
+        let query = presigned_query(&get, &credentials, "us-east-1", time);
+        assert_eq!(
+            query,
+            "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=AKIAIOSFODNN7EXAMPLE%2F20130524%2Fus-east-1%2Fs3%2Faws4_request\
+             &X-Amz-Date=20130524T000000Z&X-Amz-Expires=86400&X-Amz-SignedHeaders=host\
+             &X-Amz-Signature=aeeed9bbccd4d02ee5c0109b86d86835f995330da4c265957d157751f604d404"
+        );
     }
 
     #[test]

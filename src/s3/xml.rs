@@ -5,8 +5,8 @@ use std::time::SystemTime;
 use crate::base::xml::{Node, escaped, parse};
 use crate::base::{date, encode};
 use crate::store::{
-    Bucket, BucketName, ETag, Key, ListPage, ListedObject, NAMESPACE, PageToken, Part, PartNumber, RestoreObject, StorageClass,
-    Upload, UploadId, UploadPage,
+    Bucket, BucketName, ETag, Key, ListPage, ListedObject, NAMESPACE, ObjectVersion, PageToken, Part, PartNumber, RestoreObject,
+    StorageClass, Upload, UploadId, UploadPage, VersionId,
 };
 
 /// An error document.
@@ -127,6 +127,28 @@ pub fn uploads_page(body: &[u8], bucket: &BucketName) -> Option<UploadPage> {
         page.next = Some((name(root.text("NextKeyMarker")?)?, root.text("NextUploadIdMarker")?.to_owned()));
     }
     Some(page)
+}
+
+/// Reads the versions of one key out of a page of `ListObjectVersions`.
+#[must_use]
+pub fn versions(body: &[u8], key: &Key) -> Option<Vec<ObjectVersion>> {
+    let root = parse(body).filter(|root| matches!(root.name.as_str(), "ListVersionsResult" | "ListObjectVersionsResult"))?;
+    let encoded = root.text("EncodingType") == Some("url");
+    let mut versions = Vec::new();
+    for node in root.children.iter().filter(|node| matches!(node.name.as_str(), "Version" | "DeleteMarker")) {
+        let name = node.text("Key")?;
+        let name = if encoded { url_decoded(name)? } else { name.to_owned() };
+        if name != key.as_str() {
+            continue;
+        }
+        versions.push(ObjectVersion {
+            id: VersionId::new(node.text("VersionId")?),
+            size: (node.name == "Version").then(|| node.number("Size")).flatten(),
+            last_modified: node.text("LastModified").and_then(date::parse_iso8601)?,
+            is_latest: node.text("IsLatest").is_some_and(|text| text.trim() == "true"),
+        });
+    }
+    Some(versions)
 }
 
 /// Reads `ListBuckets`: the buckets, and the token of the next page.

@@ -154,6 +154,15 @@ impl<S: BucketService> BucketService for Limit<S> {
         self.inner.restore(request).await
     }
 
+    async fn list_versions(&self, object: &ObjectRef) -> Result<Vec<ObjectVersion>> {
+        let _slot = self.small().await;
+        self.inner.list_versions(object).await
+    }
+
+    async fn presign(&self, object: &ObjectRef, valid: Duration) -> Result<String> {
+        self.inner.presign(object, valid).await
+    }
+
     async fn get_document(&self, resource: &Resource, subresource: Subresource) -> Result<Option<Document>> {
         let _slot = self.small().await;
         self.inner.get_document(resource, subresource).await

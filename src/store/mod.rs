@@ -33,6 +33,7 @@ pub mod traced;
 mod types;
 
 use std::future::Future;
+use std::time::Duration;
 
 pub use body::{Body, Download};
 pub use documents::{
@@ -184,6 +185,18 @@ pub trait BucketService: Clone + Send + Sync + 'static {
     /// [`ErrorKind::RestoreOngoing`], [`ErrorKind::Invalid`] when the object is not archived,
     /// [`ErrorKind::Unsupported`] where the store has no archive.
     fn restore(&self, request: &RestoreObject) -> impl Future<Output = Result<()>> + Send;
+
+    /// The newest versions of one key, up to a page, newest first; without versions the object alone, or nothing.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NoBucket`], [`ErrorKind::Denied`], [`ErrorKind::Unsupported`].
+    fn list_versions(&self, object: &ObjectRef) -> impl Future<Output = Result<Vec<ObjectVersion>>> + Send;
+
+    /// An address from which anybody can get the object for a while. No request is made.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Rejected`] without credentials, [`ErrorKind::Unsupported`].
+    fn presign(&self, object: &ObjectRef, valid: Duration) -> impl Future<Output = Result<String>> + Send;
 
     /// The document of a sub-resource; `None` when there is none. (An access list is never absent.)
     ///

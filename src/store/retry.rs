@@ -302,6 +302,14 @@ impl<S: BucketService> BucketService for Retry<S> {
         self.attempt(Again::IfNotApplied, || self.inner.restore(request)).await
     }
 
+    async fn list_versions(&self, object: &ObjectRef) -> Result<Vec<ObjectVersion>> {
+        self.attempt(Again::Always, || self.inner.list_versions(object)).await
+    }
+
+    async fn presign(&self, object: &ObjectRef, valid: Duration) -> Result<String> {
+        self.inner.presign(object, valid).await
+    }
+
     async fn get_document(&self, resource: &Resource, subresource: Subresource) -> Result<Option<Document>> {
         self.attempt(Again::Always, || self.inner.get_document(resource, subresource)).await
     }

@@ -136,6 +136,14 @@ impl<S: BucketService> BucketService for Traced<S> {
         self.trace(Operation::RestoreObject, self.inner.restore(request)).await
     }
 
+    async fn list_versions(&self, object: &ObjectRef) -> Result<Vec<ObjectVersion>> {
+        self.trace(Operation::ListObjectVersions, self.inner.list_versions(object)).await
+    }
+
+    async fn presign(&self, object: &ObjectRef, valid: Duration) -> Result<String> {
+        self.inner.presign(object, valid).await
+    }
+
     async fn get_document(&self, resource: &Resource, subresource: Subresource) -> Result<Option<Document>> {
         let operation = operation(subresource, Verb::Get, resource);
         self.trace(operation, self.inner.get_document(resource, subresource)).await

@@ -212,6 +212,11 @@ fn objects(tour: &mut Tour) {
         tour.boto("s3.abort_multipart_upload(Bucket={B}, Key='lost', UploadId=s3.list_multipart_uploads(Bucket={B}, Prefix='lost')['Uploads'][0]['UploadId']) and 1")?;
         tour.refuses("getfattr -n user.s3.uploads $B", "No such attribute")
     });
+    tour.step("presigned url and versions", |tour| {
+        let url = tour.attribute("user.s3.presigned-url", "$B/boto.txt")?;
+        same(&tour.sh(&format!("curl -sf '{url}'"))?, &"by boto".to_owned())?;
+        has(&tour.attribute("user.s3.versions", "$B/boto.txt")?, " 7 latest")
+    });
     tour.step("tags", |tour| {
         tour.sh("setfattr -n user.s3.tag.team -v red $B/foobar.txt")?;
         same(&tour.boto("s3.get_object_tagging(Bucket={B}, Key='foobar.txt')['TagSet'][0]['Value']")?, &"red".into())?;

@@ -111,6 +111,22 @@ impl S3Route for Documents {
     }
 
     async fn call(&self, req: S3Request<Body>) -> S3Result<S3Response<Body>> {
+        // A refusal is an answer like any other: `s3s` would log it as a failure of this server.
+        match self.answer(req).await {
+            Ok(answer) => Ok(answer),
+            Err(refused) => {
+                let (parts, body) =
+                    refused.to_http_response().map_err(|_| S3Error::new(S3ErrorCode::InternalError))?.into_parts();
+                let mut answer = S3Response::with_status(body, parts.status);
+                answer.headers = parts.headers;
+                Ok(answer)
+            }
+        }
+    }
+}
+
+impl Documents {
+    async fn answer(&self, req: S3Request<Body>) -> S3Result<S3Response<Body>> {
         let resource = self.resource(&req.uri, &req.headers)?;
         let (Some(verb), Some(subresource)) = (verb(&req.method), subresource(&req.uri)) else {
             return Err(S3Error::new(S3ErrorCode::MethodNotAllowed));

@@ -2,8 +2,8 @@
 
 use s3s::S3Response;
 use s3s::dto::{
-    CommonPrefix, EncodingType, ListObjectsInput, ListObjectsOutput, ListObjectsV2Input, ListObjectsV2Output, Object,
-    ObjectStorageClass, Owner,
+    CommonPrefix, EncodingType, ListObjectVersionsInput, ListObjectVersionsOutput, ListObjectsInput, ListObjectsOutput,
+    ListObjectsV2Input, ListObjectsV2Output, Object, ObjectStorageClass, ObjectVersion, Owner,
 };
 
 use super::convert::{bucket, refuse, signed, strong, timestamp};
@@ -122,5 +122,40 @@ pub(super) fn first(memory: &Memory, input: ListObjectsInput) -> Answer<ListObje
         contents: Some(contents),
         common_prefixes: Some(prefixes),
         ..ListObjectsOutput::default()
+    }))
+}
+
+/// One page of versions. No bucket keeps any: each object is its only one.
+pub(super) fn versions(memory: &Memory, input: ListObjectVersionsInput) -> Answer<ListObjectVersionsOutput> {
+    let name = bucket(&input.bucket)?;
+    let encoding = Encoding::of(input.encoding_type.as_ref());
+    let limit = limit(input.max_keys, "maxKeys")?;
+    let query = Query {
+        prefix: input.prefix.as_deref().unwrap_or_default(),
+        delimiter: input.delimiter.as_deref(),
+        after: input.key_marker.as_deref().filter(|marker| !marker.is_empty()),
+        limit,
+    };
+    let page = memory.list_now(&name, query).map_err(refuse)?;
+    let version = |listed: &ListedObject| ObjectVersion {
+        key: Some(encoding.write(&listed.key)),
+        version_id: Some("null".to_owned()),
+        is_latest: Some(true),
+        size: Some(signed(listed.size)),
+        e_tag: listed.etag.as_ref().map(strong),
+        last_modified: Some(timestamp(listed.last_modified)),
+        ..ObjectVersion::default()
+    };
+    let last = page.objects.last().map(|object| object.key.as_str()).max(page.prefixes.last().map(String::as_str));
+    Ok(S3Response::new(ListObjectVersionsOutput {
+        name: Some(input.bucket),
+        prefix: Some(encoding.write(query.prefix)),
+        max_keys: i32::try_from(limit).ok(),
+        is_truncated: Some(page.next.is_some()),
+        next_key_marker: last.filter(|_| page.next.is_some()).map(|last| encoding.write(last)),
+        encoding_type: input.encoding_type,
+        versions: Some(page.objects.iter().map(version).collect()),
+        common_prefixes: Some(page.prefixes.iter().map(|prefix| encoding.prefix(prefix)).collect()),
+        ..ListObjectVersionsOutput::default()
     }))
 }

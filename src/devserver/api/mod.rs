@@ -101,6 +101,10 @@ impl S3 for Api {
         listings::second(&self.memory, req.input)
     }
 
+    async fn list_object_versions(&self, req: S3Request<ListObjectVersionsInput>) -> Answer<ListObjectVersionsOutput> {
+        listings::versions(&self.memory, req.input)
+    }
+
     async fn list_objects(&self, req: S3Request<ListObjectsInput>) -> Answer<ListObjectsOutput> {
         listings::first(&self.memory, req.input)
     }

@@ -33,6 +33,10 @@ pub enum Name {
     Tag(String),
     /// `user.s3.owner`
     Owner,
+    /// `user.s3.versions`
+    Versions,
+    /// `user.s3.presigned-url`
+    PresignedUrl,
     /// A configuration of a bucket.
     Config(ConfigKind),
     /// `user.s3.uploads`
@@ -245,6 +249,8 @@ pub fn parse(name: &str) -> Name {
         "acl.grant" => Name::AclGrant,
         "tags" => Name::Tags,
         "owner" => Name::Owner,
+        "versions" => Name::Versions,
+        "presigned-url" => Name::PresignedUrl,
         "uploads" => Name::Uploads,
         "cors" => Name::Config(ConfigKind::Cors),
         "lifecycle" => Name::Config(ConfigKind::Lifecycle),

@@ -13,8 +13,8 @@ use crate::fs::meta::acl::{self, MAX_BUCKET_TAGS, MAX_OBJECT_TAGS, Wanted};
 use crate::fs::meta::xattr::Name;
 use crate::fs::tree::inode::Inode;
 use crate::store::{
-    Acl, AclChange, BucketService, CannedAcl, ConfigDocument, ConfigKind, Document, Grant, Level, ObjectStore, Resource,
-    Subresource, Tags,
+    Acl, AclChange, BucketService, CannedAcl, ConfigDocument, ConfigKind, Document, Grant, Level, ObjectStore, ObjectVersion,
+    Resource, Subresource, Tags,
 };
 
 /// More uploads are not listed in an attribute.
@@ -49,6 +49,13 @@ impl<S: ObjectStore + BucketService> Fs<S> {
                 shown(&config)
             }
             Name::Uploads => self.uploads_below(inode).await?,
+            Name::Versions if !inode.is_directory() => {
+                let versions = self.store.list_versions(&self.locate(inode)?.object()?).await?;
+                if versions.is_empty() { return Err(no_attribute()) } else { versions_text(&versions) }
+            }
+            Name::PresignedUrl if !inode.is_directory() => {
+                self.store.presign(&self.locate(inode)?.object()?, self.config.presign_ttl).await?
+            }
             Name::AclGrant => return Err(no_attribute()),
             _ => return Ok(None),
         }))
@@ -76,7 +83,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
                 self.store.put_document(&resource, &Document::Config(config)).await?;
                 self.forget_acls(&resource.bucket);
             }
-            Name::Owner | Name::Uploads => return Err(read_only()),
+            Name::Owner | Name::Uploads | Name::Versions | Name::PresignedUrl => return Err(read_only()),
             _ => return Ok(false),
         }
         Ok(true)
@@ -231,6 +238,16 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         }
         if lines.is_empty() { Err(no_attribute()) } else { Ok(lines.join("\n")) }
     }
+}
+
+/// One version a line: id, date, bytes, and whether it is the current one or the mark of a deletion.
+fn versions_text(versions: &[ObjectVersion]) -> String {
+    let line = |version: &ObjectVersion| {
+        let size = version.size.map_or_else(|| "deleted".to_owned(), |size| size.to_string());
+        let latest = if version.is_latest { " latest" } else { "" };
+        format!("{} {} {size}{latest}", version.id.as_str(), date::iso8601(version.last_modified))
+    };
+    versions.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// A configuration for people: a word where it is one.

@@ -1,5 +1,7 @@
 //! [`Memory`] as the two traits: asynchronous by name only, since every step is done at once.
 
+use std::time::Duration;
+
 use futures_util::stream;
 
 use super::failure::{Failure, TOO_MANY_KEYS};
@@ -10,9 +12,9 @@ use super::{Memory, moment};
 use crate::base::clock;
 use crate::store::{
     Body, Bucket, BucketInfo, BucketName, BucketService, Committed, CompleteUpload, CopyObject, CopyPart, CreateUpload,
-    DeleteObject, Delimiter, Document, Download, GetObject, HeadObject, Key, ListObjects, ListPage, ListStart, MAX_PAGE_KEYS,
-    ObjectInfo, ObjectRef, ObjectStore, Operation, Part, Prefix, PutObject, Resource, RestoreObject, Result, Subresource, Upload,
-    UploadId, UploadPage, UploadPart,
+    DeleteObject, Delimiter, Document, Download, Error, ErrorKind, GetObject, HeadObject, Key, ListObjects, ListPage, ListStart,
+    MAX_PAGE_KEYS, ObjectInfo, ObjectRef, ObjectStore, ObjectVersion, Operation, Part, Prefix, PutObject, Resource,
+    RestoreObject, Result, Subresource, Upload, UploadId, UploadPage, UploadPart, VersionId,
 };
 
 impl ObjectStore for Memory {
@@ -165,6 +167,25 @@ impl BucketService for Memory {
 
     async fn restore(&self, request: &RestoreObject) -> Result<()> {
         self.restore_now(request).map(drop)
+    }
+
+    async fn list_versions(&self, object: &ObjectRef) -> Result<Vec<ObjectVersion>> {
+        let account = self.account();
+        let bucket = account.bucket(object.bucket.as_str());
+        let bucket = bucket.map_err(|failure| failure.of(Operation::ListObjectVersions, object))?;
+        let found = bucket.find(object.key.as_str());
+        let version = |found: std::sync::Arc<super::object::Object>| ObjectVersion {
+            id: VersionId::new("null"),
+            size: Some(found.content.len()),
+            last_modified: found.modified,
+            is_latest: true,
+        };
+        Ok(found.into_iter().map(version).collect())
+    }
+
+    async fn presign(&self, object: &ObjectRef, _: Duration) -> Result<String> {
+        let refused = Error::new(ErrorKind::Unsupported, Operation::GetObject, object, "a store in memory has no address");
+        Err(refused)
     }
 
     async fn get_document(&self, resource: &Resource, subresource: Subresource) -> Result<Option<Document>> {

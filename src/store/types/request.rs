@@ -286,6 +286,19 @@ pub struct UploadPage {
     pub next: Option<(String, String)>,
 }
 
+/// One version of an object, or a delete marker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectVersion {
+    /// The version.
+    pub id: VersionId,
+    /// Its bytes; `None` for a delete marker.
+    pub size: Option<u64>,
+    /// When S3 took it.
+    pub last_modified: SystemTime,
+    /// Whether it is the current one.
+    pub is_latest: bool,
+}
+
 /// A bucket of the account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bucket {
