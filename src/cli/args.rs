@@ -104,9 +104,15 @@ pub(super) struct Mount {
     /// Believe setuid bits and device nodes in objects' metadata
     #[arg(long)]
     pub(super) trust_special: bool,
+    /// Whose the objects of the buckets are that mkdir makes, and with that whether access lists count
+    #[arg(long, value_enum, value_name = "OWNERSHIP")]
+    pub(super) object_ownership: Option<ObjectOwnership>,
     /// How long user.s3.presigned-url is good, up to 7d
     #[arg(long, default_value = "1h", value_parser = parse_duration, value_name = "TIME")]
     pub(super) presign_ttl: Duration,
+    /// What listing attributes names: portable (what cp -a carries), none (the same, but without asking the store), all
+    #[arg(long, default_value = "portable", value_enum)]
+    pub(super) list_xattrs: ListXattrs,
     /// Whether what replaces an object keeps its access list
     #[arg(long, default_value = "yes", value_enum)]
     pub(super) keep_acl: YesNo,
@@ -169,6 +175,21 @@ pub(super) enum Attrs {
     Listing,
     Posix,
     Auto,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+#[value(rename_all = "PascalCase")]
+pub(super) enum ObjectOwnership {
+    BucketOwnerEnforced,
+    BucketOwnerPreferred,
+    ObjectWriter,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum ListXattrs {
+    Portable,
+    None,
+    All,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]

@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{args, options};
-use crate::fs::config::{AttrsMode, AutoRestore, Config, KeepAcl, Source};
+use crate::fs::config::{AttrsMode, AutoRestore, Config, KeepAcl, ListXattrs, Source};
 use crate::fs::meta::location::Location;
 use crate::mount::MountSettings;
 use crate::s3::config::{Addressing, CredentialsSource, PayloadSigning, S3Config, Timeouts};
 use crate::s3::endpoint::Endpoint;
 use crate::s3::shared;
-use crate::store::BucketName;
+use crate::store::{BucketName, Ownership};
 
 /// The region when nobody names one: S3's own default.
 const DEFAULT_REGION: &str = "us-east-1";
@@ -48,7 +48,17 @@ pub(super) fn resolve(arguments: &args::Mount, directory: PathBuf) -> Result<Mou
         },
         memory_limit: arguments.memory_limit,
         kept_directory: Some(cache_directory(arguments.cache_dir.as_deref(), uid)?.join("kept")),
+        ownership: arguments.object_ownership.map(|ownership| match ownership {
+            args::ObjectOwnership::BucketOwnerEnforced => Ownership::BucketOwnerEnforced,
+            args::ObjectOwnership::BucketOwnerPreferred => Ownership::BucketOwnerPreferred,
+            args::ObjectOwnership::ObjectWriter => Ownership::ObjectWriter,
+        }),
         presign_ttl: presign_ttl(arguments.presign_ttl)?,
+        list_xattrs: match arguments.list_xattrs {
+            args::ListXattrs::Portable => ListXattrs::Portable,
+            args::ListXattrs::None => ListXattrs::Known,
+            args::ListXattrs::All => ListXattrs::All,
+        },
         keep_acl: match arguments.keep_acl {
             args::YesNo::Yes => KeepAcl::Yes,
             args::YesNo::No => KeepAcl::No,

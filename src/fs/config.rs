@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::meta::location::Location;
 use crate::fs::meta::xattr::Restore;
-use crate::store::BucketName;
+use crate::store::{BucketName, Ownership};
 
 /// How much a listing is believed about attributes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -18,6 +18,18 @@ pub enum AttrsMode {
     /// Metadata where there are signs of it: a sample of each listing, zero-byte objects, and what this mount wrote.
     #[default]
     Auto,
+}
+
+/// What listxattr names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ListXattrs {
+    /// What can be carried to another file: one HEAD when that is not known.
+    #[default]
+    Portable,
+    /// The same, as far as it is known without asking.
+    Known,
+    /// Every name that has a value.
+    All,
 }
 
 /// Whether what replaces an object keeps its access list.
@@ -96,8 +108,12 @@ pub struct Config {
     pub memory_limit: u64,
     /// Where contents go that can never be stored; without one they stay in memory.
     pub kept_directory: Option<PathBuf>,
+    /// Whose the objects of new buckets are.
+    pub ownership: Option<Ownership>,
     /// How long `user.s3.presigned-url` is good.
     pub presign_ttl: Duration,
+    /// What listxattr names.
+    pub list_xattrs: ListXattrs,
     /// Whether access lists are kept.
     pub keep_acl: KeepAcl,
     /// What opening an archived object for reading does.
@@ -126,7 +142,9 @@ impl Config {
             attrs: AttrsMode::Auto,
             memory_limit: 512 << 20,
             kept_directory: None,
+            ownership: None,
             presign_ttl: Duration::from_secs(3600),
+            list_xattrs: ListXattrs::Portable,
             keep_acl: KeepAcl::Yes,
             auto_restore: None,
             owner_uid: 0,

@@ -346,9 +346,12 @@ pub fn bucket_location(bucket: &BucketName) -> Request {
 
 /// `CreateBucket`. us-east-1 is where a bucket goes when nothing is said; saying it is refused.
 #[must_use]
-pub fn create_bucket(bucket: &BucketName, location: Option<&str>) -> Request {
-    let create = Request::new(Operation::CreateBucket, "PUT").bucket(bucket);
-    match location.filter(|location| *location != "us-east-1") {
+pub fn create_bucket(bucket: &BucketName, new: NewBucket<'_>) -> Request {
+    let mut create = Request::new(Operation::CreateBucket, "PUT").bucket(bucket);
+    if let Some(ownership) = new.ownership {
+        create = create.header("x-amz-object-ownership", ownership.as_str());
+    }
+    match new.location.filter(|location| *location != "us-east-1") {
         Some(location) => create.xml(xml::location_request(location)),
         None => create,
     }

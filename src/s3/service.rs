@@ -35,12 +35,13 @@ impl BucketService for S3Store {
         xml::location(&answered.body).ok_or_else(|| self.0.not_s3(&request))
     }
 
-    async fn create_bucket(&self, bucket: &BucketName, location: Option<&str>) -> Result<()> {
+    async fn create_bucket(&self, bucket: &BucketName, new: NewBucket<'_>) -> Result<()> {
+        let location = new.location;
         if self.0.endpoint.is_aws() {
             // Each of its endpoints makes buckets in its own region only.
             self.0.remember_region(Some(bucket), location.unwrap_or("us-east-1").to_owned());
         }
-        self.0.call(request::create_bucket(bucket, location)).await.map(|_| ())
+        self.0.call(request::create_bucket(bucket, new)).await.map(|_| ())
     }
 
     async fn delete_bucket(&self, bucket: &BucketName) -> Result<()> {

@@ -228,8 +228,8 @@ impl<S: BucketService> BucketService for Fault<S> {
         self.call(Operation::GetBucketLocation, self.inner.location(bucket)).await
     }
 
-    async fn create_bucket(&self, bucket: &BucketName, location: Option<&str>) -> Result<()> {
-        self.call(Operation::CreateBucket, self.inner.create_bucket(bucket, location)).await
+    async fn create_bucket(&self, bucket: &BucketName, new: NewBucket<'_>) -> Result<()> {
+        self.call(Operation::CreateBucket, self.inner.create_bucket(bucket, new)).await
     }
 
     async fn delete_bucket(&self, bucket: &BucketName) -> Result<()> {

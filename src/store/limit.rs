@@ -139,9 +139,9 @@ impl<S: BucketService> BucketService for Limit<S> {
         self.inner.location(bucket).await
     }
 
-    async fn create_bucket(&self, bucket: &BucketName, location: Option<&str>) -> Result<()> {
+    async fn create_bucket(&self, bucket: &BucketName, new: NewBucket<'_>) -> Result<()> {
         let _slot = self.small().await;
-        self.inner.create_bucket(bucket, location).await
+        self.inner.create_bucket(bucket, new).await
     }
 
     async fn delete_bucket(&self, bucket: &BucketName) -> Result<()> {

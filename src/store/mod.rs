@@ -167,11 +167,11 @@ pub trait BucketService: Clone + Send + Sync + 'static {
     /// [`ErrorKind::NoBucket`], [`ErrorKind::Denied`].
     fn location(&self, bucket: &BucketName) -> impl Future<Output = Result<String>> + Send;
 
-    /// Makes a bucket, in `location` where one is given (`us-east-1` is never sent: S3 refuses it).
+    /// Makes a bucket.
     ///
     /// # Errors
     /// [`ErrorKind::Exists`] when the name is taken, by anybody. (Some stores answer `Ok` for one's own.)
-    fn create_bucket(&self, bucket: &BucketName, location: Option<&str>) -> impl Future<Output = Result<()>> + Send;
+    fn create_bucket(&self, bucket: &BucketName, new: NewBucket<'_>) -> impl Future<Output = Result<()>> + Send;
 
     /// Removes an empty bucket.
     ///

@@ -290,8 +290,8 @@ impl<S: BucketService> BucketService for Retry<S> {
         self.attempt(Again::Always, || self.inner.location(bucket)).await
     }
 
-    async fn create_bucket(&self, bucket: &BucketName, location: Option<&str>) -> Result<()> {
-        self.attempt(Again::IfNotApplied, || self.inner.create_bucket(bucket, location)).await
+    async fn create_bucket(&self, bucket: &BucketName, new: NewBucket<'_>) -> Result<()> {
+        self.attempt(Again::IfNotApplied, || self.inner.create_bucket(bucket, new)).await
     }
 
     async fn delete_bucket(&self, bucket: &BucketName) -> Result<()> {

@@ -124,8 +124,8 @@ impl<S: BucketService> BucketService for Traced<S> {
         self.trace(Operation::GetBucketLocation, self.inner.location(bucket)).await
     }
 
-    async fn create_bucket(&self, bucket: &BucketName, location: Option<&str>) -> Result<()> {
-        self.trace(Operation::CreateBucket, self.inner.create_bucket(bucket, location)).await
+    async fn create_bucket(&self, bucket: &BucketName, new: NewBucket<'_>) -> Result<()> {
+        self.trace(Operation::CreateBucket, self.inner.create_bucket(bucket, new)).await
     }
 
     async fn delete_bucket(&self, bucket: &BucketName) -> Result<()> {

@@ -424,7 +424,7 @@ async fn differences<S: ObjectStore + BucketService>(bench: &Bench<S>, version: 
 
 async fn bench<S: ObjectStore + BucketService>(store: S) -> Bench<S> {
     let bucket = BucketName::new(&format!("conformance-{}", &rng::token()[..12])).unwrap();
-    store.create_bucket(&bucket, None).await.unwrap();
+    store.create_bucket(&bucket, NewBucket::default()).await.unwrap();
     Bench { store, bucket }
 }
 

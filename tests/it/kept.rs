@@ -192,3 +192,31 @@ fn configurations_of_a_bucket_come_and_go() {
     let counts = site.server.counters().operations;
     assert!(counts.keys().all(|operation| !operation.contains("Acl") && !operation.contains("Tagging")), "{counts:?}");
 }
+
+#[test]
+fn listing_names_as_much_as_was_asked_for() {
+    let site = Site::start();
+    site.put("f.txt", "x");
+    let list = |extra: &[&str]| {
+        let mount = site.mount(extra);
+        mount.sh("ls > /dev/null");
+        site.server.reset_counters();
+        let names = mount.sh("getfattr -d -m - f.txt | grep -v '^#' | cut -d= -f1");
+        (names, site.count("HeadObject"))
+    };
+    assert_eq!(list(&["--list-xattrs", "none"]), (String::new(), 0));
+    let (names, _) = list(&["--list-xattrs", "all"]);
+    assert!(names.contains("user.s3.etag") && names.contains("user.s3.checksum."), "{names}");
+}
+
+#[test]
+fn new_buckets_are_as_the_mount_was_told() {
+    let site = Site::start();
+    let mount = Mount::place();
+    let extra = ["--object-ownership", "BucketOwnerEnforced"];
+    let output = mount.run(&site.server.endpoint(), "s3://", &extra, pailfs::devserver::SECRET_KEY);
+    assert!(output.status.success(), "{output:?}");
+    mount.sh("mkdir closed && echo x > closed/f");
+    assert_eq!(value(&mount, "user.s3.object-ownership", "closed"), "BucketOwnerEnforced");
+    assert!(mount.sh_fails("setfattr -n user.s3.acl -v public-read closed/f").contains("not supported"));
+}

@@ -16,6 +16,7 @@ mod faults;
 mod kept;
 #[cfg(feature = "demo")]
 mod mounted;
+mod properties;
 #[cfg(feature = "demo")]
 mod refusals;
 #[cfg(feature = "demo")]

@@ -62,7 +62,7 @@ pub async fn client(endpoint: &str, region: &str, access_key: &str, secret_key: 
 
 #[cfg(feature = "demo")]
 mod mounted {
-    use pailfs::store::{BucketName, BucketService as _};
+    use pailfs::store::{BucketName, BucketService as _, NewBucket};
 
     use super::*;
     use crate::support::{Mount, eventually};
@@ -73,7 +73,7 @@ mod mounted {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(async {
             let store = client(&server.endpoint, &server.region, &server.access_key, &server.secret_key).await;
-            store.create_bucket(&BucketName::new(&bucket).unwrap(), None).await.unwrap();
+            store.create_bucket(&BucketName::new(&bucket).unwrap(), NewBucket::default()).await.unwrap();
         });
         let mount = Mount::place();
         let mounted = Command::new(env!("CARGO_BIN_EXE_pailfs"))

@@ -39,7 +39,11 @@ impl World {
 
     /// As [`World::of`], believing for `ttl`.
     pub fn of_ttl(config: Config, policy: RetryPolicy, ttl: std::time::Duration) -> Self {
-        let memory = Memory::new();
+        Self::on(Memory::new(), config, policy, ttl)
+    }
+
+    /// As [`World::of_ttl`], on a store of its own kind.
+    pub fn on(memory: Memory, config: Config, policy: RetryPolicy, ttl: std::time::Duration) -> Self {
         memory.ensure_bucket(&BucketName::new("bucket").unwrap());
         let fault = Fault::new(memory.clone());
         let store = Retry::new(Limit::new(fault.clone()), policy, Rng::from_os());

@@ -10,7 +10,7 @@ use s3s::dto::{
 use super::convert::{bucket, invalid, refuse, timestamp};
 use super::{Answer, OWNER};
 use crate::store::memory::Memory;
-use crate::store::{BucketService as _, ConfigDocument, ConfigKind, Document};
+use crate::store::{BucketService as _, NewBucket, Ownership};
 
 /// The region whose name S3 never says.
 const FIRST_REGION: &str = "us-east-1";
@@ -46,12 +46,13 @@ pub(super) async fn location(memory: &Memory, name: &str) -> Answer<GetBucketLoc
 pub(super) async fn create(memory: &Memory, input: CreateBucketInput) -> Answer<CreateBucketOutput> {
     let name = bucket(&input.bucket)?;
     let location = input.create_bucket_configuration.and_then(|configuration| configuration.location_constraint);
-    memory.create_bucket(&name, location.as_ref().map(BucketLocationConstraint::as_str)).await.map_err(refuse)?;
-    if let Some(ownership) = input.object_ownership {
-        let text = serde_json::json!({ "Rules": [{ "ObjectOwnership": ownership.as_str() }] }).to_string();
-        let controls = ConfigDocument::parse(ConfigKind::OwnershipControls, &text).map_err(|error| invalid(error.to_string()))?;
-        memory.put_document_now(&name.into(), &Document::Config(controls)).map_err(refuse)?;
-    }
+    let ownership = input.object_ownership.as_ref().map(|ownership| {
+        let known = [Ownership::BucketOwnerEnforced, Ownership::BucketOwnerPreferred, Ownership::ObjectWriter];
+        let found = known.into_iter().find(|known| known.as_str() == ownership.as_str());
+        found.ok_or_else(|| invalid("There is no such object ownership."))
+    });
+    let new = NewBucket { location: location.as_ref().map(BucketLocationConstraint::as_str), ownership: ownership.transpose()? };
+    memory.create_bucket(&name, new).await.map_err(refuse)?;
     Ok(S3Response::new(CreateBucketOutput { location: Some(format!("/{}", input.bucket)) }))
 }
 

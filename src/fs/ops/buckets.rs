@@ -15,7 +15,7 @@ use crate::fs::name::{Component, Shown};
 use crate::fs::tree::directory::{Child, Listing};
 use crate::fs::tree::inode::{Facts, Inode, Role};
 use crate::fs::{Fs, Stat};
-use crate::store::{self, BucketName, BucketService, Delimiter, ErrorKind, ObjectStore, Outcome};
+use crate::store::{self, BucketName, BucketService, Delimiter, ErrorKind, NewBucket, ObjectStore, Outcome};
 
 /// That a name is free is believed for so long when a bucket is made: the kernel looks just before.
 const LOOKED: Duration = Duration::from_secs(1);
@@ -183,7 +183,8 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     }
 
     async fn create_bucket(&self, bucket: &BucketName, location: Option<&Location>) -> Result<()> {
-        let Err(error) = self.store.create_bucket(bucket, location.and_then(Location::constraint)).await else { return Ok(()) };
+        let new = NewBucket { location: location.and_then(Location::constraint), ownership: self.config.ownership };
+        let Err(error) = self.store.create_bucket(bucket, new).await else { return Ok(()) };
         if error.outcome() == Outcome::Unknown && self.store.head_bucket(bucket).await.is_ok() {
             // There was none just before, and somebody else's would be closed to this account: the answer got lost.
             return Ok(());

@@ -7,6 +7,7 @@ use crate::base::clock;
 use crate::data::guess;
 use crate::fs::Fs;
 use crate::fs::attr::{Caller, Ino};
+use crate::fs::config::ListXattrs;
 use crate::fs::error::{Error, Result, Situation};
 use crate::fs::meta::metadata::{self, Refused};
 use crate::fs::meta::xattr::{self, Fact, Header, Name};
@@ -83,6 +84,12 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             Name::Header(header) => header.get(&info.properties.headers).map(str::to_owned).ok_or_else(no_attribute),
             _ => Err(no_attribute()),
         }
+    }
+
+    /// Whether [`Fs::described`] needs no request.
+    fn is_described(&self, inode: &Arc<Inode<S>>) -> bool {
+        let state = inode.lock();
+        state.info.is_some() || state.is_dirty()
     }
 
     async fn get_meta(&self, inode: &Arc<Inode<S>>, meta: &str) -> Result<Vec<u8>> {
@@ -282,7 +289,13 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     /// The store's failures.
     pub async fn listxattr(&self, ino: Ino) -> Result<Vec<String>> {
         let inode = self.inode(ino)?;
+        if self.config.list_xattrs == ListXattrs::Known && !self.is_described(&inode) {
+            return Ok(Vec::new());
+        }
         let Some(info) = self.described(&inode).await? else { return Ok(Vec::new()) };
+        if self.config.list_xattrs == ListXattrs::All && !inode.is_directory() {
+            return Ok(every_name(&info));
+        }
         let mut names: Vec<String> =
             metadata::visible(&info.properties.metadata).filter_map(|(name, _)| metadata::shown_name(name)).collect();
         if inode.is_directory() {
@@ -293,14 +306,33 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             let Some(value) = header.get(&info.properties.headers) else { continue };
             let usual = header == Header::ContentType && (value == guessed || value == guess::UNKNOWN);
             if !usual {
-                names.push(format!("{}{}", xattr::S3_PREFIX, header.as_str()));
+                names.push(ours(header.as_str()));
             }
         }
         if info.facts.tag_count > 0 {
-            names.push(format!("{}tags", xattr::S3_PREFIX));
+            names.push(ours("tags"));
         }
         Ok(names)
     }
+}
+
+/// The names of all that has a value, but for what costs a request of its own.
+fn every_name(info: &ObjectInfo) -> Vec<String> {
+    let mut names: Vec<String> = ["etag", "size", "last-modified", "storage-class", "restore", "url"].map(ours).into();
+    let headers = Header::ALL.into_iter().filter(|header| header.get(&info.properties.headers).is_some());
+    names.extend(headers.map(|header| ours(header.as_str())));
+    names.extend(info.version.iter().map(|_| ours("version-id")));
+    names.extend(info.facts.others.keys().map(|name| ours(name)));
+    names.extend(info.checksums.keys().map(|algorithm| ours(&format!("checksum.{algorithm}"))));
+    if info.facts.tag_count > 0 {
+        names.push(ours("tags"));
+    }
+    names.extend(metadata::visible(&info.properties.metadata).filter_map(|(name, _)| metadata::shown_name(name)));
+    names
+}
+
+fn ours(name: &str) -> String {
+    format!("{}{name}", xattr::S3_PREFIX)
 }
 
 /// What a name stands for; the kernel passes any bytes.

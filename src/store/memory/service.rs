@@ -11,10 +11,11 @@ use super::steps::CopyProperties;
 use super::{Memory, moment};
 use crate::base::clock;
 use crate::store::{
-    Body, Bucket, BucketInfo, BucketName, BucketService, Committed, CompleteUpload, CopyObject, CopyPart, CreateUpload,
-    DeleteObject, Delimiter, Document, Download, Error, ErrorKind, GetObject, HeadObject, Key, ListObjects, ListPage, ListStart,
-    MAX_PAGE_KEYS, ObjectInfo, ObjectRef, ObjectStore, ObjectVersion, Operation, Part, Prefix, PutObject, Resource,
-    RestoreObject, Result, Subresource, Upload, UploadId, UploadPage, UploadPart, VersionId,
+    Body, Bucket, BucketInfo, BucketName, BucketService, Committed, CompleteUpload, ConfigDocument, ConfigKind, CopyObject,
+    CopyPart, CreateUpload, DeleteObject, Delimiter, Document, DocumentError, Download, Error, ErrorKind, GetObject, HeadObject,
+    Key, ListObjects, ListPage, ListStart, MAX_PAGE_KEYS, NewBucket, ObjectInfo, ObjectRef, ObjectStore, ObjectVersion,
+    Operation, Part, Prefix, PutObject, Resource, RestoreObject, Result, Subresource, Upload, UploadId, UploadPage, UploadPart,
+    VersionId,
 };
 
 impl ObjectStore for Memory {
@@ -155,9 +156,14 @@ impl BucketService for Memory {
         Ok(self.head_bucket(bucket).await?.region.unwrap_or_default())
     }
 
-    async fn create_bucket(&self, bucket: &BucketName, location: Option<&str>) -> Result<()> {
-        let created = self.account().create_bucket(bucket.as_str(), location, clock::now());
-        created.map_err(|failure| failure.of(Operation::CreateBucket, bucket))
+    async fn create_bucket(&self, bucket: &BucketName, new: NewBucket<'_>) -> Result<()> {
+        let created = self.account().create_bucket(bucket.as_str(), new.location, clock::now());
+        created.map_err(|failure| failure.of(Operation::CreateBucket, bucket))?;
+        let Some(ownership) = new.ownership else { return Ok(()) };
+        let text = format!("{{\"Rules\":[{{\"ObjectOwnership\":\"{}\"}}]}}", ownership.as_str());
+        let controls = ConfigDocument::parse(ConfigKind::OwnershipControls, &text);
+        let invalid = |error: DocumentError| Error::new(ErrorKind::Invalid, Operation::CreateBucket, bucket, error.to_string());
+        self.put_document_now(&bucket.clone().into(), &Document::Config(controls.map_err(invalid)?))
     }
 
     async fn delete_bucket(&self, bucket: &BucketName) -> Result<()> {

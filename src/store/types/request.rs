@@ -308,6 +308,39 @@ pub struct Bucket {
     pub created: Option<SystemTime>,
 }
 
+/// Whose the objects of a bucket are, and whether access lists count.
+/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/about-object-ownership.html>
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ownership {
+    /// The bucket's owner's; access lists are disabled.
+    BucketOwnerEnforced,
+    /// The bucket's owner's, when the writer says so; access lists count.
+    BucketOwnerPreferred,
+    /// The writer's; access lists count.
+    ObjectWriter,
+}
+
+impl Ownership {
+    /// S3's name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::BucketOwnerEnforced => "BucketOwnerEnforced",
+            Self::BucketOwnerPreferred => "BucketOwnerPreferred",
+            Self::ObjectWriter => "ObjectWriter",
+        }
+    }
+}
+
+/// What a bucket is made with.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NewBucket<'a> {
+    /// Where; `us-east-1` is never sent: S3 refuses it.
+    pub location: Option<&'a str>,
+    /// Whether access lists count, or as the store says.
+    pub ownership: Option<Ownership>,
+}
+
 /// What HEAD of a bucket says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BucketInfo {
