@@ -178,26 +178,27 @@ impl<S: ObjectStore + BucketService> Fs<S> {
                 self.known_info(inode).await?;
             }
         }
-        let (attr, explicit) = {
-            let state = inode.lock();
-            let (attr, mut explicit) = changed(inode.kind, state.attr, state.explicit, change);
-            // Without a stored mtime the last-modified date is shown: a self-copy for another reason must not move it.
-            explicit.mtime |= change.mtime.is_none() && !state.is_dirty();
-            (attr, explicit)
-        };
-        let unchanged = {
-            let state = inode.lock();
-            let same = (attr.mode, attr.uid, attr.gid) == (state.attr.mode, state.attr.uid, state.attr.gid);
-            same && change.mtime.is_none() && change.atime.is_none() && !state.is_dirty()
-        };
-        if unchanged {
-            // `chmod 644` of what has that mode costs no copy.
-            inode.lock().attr.ctime = attr.ctime;
-            return Ok(());
+        let mut attr = wanted(inode, change).0;
+        if is_nothing(inode, change, &attr) {
+            // No older than a second: what another client has changed meanwhile must not count as done.
+            if !inode.is_directory() && matches!(inode.lock().content, Content::Clean(_)) {
+                self.current_info(inode).await?;
+                attr = wanted(inode, change).0;
+            }
+            if is_nothing(inode, change, &attr) {
+                // `chmod 644` of what has that mode costs no copy.
+                inode.lock().attr.ctime = attr.ctime;
+                return Ok(());
+            }
         }
         let kind = inode.kind;
-        let apply = |properties: &mut Properties| posix::encode(&self.config, kind, &attr, explicit, &mut properties.metadata);
+        // Anew each time: what is known may have changed since.
+        let apply = |properties: &mut Properties| {
+            let (attr, explicit) = wanted(inode, change);
+            posix::encode(&self.config, kind, &attr, explicit, &mut properties.metadata);
+        };
         self.update_alone(inode, apply).await?;
+        let (attr, explicit) = wanted(inode, change);
         let mut state = inode.lock();
         state.attr = Attr { size: state.attr.size, nlink: state.attr.nlink, ..attr };
         state.explicit = explicit;
@@ -349,6 +350,22 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         // 1 EiB in blocks of 4 KiB.
         SpaceInfo { block_bytes: 4096, blocks: 1 << 48, files: 1 << 40, name_bytes }
     }
+}
+
+/// The attributes that an inode gets by a change.
+fn wanted<S: ObjectStore>(inode: &Inode<S>, change: SetAttr) -> (Attr, ExplicitTimes) {
+    let state = inode.lock();
+    let (attr, mut explicit) = changed(inode.kind, state.attr, state.explicit, change);
+    // Without a stored mtime the last-modified date is shown: a self-copy for another reason must not move it.
+    explicit.mtime |= change.mtime.is_none() && !state.is_dirty();
+    (attr, explicit)
+}
+
+/// Whether a change leaves everything as it is.
+fn is_nothing<S: ObjectStore>(inode: &Inode<S>, change: SetAttr, attr: &Attr) -> bool {
+    let state = inode.lock();
+    let same = (attr.mode, attr.uid, attr.gid) == (state.attr.mode, state.attr.uid, state.attr.gid);
+    same && change.mtime.is_none() && change.atime.is_none() && !state.is_dirty()
 }
 
 /// The attributes after a change. chown clears setuid and setgid of what is no directory.

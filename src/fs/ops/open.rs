@@ -202,7 +202,9 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             }
             Content::Orphan(_) | Content::Writing(_) | Content::Directory => return Ok(()),
         }
-        let info = self.known_info(inode).await?;
+        // No older than a second: under the same tag another client may have changed the metadata, and a PUT has no condition
+        // that would tell.
+        let info = self.current_info(inode).await?;
         let address = self.locate(inode)?;
         let properties = self.kept(&address.object()?, &info, info.properties.clone(), TagsBy::Request).await?;
         let writer = Writer::new(self.writes.clone(), address.destination(properties)?);

@@ -47,22 +47,27 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     /// daemon's own, and the store's failures.
     pub async fn getxattr(&self, ino: Ino, name: &[u8], caller: Caller) -> Result<Vec<u8>> {
         let inode = self.inode(ino)?;
-        if let Some(text) = self.get_of_bucket(&inode, name).await? {
+        let found = self.get_attribute(&inode, name, caller).await;
+        found.inspect_err(|error| self.forget_if_stale(&inode, error))
+    }
+
+    async fn get_attribute(&self, inode: &Arc<Inode<S>>, name: &[u8], caller: Caller) -> Result<Vec<u8>> {
+        if let Some(text) = self.get_of_bucket(inode, name).await? {
             return Ok(cut(text).into_bytes());
         }
         let name = parse(name)?;
-        if let Some(text) = self.get_in_document(&inode, &name).await? {
+        if let Some(text) = self.get_in_document(inode, &name).await? {
             return Ok(cut(text).into_bytes());
         }
         let text = match name {
             Name::Foreign => return Err(foreign()),
             Name::Unknown => return Err(no_attribute()),
-            Name::Control(control) => self.get_control(&inode, control, caller)?,
+            Name::Control(control) => self.get_control(inode, control, caller)?,
             Name::Error => inode.lock().last_error.as_deref().map(str::to_owned).ok_or_else(no_attribute)?,
-            Name::Meta(meta) => return self.get_meta(&inode, &meta).await,
-            Name::Fact(Fact::Url) => self.locate(&inode)?.to_string(),
-            name if inode.is_directory() => self.get_of_directory(&inode, &name)?,
-            name => self.get_of_object(&inode, &name).await?,
+            Name::Meta(meta) => return self.get_meta(inode, &meta).await,
+            Name::Fact(Fact::Url) => self.locate(inode)?.to_string(),
+            name if inode.is_directory() => self.get_of_directory(inode, &name)?,
+            name => self.get_of_object(inode, &name).await?,
         };
         Ok(cut(text).into_bytes())
     }
@@ -84,6 +89,14 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             Name::Header(header) => header.get(&info.properties.headers).map(str::to_owned).ok_or_else(no_attribute),
             _ => Err(no_attribute()),
         }
+    }
+
+    /// What is known of an object, no older than a second: before it is said that something is not there.
+    async fn surely(&self, inode: &Arc<Inode<S>>) -> Result<Arc<ObjectInfo>> {
+        if inode.is_directory() {
+            return Err(no_attribute());
+        }
+        if inode.lock().is_dirty() { self.shown_info(inode, Fresh::IfUnknown).await } else { self.current_info(inode).await }
     }
 
     /// Whether [`Fs::described`] needs no request.
@@ -170,27 +183,33 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     /// cannot hold, [`Situation::Unsupported`], [`Situation::Already`] for a restore under way, and the store's failures.
     pub async fn setxattr(&self, ino: Ino, name: &[u8], value: &[u8], how: SetHow, caller: Caller) -> Result<()> {
         let inode = self.inode(ino)?;
-        if self.set_of_bucket(&inode, name, value, how)? {
+        let done = self.set_attribute(&inode, name, value, how, caller).await;
+        // The kernel looks the name up again, and must not find the old object.
+        done.inspect_err(|error| self.forget_if_stale(&inode, error))
+    }
+
+    async fn set_attribute(&self, inode: &Arc<Inode<S>>, name: &[u8], value: &[u8], how: SetHow, caller: Caller) -> Result<()> {
+        if self.set_of_bucket(inode, name, value, how)? {
             return Ok(());
         }
         let name = parse(name)?;
         if let Name::Control(control) = name {
-            return self.set_control(&inode, control, value, caller).await;
+            return self.set_control(inode, control, value, caller).await;
         }
         self.writable()?;
         if let Name::Meta(meta) = name {
-            return self.set_meta(&inode, meta, value, how).await;
+            return self.set_meta(inode, meta, value, how).await;
         }
         let text = std::str::from_utf8(value).map_err(|_| Error::new(Situation::Invalid, "the value is not UTF-8 text"))?;
-        if self.set_in_document(&inode, &name, text, how).await? {
+        if self.set_in_document(inode, &name, text, how).await? {
             return Ok(());
         }
         match name {
             Name::Foreign => Err(foreign()),
             Name::Unknown => Err(no_attribute()),
-            Name::Restore if !inode.is_directory() => self.restore(&inode, xattr::parse_restore(text)?, Again::Extends).await,
-            Name::Header(header) if !inode.is_directory() => self.set_header(&inode, header, text, how).await,
-            Name::StorageClass if !inode.is_directory() => self.set_class(&inode, text).await,
+            Name::Restore if !inode.is_directory() => self.restore(inode, xattr::parse_restore(text)?, Again::Extends).await,
+            Name::Header(header) if !inode.is_directory() => self.set_header(inode, header, text, how).await,
+            Name::StorageClass if !inode.is_directory() => self.set_class(inode, text).await,
             _ => Err(read_only()),
         }
     }
@@ -211,7 +230,9 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             return Err(Error::new(Situation::Invalid, words));
         }
         let class = StorageClass::new(text);
-        if self.shown_info(inode, Fresh::IfUnknown).await?.storage_class() == class {
+        let dirty = inode.lock().is_dirty();
+        // No older than a second: what another client has moved meanwhile must not count as done.
+        if !dirty && self.current_info(inode).await?.storage_class() == class {
             return Ok(());
         }
         self.update(inode, |properties| properties.storage_class = Some(class.clone())).await
@@ -226,7 +247,11 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         }
         self.may_describe(inode)?;
         metadata::check_name(&meta)?;
-        let info = self.described(inode).await?;
+        let info = if how == SetHow::Any || inode.is_directory() {
+            self.described(inode).await?
+        } else {
+            Some(self.surely(inode).await?)
+        };
         let mut all = info.map(|info| info.properties.metadata.clone()).unwrap_or_default();
         how.check(all.contains_key(&meta))?;
         let text = metadata::stored_value(value);
@@ -252,11 +277,16 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     /// As [`Fs::setxattr`]; [`Situation::NoAttribute`].
     pub async fn removexattr(&self, ino: Ino, name: &[u8]) -> Result<()> {
         let inode = self.inode(ino)?;
-        if self.remove_of_bucket(&inode, name)? {
+        let done = self.remove_attribute(&inode, name).await;
+        done.inspect_err(|error| self.forget_if_stale(&inode, error))
+    }
+
+    async fn remove_attribute(&self, inode: &Arc<Inode<S>>, name: &[u8]) -> Result<()> {
+        if self.remove_of_bucket(inode, name)? {
             return Ok(());
         }
         let name = parse(name)?;
-        if self.remove_in_document(&inode, &name).await? {
+        if self.remove_in_document(inode, &name).await? {
             return Ok(());
         }
         match name {
@@ -266,18 +296,22 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             Name::Meta(meta) if posix::is_reserved(&meta) => Err(read_only()),
             Name::Meta(meta) => {
                 self.writable()?;
-                let info = self.described(&inode).await?;
-                info.filter(|info| info.properties.metadata.contains_key(&meta)).ok_or_else(no_attribute)?;
-                self.update(&inode, |properties: &mut Properties| {
+                let there = |info: &ObjectInfo| info.properties.metadata.contains_key(&meta);
+                if !self.described(inode).await?.is_some_and(|info| there(&info)) && !there(&*self.surely(inode).await?) {
+                    return Err(no_attribute());
+                }
+                self.update(inode, |properties: &mut Properties| {
                     properties.metadata.remove(&meta);
                 })
                 .await
             }
             Name::Header(header) if !inode.is_directory() => {
                 self.writable()?;
-                let info = self.shown_info(&inode, Fresh::IfUnknown).await?;
-                header.get(&info.properties.headers).ok_or_else(no_attribute)?;
-                self.update(&inode, |properties| header.set(&mut properties.headers, None)).await
+                let there = |info: &ObjectInfo| header.get(&info.properties.headers).is_some();
+                if !there(&*self.shown_info(inode, Fresh::IfUnknown).await?) && !there(&*self.surely(inode).await?) {
+                    return Err(no_attribute());
+                }
+                self.update(inode, |properties| header.set(&mut properties.headers, None)).await
             }
             _ => Err(read_only()),
         }
