@@ -2,10 +2,12 @@
 
 use super::Outcome;
 
-const TOPICS: [(&str, &str, &str); 7] = [
+const TOPICS: [(&str, &str, &str); 9] = [
     ("mount", "mounting, unmounting, fstab, options", include_str!("../manual/mount.md")),
     ("buckets", "every bucket of the account as a directory", include_str!("../manual/buckets.md")),
     ("xattrs", "what S3 knows of an object, as extended attributes", include_str!("../manual/xattrs.md")),
+    ("acl", "who may do what: canned lists, grants, buckets without lists", include_str!("../manual/acl.md")),
+    ("lifecycle", "CORS, lifecycle, policy, versioning, tags of a bucket", include_str!("../manual/lifecycle.md")),
     ("restore", "bringing archived objects back", include_str!("../manual/restore.md")),
     ("errors", "what an error number means, and how to ask why", include_str!("../manual/errors.md")),
     ("names", "keys and paths", include_str!("../manual/names.md")),

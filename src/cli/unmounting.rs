@@ -69,10 +69,21 @@ fn keep(directory: &Path) -> String {
         said.push_str(&format!("; what was written is kept in\n{}", now.join("\n")));
     }
     if told.is_err() {
-        let lost = control::ask(directory, "pending").unwrap_or_default();
+        let lost = pending_lines(directory);
         said.push_str(&format!("\nLost, since it could not be kept either:\n{lost}"));
     }
     said
+}
+
+/// What the store does not have, for people.
+fn pending_lines(directory: &Path) -> String {
+    let pending = control::ask(directory, "pending").unwrap_or_default();
+    let line = |line: &str| {
+        let Ok(pending) = serde_json::from_str::<serde_json::Value>(line) else { return line.to_owned() };
+        let why = pending["error"].as_str().unwrap_or("it is still being written");
+        format!("  {} ({} bytes): {why}", pending["path"].as_str().unwrap_or("?"), pending["bytes"])
+    };
+    pending.lines().map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// The files of contents that were kept.
@@ -121,7 +132,7 @@ fn upload(directory: &Path) -> Outcome {
     bar.finish_and_clear();
     let told = worker.join().unwrap_or_else(|_| Err("the upload could not be watched".to_owned()));
     told.map_err(|_| {
-        let left = control::ask(directory, "pending").unwrap_or_default();
+        let left = pending_lines(directory);
         format!("not everything could be uploaded; it stays mounted. Not uploaded:\n{left}")
     })
 }

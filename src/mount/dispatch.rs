@@ -111,6 +111,11 @@ pub fn tell<S: ObjectStore + BucketService>(fs: &Fs<S>, operation: &'static str,
     if asked && matches!(error.situation(), Situation::NotFound | Situation::NoAttribute) {
         return;
     }
+    // The kernel looks the name up and opens again by itself: nobody hears of this one, and it must not hide what somebody did.
+    if operation == "open" && error.situation() == Situation::Stale {
+        tracing::debug!(story = error.words(), "stale at open");
+        return;
+    }
     let (path, ino) = match subject {
         Subject::Inode(ino) => (fs.path_of(*ino), Some(*ino)),
         Subject::Name(parent, name) => (format!("{}/{}", fs.path_of(*parent), String::from_utf8_lossy(name)), None),

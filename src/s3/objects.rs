@@ -15,8 +15,15 @@ use crate::store::*;
 
 impl ObjectStore for S3Store {
     async fn head(&self, request: &HeadObject) -> Result<ObjectInfo> {
+        let object = &request.object;
         let request = request::head(request);
-        let answered = self.0.call(request.clone()).await?;
+        let answered = match self.0.call(request.clone()).await {
+            // An answer to HEAD has no body that could say what is wrong: expired credentials, for example.
+            Err(error) if error.story().status == Some(400) && error.story().code.is_none() => {
+                return Err(self.reason(object).await.unwrap_or(error));
+            }
+            answered => answered?,
+        };
         let size = response::text(&answered.headers, "content-length").and_then(|length| length.parse().ok());
         let info = size.and_then(|size| response::object_info(&answered.headers, size));
         self.0.dialect.learn_speaks_s3();
@@ -198,6 +205,12 @@ impl ObjectStore for S3Store {
 }
 
 impl S3Store {
+    /// Why a request for an object is refused, as a GET of its first byte tells.
+    async fn reason(&self, object: &ObjectRef) -> Option<Error> {
+        let request = GetObject { object: object.clone(), range: ByteRange::new(0, 1), if_match: None };
+        self.0.send(&Arc::new(request::get(&request))).await.err()
+    }
+
     /// Begins an upload; says whether the store was told, and has repeated, that its parts carry checksums. A store of which
     /// nobody knows is asked by this; one that refuses the word is asked without.
     async fn begin_upload(&self, request: &CreateUpload) -> Result<(Request, Answered, bool)> {

@@ -456,3 +456,40 @@ async fn what_cannot_be_uploaded_at_the_end_is_kept() {
     assert_eq!(world.take_kept(), [content(1, 10)]);
     assert_eq!(world.fs.memory_used(), 0);
 }
+
+/// The kernel sends RELEASE when it likes: by then the file may have been opened and emptied again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_late_release_does_not_store_what_the_next_open_has_emptied() {
+    let world = World::new(RetryPolicy::default());
+    world.write("f", &content(1, 3000)).await.unwrap();
+    let (rounds, before) = (3000, world.fault.calls().len());
+    let mut released = Vec::new();
+    for _ in 0..rounds {
+        let handle = world.open("f", OpenMode { truncate: true, ..WRITE }).await.unwrap();
+        world.append(handle, 0, &content(2, 3000)).await;
+        world.flush(handle).await.unwrap();
+        let fs = std::sync::Arc::clone(&world.fs);
+        released.push(tokio::spawn(async move { fs.release(handle).await.unwrap() }));
+    }
+    for task in released {
+        task.await.unwrap();
+    }
+    let puts = world.fault.calls()[before..].iter().filter(|operation| **operation == Operation::PutObject).count();
+    assert_eq!(puts, rounds, "each content is stored once, and no empty one");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_failed_close_has_left_does_not_replace_what_others_made_since() {
+    let world = World::new(RetryPolicy::once());
+    world.write("f", &content(1, 10)).await.unwrap();
+    let handle = world.open("f", OpenMode { truncate: true, ..WRITE }).await.unwrap();
+    world.append(handle, 0, &content(2, 20)).await;
+    world.next_fails(Toxic::Refused(ErrorKind::Denied));
+    assert_eq!(world.flush(handle).await, Err(Situation::Denied));
+    world.next_fails(Toxic::Refused(ErrorKind::Denied));
+    assert!(world.fs.release(handle).await.is_err());
+    world.put("f", &content(3, 30)).await;
+    world.fs.commit_all().await;
+    assert_eq!(world.stored("f").await, Some(content(3, 30)));
+    assert_eq!(world.take_kept(), [content(2, 20)]);
+}

@@ -157,7 +157,7 @@ impl Run {
         let acl = if self.model.public { CannedAcl::PublicRead } else { CannedAcl::Private };
         properties.acl = Some(AclChange::Canned(acl));
         let object = Self::object();
-        if self.rng.next_u64() % 2 == 0 {
+        if self.rng.next_u64().is_multiple_of(2) {
             self.story.push(format!("another sets {key}={value}"));
             properties.metadata.insert(key.clone(), value.clone());
             let copy = CopyObject {

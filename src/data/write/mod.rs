@@ -342,7 +342,9 @@ impl State {
     /// Whether bytes from `offset` on may change.
     fn accepts(&self, offset: u64) -> Result<()> {
         if self.completed && self.staged.sent() > 0 {
-            return Err(Error::Unsupported("writing on after an fsync of a large file is not supported yet"));
+            return Err(Error::Unsupported(
+                "writing on after an fsync or a rename of a large file, which stored it as it was, is not supported yet",
+            ));
         }
         if self.is_in_doubt() {
             // The parts may be an object already: nothing can be added to them before that is known.

@@ -192,9 +192,10 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             }
         }
         let kind = inode.kind;
-        // Anew each time: what is known may have changed since.
+        let (first, pending) = (wanted(inode, change), inode.lock().is_dirty());
+        // Of a stored object anew each time: what is known of it may have changed since. (A pending upload is locked here.)
         let apply = |properties: &mut Properties| {
-            let (attr, explicit) = wanted(inode, change);
+            let (attr, explicit) = if pending { first } else { wanted(inode, change) };
             posix::encode(&self.config, kind, &attr, explicit, &mut properties.metadata);
         };
         self.update_alone(inode, apply).await?;

@@ -223,6 +223,14 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             open.mode.write && state.writers == 0
         };
         let committed = if last_writer { self.commit(&inode).await } else { Ok(()) };
+        if last_writer
+            && committed.is_err()
+            && let Content::Writing(writing) = &mut inode.lock().content
+            && writing.on_conflict == OnConflict::Replace
+        {
+            // The close that would have been the last one has failed: what others make from now on is newer.
+            writing.on_conflict = OnConflict::Stale;
+        }
         let ended = self.end_writing(&inode).await;
         let removed = self.remove_if_doomed(&inode).await;
         self.table.release(inode.ino);

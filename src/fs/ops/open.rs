@@ -29,6 +29,45 @@ use crate::store::{
 /// What was looked at so recently is not asked for again before it is changed.
 const CURRENT: Duration = Duration::from_secs(1);
 
+/// An open that is under way, counted as one that is done; not any more when this is dropped.
+struct Counted<S>(Option<(Arc<Inode<S>>, OpenMode)>);
+
+impl<S> Counted<S> {
+    fn new(inode: &Arc<Inode<S>>, mode: OpenMode) -> Self {
+        let mut state = inode.lock();
+        state.opens += 1;
+        state.writers += u32::from(mode.write);
+        drop(state);
+        Self(Some((Arc::clone(inode), mode)))
+    }
+
+    /// It is done.
+    fn keep(mut self) -> (Arc<Inode<S>>, OpenMode) {
+        self.0.take().expect("it is taken once")
+    }
+
+    /// It failed; whether it was the last that could write.
+    fn give_up(mut self) -> bool {
+        self.0.take().is_some_and(|(inode, mode)| uncount(&inode, mode))
+    }
+}
+
+impl<S> Drop for Counted<S> {
+    fn drop(&mut self) {
+        if let Some((inode, mode)) = self.0.take() {
+            uncount(&inode, mode);
+        }
+    }
+}
+
+/// One open less; whether it was the last that could write.
+fn uncount<S>(inode: &Inode<S>, mode: OpenMode) -> bool {
+    let mut state = inode.lock();
+    state.opens -= 1;
+    state.writers -= u32::from(mode.write);
+    mode.write && state.writers == 0
+}
+
 impl<S: ObjectStore + BucketService> Fs<S> {
     /// Opens a file.
     ///
@@ -47,14 +86,26 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         if mode.write || mode.truncate {
             self.writable()?;
         }
+        // Before anything is emptied: the release of an earlier handle, which comes late, commits when nobody else writes.
+        let counted = Counted::new(&inode, mode);
         let opened = match self.begin_open(&inode, mode, caller).await {
             Err(error) if error.situation() == Situation::Archived && mode.read && !mode.write => {
                 Err(self.refuse_archived(&inode, error).await)
             }
             opened => opened,
         };
-        let reader = opened.inspect_err(|error| self.forget_if_stale(&inode, error))?;
-        Ok(self.add_handle(&inode, mode, caller, reader))
+        match opened {
+            Ok(reader) => Ok(self.add_handle(counted, caller, reader)),
+            Err(error) => {
+                self.forget_if_stale(&inode, &error);
+                if counted.give_up() {
+                    // An earlier handle's release may have counted on this one.
+                    self.commit(&inode).await?;
+                    self.end_writing(&inode).await?;
+                }
+                Err(error)
+            }
+        }
     }
 
     async fn begin_open(&self, inode: &Arc<Inode<S>>, mode: OpenMode, caller: Caller) -> Result<Option<Arc<Reader<S>>>> {
@@ -127,16 +178,12 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         self.dress(&inode);
         self.note_made(&directory, &inode, &component, true);
         let stat = self.told(&inode);
-        Ok((stat, self.add_handle(&inode, mode, caller, None)))
+        Ok((stat, self.add_handle(Counted::new(&inode, mode), caller, None)))
     }
 
-    fn add_handle(&self, inode: &Arc<Inode<S>>, mode: OpenMode, caller: Caller, reader: Option<Arc<Reader<S>>>) -> HandleId {
-        {
-            let mut state = inode.lock();
-            state.opens += 1;
-            state.writers += u32::from(mode.write);
-        }
-        self.handles.add_file(OpenFile { inode: Arc::clone(inode), mode, opened_by: caller.tid, reader: Mutex::new(reader) })
+    fn add_handle(&self, counted: Counted<S>, caller: Caller, reader: Option<Arc<Reader<S>>>) -> HandleId {
+        let (inode, mode) = counted.keep();
+        self.handles.add_file(OpenFile { inode, mode, opened_by: caller.tid, reader: Mutex::new(reader) })
     }
 }
 
