@@ -34,7 +34,7 @@ pub(super) fn why(arguments: &Why) -> Outcome {
         if arguments.json {
             println!("{line}");
         } else {
-            println!("{} ({} failed with {}, {})", failure.story, failure.operation, failure.errno, failure.time);
+            println!("{} ({} failed with {}, {})", harmless(&failure.story), failure.operation, failure.errno, failure.time);
             return Ok(());
         }
     }
@@ -58,4 +58,20 @@ fn bucket_words(mount: &Mount, below: &Path) -> Option<String> {
         _ => "another account's: all accounts share the names, so mkdir fails with EEXIST; choose another",
     };
     Some(format!("no failure is remembered; the bucket '{}' exists, and it is {whose}", below.display()))
+}
+
+/// A story may name a key, and a key may hold what a terminal would obey.
+fn harmless(text: &str) -> String {
+    let shown = |c: char| if c.is_control() && c != '\n' { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(shown).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_is_told_nothing_by_a_key() {
+        assert_eq!(harmless("a\u{1b}[2Jb\nc"), "a\\u{1b}[2Jb\nc");
+    }
 }

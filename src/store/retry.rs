@@ -32,7 +32,7 @@ impl Default for RetryPolicy {
     /// Rides out a store's restart of some seconds, and gives up before a person does.
     fn default() -> Self {
         Self {
-            attempts: 8,
+            attempts: 10,
             deadline: Duration::from_secs(40),
             first_pause: Duration::from_millis(50),
             longest_pause: Duration::from_secs(5),
@@ -129,9 +129,10 @@ impl Series {
         if !passing || !allowed || self.attempts >= self.policy.attempts {
             return None;
         }
-        // Full jitter: clients that failed together do not come back together.
+        // Half of it by chance: clients that failed together do not come back together, and none of them at once.
         let ceiling = self.policy.first_pause.saturating_mul(1 << (self.attempts - 1).min(16)).min(self.policy.longest_pause);
-        let jitter = Duration::from_millis(rng.below(u64::try_from(ceiling.as_millis()).unwrap_or(u64::MAX).max(1)));
+        let half = u64::try_from(ceiling.as_millis()).unwrap_or(u64::MAX) / 2;
+        let jitter = Duration::from_millis(half + rng.below(half.max(1)));
         let asked = error.story().retry_after_s.map_or(Duration::ZERO, Duration::from_secs).min(self.policy.longest_pause);
         let pause = jitter.max(asked);
         (clock::instant().duration_since(self.begun) + pause < self.policy.deadline).then_some(pause)

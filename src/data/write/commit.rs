@@ -22,6 +22,8 @@ use crate::store::{
 pub const COMMIT_TOKEN: &str = "pailfs-commit";
 /// How often a commit looks again when others commit the same key at the same time.
 pub(super) const MAX_CONFLICTS: u32 = 8;
+/// No further try begins after this time: a caller waits meanwhile, and nobody can end his waiting.
+pub(super) const MAX_SETTLING: Duration = Duration::from_secs(60);
 /// The wait before the n-th further try is n times this.
 pub(super) const PAUSE: Duration = Duration::from_millis(100);
 
@@ -235,8 +237,9 @@ async fn conditional<S: ObjectStore>(
 ) -> Result<Committed> {
     let Intent { mut base, on_conflict, doubtful } = intent;
     let object = ObjectRef::current(destination.bucket.clone(), destination.key.clone());
-    let mut failure = Error::Stale;
-    for attempt in 0..MAX_CONFLICTS {
+    let last = clock::instant() + MAX_SETTLING;
+    let mut attempt = 0;
+    loop {
         let condition = match &base {
             Base::Absent => Condition::IfAbsent,
             Base::Object(etag) => Condition::IfMatch(etag.clone()),
@@ -270,11 +273,15 @@ async fn conditional<S: ObjectStore>(
             OnConflict::Fail | OnConflict::Stale | OnConflict::Replace => {}
         }
         // A lost request that was not applied is repeated; should it still arrive, its condition fails or it is ours.
-        failure = if conflict { Error::Stale } else { error.into() };
         base = now;
-        clock::sleep(PAUSE * attempt).await;
+        attempt += 1;
+        // The last close wins, however many others there are.
+        let wins = conflict && on_conflict == OnConflict::Replace;
+        if !wins && attempt >= MAX_CONFLICTS || clock::instant() >= last {
+            return Err(if conflict { Error::Stale } else { error.into() });
+        }
+        clock::sleep(PAUSE * (attempt - 1).min(MAX_CONFLICTS)).await;
     }
-    Err(failure)
 }
 
 /// The destination with a fresh commit token.

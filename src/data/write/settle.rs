@@ -4,7 +4,7 @@
 use std::time::SystemTime;
 
 use super::Destination;
-use super::commit::{MAX_CONFLICTS, PAUSE, is_ours};
+use super::commit::{MAX_CONFLICTS, MAX_SETTLING, PAUSE, is_ours};
 use crate::base::clock;
 use crate::data::{Error, Result};
 use crate::store::{
@@ -144,6 +144,7 @@ pub(super) async fn settled<S: ObjectStore>(
     mut change: Change,
 ) -> Result<Committed> {
     let object = ObjectRef::current(target.bucket.clone(), target.key.clone());
+    let last = clock::instant() + MAX_SETTLING;
     let mut attempt = 0;
     loop {
         let error = match change.send(store, condition.clone()).await {
@@ -166,7 +167,7 @@ pub(super) async fn settled<S: ObjectStore>(
         let again = unknown || error.story().status == Some(CONFLICT_STATUS);
         attempt += 1;
         match condition {
-            _ if again && holds && attempt < MAX_CONFLICTS => clock::sleep(PAUSE * attempt).await,
+            _ if again && holds && attempt < MAX_CONFLICTS && clock::instant() < last => clock::sleep(PAUSE * attempt).await,
             Condition::IfAbsent if unknown && !holds => return Err(Error::Exists),
             Condition::IfMatch(_) if unknown && !holds => return Err(Error::Stale),
             _ => return Err(error.into()),
