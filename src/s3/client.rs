@@ -28,6 +28,10 @@ const MAX_REDIRECTS: u32 = 2;
 /// Hashing this much or more goes to a thread that may take its time, in bytes.
 const LARGE_PAYLOAD_BYTES: u64 = 1 << 20;
 
+/// S3's limit on how long a presigned address is good.
+/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-presigned-url.html>
+const MAX_PRESIGNED_SECONDS: u64 = 7 * 24 * 3600;
+
 /// What all operations share.
 #[derive(Debug)]
 pub(super) struct Client {
@@ -198,10 +202,18 @@ impl Client {
     pub(super) async fn presigned(&self, request: &Request, valid: Duration) -> Result<String> {
         let region = self.region_of(request.bucket.as_ref());
         let place = self.endpoint.place(request.bucket.as_ref(), request.key.as_ref(), Some(&region));
-        let refuse = |why: String| Error::new(ErrorKind::Rejected, request.operation, request.target(), why);
-        let credentials = self.credentials.get().await.map_err(|error| refuse(error.to_string()))?;
-        let credentials = credentials.ok_or_else(|| refuse("an anonymous mount has nothing to sign with".to_owned()))?;
-        let get = sign::Presigned { host: &place.authority, path: &place.path, query: &request.query, valid };
+        let refuse = |kind, why: &str| Error::new(kind, request.operation, request.target(), why);
+        if !(1..=MAX_PRESIGNED_SECONDS).contains(&valid.as_secs()) {
+            return Err(refuse(ErrorKind::Invalid, "a presigned address is good for 1 second to 7 days"));
+        }
+        let credentials = self.credentials.get().await.map_err(|error| refuse(ErrorKind::Rejected, &error.to_string()))?;
+        let nothing = || refuse(ErrorKind::Rejected, "an anonymous mount has nothing to sign with");
+        let credentials = credentials.ok_or_else(nothing)?;
+        let mut query = request.query.clone();
+        if self.config.requester_pays {
+            query.push(("x-amz-request-payer".to_owned(), "requester".to_owned()));
+        }
+        let get = sign::Presigned { host: &place.authority, path: &place.path, query: &query, valid };
         let query = sign::presigned_query(&get, &credentials, &region, clock::now());
         Ok(format!("{}://{}{}?{query}", place.scheme, place.authority, place.path))
     }

@@ -40,8 +40,19 @@ pub const fn is_reading(operation: Operation) -> bool {
             | Operation::ListParts
             | Operation::ListMultipartUploads
             | Operation::HeadBucket
-            | Operation::GetBucketLocation
             | Operation::ListBuckets
+            | Operation::GetBucketLocation
+            | Operation::ListObjectVersions
+            | Operation::GetObjectAcl
+            | Operation::GetBucketAcl
+            | Operation::GetObjectTagging
+            | Operation::GetBucketTagging
+            | Operation::GetBucketCors
+            | Operation::GetBucketLifecycleConfiguration
+            | Operation::GetBucketPolicy
+            | Operation::GetBucketVersioning
+            | Operation::GetBucketOwnershipControls
+            | Operation::GetPublicAccessBlock
     )
 }
 
@@ -215,6 +226,14 @@ mod tests {
         assert_eq!(error(O::PutObject, 412, "PreconditionFailed", false, true).kind(), K::Changed);
         assert_eq!(error(O::PutObject, 404, "NoSuchKey", false, true).kind(), K::Changed);
         assert_eq!(error(O::GetObject, 412, "", false, true).kind(), K::Changed);
+    }
+
+    #[test]
+    fn what_reads_is_told_by_its_name() {
+        for operation in Operation::ALL {
+            let name = operation.to_string();
+            assert_eq!(is_reading(operation), ["Get", "Head", "List"].iter().any(|verb| name.starts_with(verb)), "{name}");
+        }
     }
 
     #[test]

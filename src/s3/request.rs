@@ -108,8 +108,11 @@ impl Request {
             if let Some(key) = &encryption.key_id {
                 self = self.header("x-amz-server-side-encryption-aws-kms-key-id", key.as_str());
             }
+            if let Some(bucket_key) = encryption.bucket_key {
+                self = self.header("x-amz-server-side-encryption-bucket-key-enabled", bucket_key.to_string());
+            }
         }
-        if let Some(tags) = &properties.tags {
+        if let Some(tags) = properties.tags.as_ref().filter(|tags| !tags.is_empty()) {
             self = self.header("x-amz-tagging", tags.to_header());
         }
         for (name, value) in properties.acl.iter().flat_map(AclChange::headers) {

@@ -81,14 +81,22 @@ pub fn object_info(headers: &HeaderMap, size: u64) -> Option<ObjectInfo> {
 /// Encryption that a copy would not have by itself.
 fn encryption(headers: &HeaderMap) -> Option<Encryption> {
     let algorithm = text(headers, "x-amz-server-side-encryption").filter(|algorithm| algorithm.starts_with("aws:kms"))?;
-    Some(Encryption { algorithm, key_id: text(headers, "x-amz-server-side-encryption-aws-kms-key-id") })
+    let key_id = text(headers, "x-amz-server-side-encryption-aws-kms-key-id");
+    let enabled = text(headers, "x-amz-server-side-encryption-bucket-key-enabled").is_some_and(|enabled| enabled == "true");
+    // There is none with two layers of encryption, and S3 refuses to hear of it.
+    let bucket_key = (algorithm == "aws:kms").then_some(enabled);
+    Some(Encryption { algorithm, key_id, bucket_key })
 }
 
 fn facts(headers: &HeaderMap) -> Facts {
-    Facts {
-        tag_count: text(headers, "x-amz-tagging-count").and_then(|count| count.parse().ok()).unwrap_or_default(),
-        others: FACT_HEADERS.iter().filter_map(|(header, name)| Some((*name, text(headers, header)?))).collect(),
+    let told = |(header, name): &(&str, &'static str)| Some((*name, text(headers, header)?));
+    let mut others: BTreeMap<_, _> = FACT_HEADERS.iter().filter_map(told).collect();
+    // The header comes only with a part's number; the tag of an object that was made of parts says how many they were.
+    let etag = ETag::new(&text(headers, "etag").unwrap_or_default());
+    if let Some(parts) = etag.parts() {
+        others.entry("parts").or_insert_with(|| parts.to_string());
     }
+    Facts { tag_count: text(headers, "x-amz-tagging-count").and_then(|count| count.parse().ok()).unwrap_or_default(), others }
 }
 
 /// The version in an answer; stores that keep none say `null` or nothing.
@@ -178,6 +186,9 @@ mod tests {
             ("x-amz-version-id", "null"),
             ("x-amz-checksum-crc64nvme", "AAAA"),
             ("x-amz-checksum-type", "FULL_OBJECT"),
+            ("x-amz-server-side-encryption", "aws:kms"),
+            ("x-amz-server-side-encryption-aws-kms-key-id", "key"),
+            ("x-amz-tagging-count", "2"),
         ] {
             headers.insert(name, value.parse().unwrap());
         }
@@ -185,6 +196,13 @@ mod tests {
         assert_eq!(info.properties.metadata.get("a-b").map(String::as_str), Some("grüß"));
         assert!(info.archived() && matches!(info.restore, Some(RestoreState::Until(_))));
         assert_eq!((info.version, info.checksums.len(), info.size), (None, 1, 7));
+        let kept = Encryption { algorithm: "aws:kms".into(), key_id: Some("key".into()), bucket_key: Some(false) };
+        assert_eq!((info.properties.encryption, info.facts.tag_count), (Some(kept), 2));
+        headers.insert("etag", "\"0123456789abcdef0123456789abcdef-12\"".parse().unwrap());
+        headers.insert("x-amz-server-side-encryption", "aws:kms:dsse".parse().unwrap());
+        let info = object_info(&headers, 7).unwrap();
+        assert_eq!(info.facts.others.get("parts").map(String::as_str), Some("12"));
+        assert_eq!(info.properties.encryption.unwrap().bucket_key, None);
         assert_eq!(restore_state("ongoing-request=\"true\""), Some(RestoreState::Ongoing));
         assert_eq!(object_info(&HeaderMap::new(), 0), None);
     }

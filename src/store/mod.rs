@@ -195,7 +195,8 @@ pub trait BucketService: Clone + Send + Sync + 'static {
     /// An address from which anybody can get the object for a while. No request is made.
     ///
     /// # Errors
-    /// [`ErrorKind::Rejected`] without credentials, [`ErrorKind::Unsupported`].
+    /// [`ErrorKind::Rejected`] without credentials, [`ErrorKind::Invalid`] for a time that is not 1 second to 7 days,
+    /// [`ErrorKind::Unsupported`] for a store that has no address.
     fn presign(&self, object: &ObjectRef, valid: Duration) -> impl Future<Output = Result<String>> + Send;
 
     /// The document of a sub-resource; `None` when there is none. (An access list is never absent.)

@@ -63,7 +63,8 @@ fn encryption(headers: &HeaderMap) -> S3Result<Option<Encryption>> {
     let text = |name: &str| headers.get(name).map(value_text).transpose();
     let algorithm = text("x-amz-server-side-encryption")?.filter(|algorithm| algorithm.starts_with("aws:kms"));
     let key_id = text("x-amz-server-side-encryption-aws-kms-key-id")?;
-    Ok(algorithm.map(|algorithm| Encryption { algorithm, key_id }))
+    let bucket_key = text("x-amz-server-side-encryption-bucket-key-enabled")?.map(|enabled| enabled == "true");
+    Ok(algorithm.map(|algorithm| Encryption { algorithm, key_id, bucket_key }))
 }
 
 /// `x-amz-tagging`.
@@ -146,7 +147,8 @@ pub(super) fn write(info: &ObjectInfo) -> HeaderMap {
     put(HeaderName::from_static("x-amz-storage-class"), properties.storage_class.as_ref().map(StorageClass::as_str));
     put(HeaderName::from_static("x-amz-archive-status"), info.archive_status.as_deref());
     put(HeaderName::from_static("x-amz-restore"), info.restore.map(restore).as_deref());
-    for (header, name) in FACT_HEADERS {
+    // S3 counts the parts only for those who ask for one of them.
+    for (header, name) in FACT_HEADERS.into_iter().filter(|(_, name)| *name != "parts") {
         put(HeaderName::from_static(header), info.facts.others.get(name).map(String::as_str));
     }
     let count = info.facts.tag_count;

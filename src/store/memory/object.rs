@@ -86,6 +86,12 @@ impl Object {
             if let Some(key) = &encryption.key_id {
                 facts.others.insert("sse-kms-key-id", key.clone());
             }
+            if encryption.bucket_key == Some(true) {
+                facts.others.insert("sse-bucket-key", "true".to_owned());
+            }
+        }
+        if !self.parts.is_empty() {
+            facts.others.insert("parts", self.parts.len().to_string());
         }
         facts
     }

@@ -140,6 +140,14 @@ impl ETag {
         Self(value.trim().trim_start_matches("W/").trim_matches('"').into())
     }
 
+    /// Of how many parts the object was made, as far as the tag tells: `<32 hex digits>-<parts>`.
+    #[must_use]
+    pub fn parts(&self) -> Option<u16> {
+        let (md5, parts) = self.0.split_once('-')?;
+        let hex = md5.len() == 32 && md5.bytes().all(|byte| byte.is_ascii_hexdigit());
+        parts.parse().ok().filter(|parts| hex && (1..=MAX_PARTS).contains(parts))
+    }
+
     /// The form that conditional headers want: in quotes.
     #[must_use]
     pub fn quoted(&self) -> String {
@@ -271,6 +279,9 @@ mod tests {
         assert_eq!(Key::new("x".repeat(1025)), Err(InvalidName::KeyTooLong(1025)));
         assert_eq!(ETag::new("\"abc\""), ETag::new("abc"));
         assert_eq!(ETag::new("W/\"abc\"").quoted(), "\"abc\"");
+        let parts = |tag: &str| ETag::new(tag).parts();
+        assert_eq!(parts("\"0123456789abcdef0123456789abcdef-12\""), Some(12));
+        assert_eq!([parts("abc-12"), parts("0123456789abcdef0123456789abcdef"), parts("x-y-1")], [None; 3]);
         assert_eq!(ByteRange::new(5, 5), None);
         assert_eq!(ByteRange::new(5, 10).map(ByteRange::header).as_deref(), Some("bytes=5-9"));
         assert_eq!(PartNumber::new(0), None);

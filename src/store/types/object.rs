@@ -36,6 +36,9 @@ pub struct Encryption {
     pub algorithm: String,
     /// The key, or the account's default one.
     pub key_id: Option<String>,
+    /// Whether a key of the bucket's stands between, which saves requests to the key service; `None`: as the bucket says.
+    /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucket-key.html>
+    pub bucket_key: Option<bool>,
 }
 
 /// What a new object is created with, beside its bytes.
