@@ -1,7 +1,7 @@
 //! XML as a tree of elements: read and escaped. What a document means is for others to say.
 
-use quick_xml::escape::{escape, resolve_predefined_entity};
-use quick_xml::events::Event;
+use quick_xml::escape::{escape, resolve_predefined_entity, unescape};
+use quick_xml::events::{BytesStart, Event};
 
 /// Deeper documents are nobody's.
 const MAX_DEPTH: usize = 16;
@@ -11,6 +11,8 @@ const MAX_DEPTH: usize = 16;
 pub struct Node {
     /// Its name, without a namespace.
     pub name: String,
+    /// Its attributes by their full names, in order.
+    pub attributes: Vec<(String, String)>,
     /// The text directly in it.
     pub text: String,
     /// The elements in it.
@@ -42,43 +44,94 @@ impl Node {
     }
 }
 
+/// Why a text is no XML, and where.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reason} at line {line} column {column}")]
+pub struct Malformed {
+    reason: String,
+    line: usize,
+    column: usize,
+}
+
 /// The root element of a document; `None` when it is not well-formed.
 #[must_use]
 pub fn parse(document: &[u8]) -> Option<Node> {
+    read(document).ok()
+}
+
+/// The root element of a document that a person wrote.
+///
+/// # Errors
+/// [`Malformed`], also for a text without any element.
+pub fn read(document: &[u8]) -> Result<Node, Malformed> {
     let mut reader = quick_xml::Reader::from_reader(document);
     let mut stack = vec![Node::default()];
     loop {
-        match reader.read_event().ok()? {
-            Event::Start(start) => {
-                if stack.len() > MAX_DEPTH {
-                    return None;
-                }
-                let name = String::from_utf8(start.local_name().as_ref().to_vec()).ok()?;
-                stack.push(Node { name, ..Node::default() });
-            }
-            Event::Empty(empty) => {
-                let name = String::from_utf8(empty.local_name().as_ref().to_vec()).ok()?;
-                stack.last_mut()?.children.push(Node { name, ..Node::default() });
-            }
-            Event::End(_) => {
-                let done = stack.pop()?;
-                stack.last_mut()?.children.push(done);
-            }
-            Event::Text(text) => stack.last_mut()?.text.push_str(&text.decode().ok()?),
-            Event::CData(text) => stack.last_mut()?.text.push_str(&text.decode().ok()?),
-            Event::GeneralRef(reference) => {
-                let text = &mut stack.last_mut()?.text;
-                match reference.resolve_char_ref().ok()? {
-                    Some(character) => text.push(character),
-                    None => text.push_str(resolve_predefined_entity(&reference.decode().ok()?)?),
-                }
-            }
-            Event::Eof => break,
-            Event::Comment(_) | Event::Decl(_) | Event::PI(_) | Event::DocType(_) => {}
+        let before = reader.buffer_position();
+        let event = reader.read_event().map_err(|error| malformed(document, reader.error_position(), error.to_string()))?;
+        if event == Event::Eof {
+            break;
         }
+        take(event, &mut stack).map_err(|reason| malformed(document, before, reason.to_owned()))?;
     }
-    let root = stack.pop().filter(|_| stack.is_empty())?;
-    root.children.into_iter().next()
+    let end = |reason: &str| malformed(document, document.len() as u64, reason.to_owned());
+    let root = stack.pop().filter(|_| stack.is_empty()).ok_or_else(|| end("an element is not closed"))?;
+    root.children.into_iter().next().ok_or_else(|| end("there is no element"))
+}
+
+fn take(event: Event<'_>, stack: &mut Vec<Node>) -> Result<(), &'static str> {
+    const NOT_UTF8: &str = "the text is not UTF-8";
+    const NOT_OPEN: &str = "an element is closed that was not opened";
+    let depth = stack.len();
+    let top = stack.last_mut().ok_or(NOT_OPEN)?;
+    match event {
+        Event::Start(_) if depth > MAX_DEPTH => return Err("elements are nested too deep"),
+        Event::Start(start) => {
+            let opened = opened(&start).ok_or(NOT_UTF8)?;
+            stack.push(opened);
+        }
+        Event::Empty(empty) => top.children.push(opened(&empty).ok_or(NOT_UTF8)?),
+        Event::End(_) => {
+            let done = stack.pop().ok_or(NOT_OPEN)?;
+            stack.last_mut().ok_or(NOT_OPEN)?.children.push(done);
+        }
+        Event::Text(text) => top.text.push_str(&text.decode().map_err(|_| NOT_UTF8)?),
+        Event::CData(text) => top.text.push_str(&text.decode().map_err(|_| NOT_UTF8)?),
+        Event::GeneralRef(reference) => match reference.resolve_char_ref().map_err(|_| "a character reference is wrong")? {
+            Some(character) => top.text.push(character),
+            None => {
+                let name = reference.decode().map_err(|_| NOT_UTF8)?;
+                top.text.push_str(resolve_predefined_entity(&name).ok_or("an entity is unknown")?);
+            }
+        },
+        Event::Eof | Event::Comment(_) | Event::Decl(_) | Event::PI(_) | Event::DocType(_) => {}
+    }
+    Ok(())
+}
+
+fn opened(start: &BytesStart<'_>) -> Option<Node> {
+    let mut node = Node { name: String::from_utf8(start.local_name().as_ref().to_vec()).ok()?, ..Node::default() };
+    // An attribute that is not understood says nothing that matters here.
+    for attribute in start.attributes().flatten() {
+        let name = String::from_utf8(attribute.key.as_ref().to_vec()).ok()?;
+        let value = unescape(std::str::from_utf8(&attribute.value).ok()?).ok()?.into_owned();
+        node.attributes.push((name, value));
+    }
+    Some(node)
+}
+
+fn malformed(document: &[u8], at: u64, reason: String) -> Malformed {
+    let before = &document[..usize::try_from(at).unwrap_or(usize::MAX).min(document.len())];
+    let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+    let column = before.iter().rev().take_while(|byte| **byte != b'\n').count() + 1;
+    Malformed { reason, line, column }
+}
+
+/// Whether an element or an attribute can have this name.
+#[must_use]
+pub fn is_name(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_alphabetic() || c == '_')
+        && text.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | ':'))
 }
 
 /// Whether XML 1.0 can hold the text at all. <https://www.w3.org/TR/xml/#charsets>
@@ -97,4 +150,46 @@ pub fn escaped(text: &str) -> String {
 #[must_use]
 pub fn element(name: &str, text: &str) -> String {
     format!("<{name}>{}</{name}>", escaped(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_is_told_with_its_place() {
+        for (text, told) in [
+            ("<a>\n <b></c>\n</a>", "line 2"),
+            ("<a>", "an element is not closed at line 1 column 4"),
+            ("hello", "there is no element"),
+            ("<a>&nope;</a>", "an entity is unknown at line 1 column 4"),
+        ] {
+            let error = read(text.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains(told), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn names_attributes_and_texts_are_read() {
+        let root = read(b"<x:a b=\"1 &lt; 2\" xmlns:c='d'>t<e/></x:a>").unwrap();
+        assert_eq!((root.name.as_str(), root.text.as_str(), root.children.len()), ("a", "t", 1));
+        assert_eq!(root.attributes, [("b".to_owned(), "1 < 2".to_owned()), ("xmlns:c".to_owned(), "d".to_owned())]);
+        assert!(is_name("CORSRules") && is_name("xsi:type"));
+        assert!(!["", "a b", "a><b", "1a", "@a"].into_iter().any(is_name));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_survives(text in "(\\PC|[\\r\\n\\t<>&\"' ]){0,12}") {
+            prop_assume!(can_hold(&text));
+            prop_assert_eq!(parse(element("a", &text).as_bytes()).map(|root| root.text), Some(text));
+        }
+
+        #[test]
+        fn garbage_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = read(&bytes);
+        }
+    }
 }

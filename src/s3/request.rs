@@ -403,7 +403,13 @@ pub fn put_document(resource: &Resource, document: &Document) -> Option<Request>
     }
     let body = document.to_body();
     let md5 = super::digest::content_md5(body.as_bytes());
-    Some(request.header("content-md5", md5).xml(body))
+    let request = request.header("content-md5", md5).xml(body);
+    Some(match document {
+        Document::Config(config) => {
+            config.header().into_iter().fold(request, |request, (name, value)| request.header(name, value))
+        }
+        _ => request,
+    })
 }
 
 /// `DeleteBucket`.

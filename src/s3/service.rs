@@ -74,7 +74,10 @@ impl BucketService for S3Store {
         // A store that does not know the sub-resource answers with the object, or with a listing of the bucket.
         let document = Document::from_body(subresource, &answered.body).ok_or_else(|| no_such(resource, subresource))?;
         self.0.dialect.learn_document(subresource, resource.level());
-        Ok(Some(document))
+        Ok(Some(match document {
+            Document::Config(config) => Document::Config(config.with_header(|name| response::text(&answered.headers, name))),
+            document => document,
+        }))
     }
 
     async fn put_document(&self, resource: &Resource, document: &Document) -> Result<()> {

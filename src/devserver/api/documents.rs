@@ -90,6 +90,11 @@ impl Documents {
                 })?
             }
         };
+        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let document = match document {
+            Document::Config(config) => Document::Config(config.with_header(text)),
+            document => document,
+        };
         self.memory.put_document_now(resource, &document).map_err(refuse)
     }
 }
@@ -142,6 +147,12 @@ impl Documents {
                 let mut answer = S3Response::new(Body::from(document.to_body()));
                 let kind = if json { "application/json" } else { "application/xml" };
                 answer.headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static(kind));
+                if let Document::Config(config) = &document
+                    && let Some((name, value)) = config.header()
+                    && let Ok(value) = HeaderValue::from_str(value)
+                {
+                    answer.headers.insert(name, value);
+                }
                 Ok(answer)
             }
             Verb::Put => {

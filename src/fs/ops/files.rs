@@ -222,7 +222,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             state.writers -= u32::from(open.mode.write);
             open.mode.write && state.writers == 0
         };
-        let committed = if last_writer { self.commit(&inode).await } else { Ok(()) };
+        let committed = if last_writer { self.commit_what_is_left(&inode).await } else { Ok(()) };
         if last_writer
             && committed.is_err()
             && let Content::Writing(writing) = &mut inode.lock().content
@@ -236,6 +236,15 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         self.table.release(inode.ino);
         // What became of the bytes says more than why they could not be stored.
         ended.and(committed).and(removed)
+    }
+}
+
+impl<S: ObjectStore + BucketService> Fs<S> {
+    /// Commits what the last writer has left; when another one has opened the file meanwhile, that is for him.
+    pub(super) async fn commit_what_is_left(&self, inode: &Arc<Inode<S>>) -> Result<()> {
+        let _alone = inode.gate.write().await;
+        let nobody_writes = inode.lock().writers == 0;
+        if nobody_writes { self.commit_alone(inode).await } else { Ok(()) }
     }
 }
 

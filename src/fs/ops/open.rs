@@ -100,7 +100,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
                 self.forget_if_stale(&inode, &error);
                 if counted.give_up() {
                     // An earlier handle's release may have counted on this one.
-                    self.commit(&inode).await?;
+                    self.commit_what_is_left(&inode).await?;
                     self.end_writing(&inode).await?;
                 }
                 Err(error)

@@ -4,7 +4,8 @@
 
 use serde_json::{Map, Value};
 
-use super::config::ConfigKind;
+use super::config::{ATTRIBUTE, ConfigKind, TEXT};
+use crate::base::{date, xml};
 
 type Checked = Result<(), String>;
 
@@ -17,6 +18,9 @@ const OWNERSHIPS: [&str; 3] = ["BucketOwnerEnforced", "BucketOwnerPreferred", "O
 /// Checks a document.
 pub(super) fn check(kind: ConfigKind, value: &Value) -> Checked {
     let Value::Object(map) = value else { return Err("a JSON object is wanted: {...}".to_owned()) };
+    if kind != ConfigKind::Policy {
+        fits_xml("", value)?;
+    }
     match kind {
         ConfigKind::Cors => rules(map, "CORSRules", MAX_CORS_RULES, cors_rule),
         ConfigKind::Lifecycle => rules(map, "Rules", MAX_LIFECYCLE_RULES, lifecycle_rule),
@@ -26,6 +30,26 @@ pub(super) fn check(kind: ConfigKind, value: &Value) -> Checked {
         ConfigKind::PublicAccessBlock => map
             .iter()
             .try_for_each(|(name, value)| if value.is_boolean() { Ok(()) } else { Err(format!("{name} must be true or false")) }),
+    }
+}
+
+/// Whether XML can hold it, known or not.
+fn fits_xml(at: &str, value: &Value) -> Checked {
+    match value {
+        Value::Null => Err(format!("{at} must not be null: leave it out")),
+        Value::String(text) if !xml::can_hold(text) => Err(format!("{at} has a control character in it")),
+        Value::Array(values) => {
+            values.iter().enumerate().try_for_each(|(index, value)| fits_xml(&format!("{at}[{index}]"), value))
+        }
+        Value::Object(map) => map.iter().try_for_each(|(name, value)| {
+            let at = dotted(at, name);
+            if name == TEXT || xml::is_name(name.strip_prefix(ATTRIBUTE).unwrap_or(name)) {
+                fits_xml(&at, value)
+            } else {
+                Err(format!("{at} is no name that S3 could know"))
+            }
+        }),
+        Value::String(_) | Value::Number(_) | Value::Bool(_) => Ok(()),
     }
 }
 
@@ -113,13 +137,13 @@ fn lifecycle_rule(rule: &Map<String, Value>, at: &str) -> Checked {
         for (index, each) in transitions.iter().enumerate() {
             let at = format!("{at}.{list}[{index}]");
             let Value::Object(transition) = each else { return Err(format!("{at} must be an object")) };
-            when(transition, &at, list == "Transitions")?;
+            when(transition, &at, (list == "Transitions").then_some(0))?;
             if transition.get("StorageClass").and_then(Value::as_str).is_none_or(str::is_empty) {
                 return Err(format!("{at}.StorageClass must be there, for example GLACIER"));
             }
         }
     }
-    for (name, dated) in [("Expiration", true), ("NoncurrentVersionExpiration", false)] {
+    for (name, dated) in [("Expiration", Some(1)), ("NoncurrentVersionExpiration", None)] {
         if let Some(value) = rule.get(name) {
             let at = format!("{at}.{name}");
             let Value::Object(expiration) = value else { return Err(format!("{at} must be an object")) };
@@ -133,14 +157,16 @@ fn lifecycle_rule(rule: &Map<String, Value>, at: &str) -> Checked {
     Ok(())
 }
 
-/// Days or a date, one of them.
-fn when(map: &Map<String, Value>, at: &str, dated: bool) -> Checked {
-    if !dated {
-        return number(map, at, "NoncurrentDays", 1);
-    }
+/// Days from `least`, or a date, one of them; without, the days since it is not the current version any more.
+fn when(map: &Map<String, Value>, at: &str, least: Option<i64>) -> Checked {
+    let Some(least) = least else { return number(map, at, "NoncurrentDays", 1) };
+    let is_date = |date: &str| {
+        let instant = date::parse_iso8601(date).or_else(|| date::parse_iso8601(&format!("{date}T00:00:00Z")));
+        instant.is_some()
+    };
     match (map.get("Days"), map.get("Date")) {
-        (Some(_), None) => number(map, at, "Days", 0),
-        (None, Some(Value::String(date))) if crate::base::date::parse_iso8601(date).is_some() || date.len() == 10 => Ok(()),
+        (Some(_), None) => number(map, at, "Days", least),
+        (None, Some(Value::String(date))) if is_date(date) => Ok(()),
         (None, Some(_)) => Err(format!("{at}.Date must be a date like 2030-01-01T00:00:00Z")),
         _ => Err(format!("{at} must have either Days or Date")),
     }
@@ -193,6 +219,15 @@ mod tests {
                 "either Days or Date",
             ),
             (ConfigKind::Lifecycle, r#"{"Rules":[{"Status":"Enabled","Expiration":{"Days":"5"}}]}"#, "Expiration.Days"),
+            (
+                ConfigKind::Lifecycle,
+                r#"{"Rules":[{"Status":"Enabled","Expiration":{"Days":0}}]}"#,
+                "Days must be a number from 1",
+            ),
+            (ConfigKind::Lifecycle, r#"{"Rules":[{"Status":"Enabled","Expiration":{"Date":"xxxx-xx-xx"}}]}"#, "Expiration.Date"),
+            (ConfigKind::Lifecycle, r#"{"Rules":[{"Status":"Enabled","ID":"a\u0001"}]}"#, "Rules[0].ID has a control character"),
+            (ConfigKind::Lifecycle, r#"{"Rules":[{"a><b":1}]}"#, "Rules[0].a><b is no name"),
+            (ConfigKind::Cors, r#"{"CORSRules":[{"ID":null}]}"#, "CORSRules[0].ID must not be null"),
             (ConfigKind::Policy, r#"{"Statement":[{"Effect":"Maybe"}]}"#, "Statement[0].Effect"),
             (
                 ConfigKind::Policy,

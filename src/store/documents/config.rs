@@ -1,7 +1,7 @@
 //! Configurations of a bucket: JSON in the shape of the AWS CLI on one side, S3's XML on the other. Pure.
 //!
 //! One table says which elements are lists, numbers and truths. What it does not name is carried as it is: an element that
-//! occurs several times is a list, one with elements in it an object, any other a text.
+//! occurs several times is a list, one with elements or attributes in it an object, any other a text.
 
 use std::collections::HashSet;
 
@@ -93,6 +93,16 @@ const NUMBERS: [&str; 7] = [
 const TRUTHS: [&str; 5] =
     ["ExpiredObjectDeleteMarker", "BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"];
 
+/// In JSON the name of an attribute begins so; no element that is known has one.
+pub(super) const ATTRIBUTE: char = '@';
+/// In JSON the text of an element that has attributes or elements, too.
+pub(super) const TEXT: &str = "#text";
+
+/// Which small objects transitions leave alone: beside the rules in JSON, a header on the way.
+/// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutBucketLifecycleConfiguration.html>
+const MINIMUM: &str = "TransitionDefaultMinimumObjectSize";
+const MINIMUM_HEADER: &str = "x-amz-transition-default-minimum-object-size";
+
 impl ConfigDocument {
     /// Reads what a person wrote: JSON, or S3's XML.
     ///
@@ -101,7 +111,8 @@ impl ConfigDocument {
     pub fn parse(kind: ConfigKind, text: &str) -> Result<Self, DocumentError> {
         let text = text.trim();
         let value = if text.starts_with('<') && kind != ConfigKind::Policy {
-            let root = xml::parse(text.as_bytes()).ok_or_else(|| DocumentError("the XML is not well-formed".to_owned()))?;
+            let malformed = |error| DocumentError(format!("the XML is not well-formed: {error}"));
+            let root = xml::read(text.as_bytes()).map_err(malformed)?;
             if root.name != kind.root() {
                 return Err(DocumentError(format!("the XML is a {}, where a {} is wanted", root.name, kind.root())));
             }
@@ -109,14 +120,11 @@ impl ConfigDocument {
         } else {
             serde_json::from_str(text).map_err(|error| DocumentError(format!("the JSON cannot be read: {error}")))?
         };
-        // As `aws s3api` prints some of them.
-        let value = match value {
-            Value::Object(mut map) if map.len() == 1 && map.contains_key(kind.root()) => {
-                map.remove(kind.root()).unwrap_or_default()
-            }
-            value => value,
-        };
+        let mut value = unwrapped(kind, value)?;
         check::check(kind, &value).map_err(DocumentError)?;
+        if kind == ConfigKind::Lifecycle {
+            spell_days_out(&mut value);
+        }
         Ok(Self { kind, value })
     }
 
@@ -147,10 +155,29 @@ impl ConfigDocument {
         }
         let mut inner = String::new();
         if let Value::Object(map) = &self.value {
-            write_members(&mut inner, self.kind.root(), map);
+            let members = map.iter().filter(|(name, _)| self.kind != ConfigKind::Lifecycle || *name != MINIMUM);
+            members.for_each(|(name, value)| write_member(&mut inner, self.kind.root(), name, value));
         }
         let root = self.kind.root();
         format!("<{root} xmlns=\"{NAMESPACE}\">{inner}</{root}>")
+    }
+
+    /// What of it travels as a header, in requests and answers: its name, and the value.
+    #[must_use]
+    pub fn header(&self) -> Option<(&'static str, &str)> {
+        let minimum = self.value.get(MINIMUM).filter(|_| self.kind == ConfigKind::Lifecycle)?;
+        minimum.as_str().map(|minimum| (MINIMUM_HEADER, minimum))
+    }
+
+    /// Takes in what came as a header; `header` gives the value of one.
+    #[must_use]
+    pub fn with_header(mut self, header: impl FnOnce(&str) -> Option<String>) -> Self {
+        if let (ConfigKind::Lifecycle, Value::Object(map)) = (self.kind, &mut self.value)
+            && let Some(minimum) = header(MINIMUM_HEADER)
+        {
+            map.insert(MINIMUM.to_owned(), minimum.into());
+        }
+        self
     }
 
     /// Reads the answer to a request for it, however odd; `None` when it is something else.
@@ -171,6 +198,36 @@ impl ConfigDocument {
     }
 }
 
+/// Takes off what `aws s3api` prints around some of them; a policy is a text in it.
+fn unwrapped(kind: ConfigKind, value: Value) -> Result<Value, DocumentError> {
+    let wrapper = if kind == ConfigKind::Policy { "Policy" } else { kind.root() };
+    match value {
+        Value::Object(mut map) if map.len() == 1 && map.contains_key(wrapper) => match map.remove(wrapper).unwrap_or_default() {
+            Value::String(text) if kind == ConfigKind::Policy => {
+                serde_json::from_str(&text).map_err(|error| DocumentError(format!("the JSON in Policy cannot be read: {error}")))
+            }
+            inner => Ok(inner),
+        },
+        value => Ok(value),
+    }
+}
+
+/// S3 wants an instant where the CLI takes a day, too.
+fn spell_days_out(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            for (name, value) in map.iter_mut() {
+                match value {
+                    Value::String(date) if name == "Date" && date.len() == "2030-01-01".len() => date.push_str("T00:00:00Z"),
+                    value => spell_days_out(value),
+                }
+            }
+        }
+        Value::Array(values) => values.iter_mut().for_each(spell_days_out),
+        _ => {}
+    }
+}
+
 fn list_name(element: &str, within: &str) -> Option<&'static str> {
     LISTS.iter().find(|(name, _, parent)| *name == element && (parent.is_empty() || *parent == within)).map(|(_, list, _)| *list)
 }
@@ -180,7 +237,20 @@ fn to_json(node: &Node) -> Value {
     let mut map = Map::new();
     let mut repeated = HashSet::new();
     for child in &node.children {
-        let value = if child.children.is_empty() { scalar(&child.name, &child.text) } else { to_json(child) };
+        let attributes: Vec<_> = child.attributes.iter().filter(|(name, _)| name != "xmlns").collect();
+        let value = if child.children.is_empty() && attributes.is_empty() {
+            scalar(&child.name, &child.text)
+        } else {
+            let mut inner = Map::new();
+            inner.extend(attributes.into_iter().map(|(name, value)| (format!("{ATTRIBUTE}{name}"), value.as_str().into())));
+            if !child.text.trim().is_empty() {
+                inner.insert(TEXT.to_owned(), child.text.as_str().into());
+            }
+            if let Value::Object(members) = to_json(child) {
+                inner.extend(members);
+            }
+            Value::Object(inner)
+        };
         let name = list_name(&child.name, &node.name);
         match (name, map.get_mut(name.unwrap_or(&child.name))) {
             (Some(list), None) => {
@@ -216,21 +286,28 @@ fn scalar(name: &str, text: &str) -> Value {
     }
 }
 
-fn write_members(out: &mut String, within: &str, map: &Map<String, Value>) {
-    for (name, value) in map {
-        let element = LISTS.iter().find(|(_, list, parent)| list == name && (parent.is_empty() || *parent == within));
-        let name = element.map_or(name.as_str(), |(element, _, _)| element);
-        match value {
-            Value::Array(values) => values.iter().for_each(|value| write_element(out, name, value)),
-            value => write_element(out, name, value),
-        }
+fn write_member(out: &mut String, within: &str, name: &str, value: &Value) {
+    let element = LISTS.iter().find(|(_, list, parent)| *list == name && (parent.is_empty() || *parent == within));
+    let name = element.map_or(name, |(element, _, _)| element);
+    match value {
+        // Written with the element they are of.
+        _ if name.starts_with(ATTRIBUTE) => {}
+        Value::String(text) if name == TEXT => out.push_str(&escaped(text)),
+        Value::Array(values) => values.iter().for_each(|value| write_element(out, name, value)),
+        value => write_element(out, name, value),
     }
 }
 
 fn write_element(out: &mut String, name: &str, value: &Value) {
-    out.push_str(&format!("<{name}>"));
+    let members = value.as_object().into_iter().flatten();
+    let attribute = |(name, value): (&String, &Value)| {
+        let (name, value) = (name.strip_prefix(ATTRIBUTE)?, value.as_str()?);
+        Some(format!(" {name}=\"{}\"", escaped(value)))
+    };
+    let attributes: String = members.filter_map(attribute).collect();
+    out.push_str(&format!("<{name}{attributes}>"));
     match value {
-        Value::Object(map) => write_members(out, name, map),
+        Value::Object(map) => map.iter().for_each(|(member, value)| write_member(out, name, member, value)),
         Value::Array(values) => values.iter().for_each(|value| write_element(out, name, value)),
         Value::String(text) => out.push_str(&escaped(text)),
         Value::Null => {}
@@ -283,6 +360,34 @@ mod tests {
     }
 
     #[test]
+    fn attributes_are_kept() {
+        let xml = "<LifecycleConfiguration xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Rule><Status>Enabled</Status>\
+            <Filter></Filter><Melt mode=\"slow &amp; low\">ice<To>water</To></Melt><Note x=\"1\"></Note></Rule>\
+            <Mood>calm</Mood></LifecycleConfiguration>";
+        let document = round(ConfigKind::Lifecycle, xml);
+        assert_eq!(document.to_body(), xml);
+        let melt = serde_json::json!({"@mode": "slow & low", "#text": "ice", "To": "water"});
+        assert_eq!(document.value()["Rules"][0]["Melt"], melt);
+    }
+
+    #[test]
+    fn what_the_cli_prints_is_taken() {
+        let text = r#"{"TransitionDefaultMinimumObjectSize":"varies_by_storage_class","Rules":[{"Status":"Enabled","Filter":{},
+            "Transitions":[{"Date":"2030-01-01","StorageClass":"GLACIER"}]}]}"#;
+        let document = ConfigDocument::parse(ConfigKind::Lifecycle, text).unwrap();
+        let header = document.header().map(|(name, value)| (name, value.to_owned()));
+        assert_eq!(header, Some((MINIMUM_HEADER, "varies_by_storage_class".to_owned())));
+        let body = document.to_body();
+        assert!(!body.contains(MINIMUM) && body.contains("<Date>2030-01-01T00:00:00Z</Date>"), "{body}");
+        let read = ConfigDocument::from_body(ConfigKind::Lifecycle, body.as_bytes()).unwrap();
+        let read = read.with_header(|name| (name == MINIMUM_HEADER).then(|| "varies_by_storage_class".to_owned()));
+        assert_eq!(ConfigDocument::parse(ConfigKind::Lifecycle, &read.to_json()).unwrap().value(), document.value());
+        let policy = round(ConfigKind::Policy, r#"{"Version":"2012-10-17","Statement":[]}"#);
+        let printed = serde_json::json!({ "Policy": policy.to_body() }).to_string();
+        assert_eq!(ConfigDocument::parse(ConfigKind::Policy, &printed), Ok(policy));
+    }
+
+    #[test]
     fn the_first_shape_of_lifecycle_rules_is_taken() {
         let document = round(
             ConfigKind::Lifecycle,
@@ -297,6 +402,8 @@ mod tests {
         for (kind, text, told) in [
             (ConfigKind::Cors, "{", "line 1"),
             (ConfigKind::Cors, "<CORS", "well-formed"),
+            (ConfigKind::Cors, "<CORSConfiguration>\n<CORSRule></CORSConfiguration>", "line 2"),
+            (ConfigKind::Policy, r#"{"Policy":"{"}"#, "in Policy"),
             (ConfigKind::Cors, "<Other></Other>", "CORSConfiguration"),
             (ConfigKind::Lifecycle, CORS, "Rules"),
             (ConfigKind::Cors, "[]", "object"),

@@ -6,6 +6,8 @@
 mod access;
 mod check;
 mod config;
+#[cfg(test)]
+mod round_trips;
 mod tags;
 
 use std::fmt;
