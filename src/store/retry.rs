@@ -53,6 +53,8 @@ impl RetryPolicy {
 enum Again {
     /// Sending it twice does what sending it once does.
     Always,
+    /// The same, and what it brings is small: further attempts end at the deadline, since somebody waits.
+    Shortly,
     /// Only when the store definitely did not carry it out.
     IfNotApplied,
 }
@@ -82,15 +84,34 @@ impl<S> Retry<S> {
     {
         let mut series = Series::new(self.policy);
         loop {
-            match call().await {
+            let error = match call().await {
                 Ok(answer) => return Ok(answer),
-                Err(error) => self.pause_or_give_up(&mut series, again, error).await?,
+                Err(error) => error,
+            };
+            let last = self.pause_or_give_up(&mut series, again, error).await?;
+            if again == Again::Shortly {
+                // What reads may be left: a store that is silent is not waited for a second whole time.
+                return self.attempt_until(&mut series, last, call).await;
             }
         }
     }
 
-    /// Waits before the next attempt, or returns the error when there is none.
-    async fn pause_or_give_up(&self, series: &mut Series, again: Again, error: Error) -> Result<()> {
+    /// The further attempts of what changes nothing: each ends at the deadline.
+    async fn attempt_until<T, F>(&self, series: &mut Series, mut last: Error, mut call: impl FnMut() -> F + Send) -> Result<T>
+    where
+        F: Future<Output = Result<T>> + Send,
+    {
+        loop {
+            last = match clock::deadline(series.left(), call()).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(error)) => self.pause_or_give_up(series, Again::Shortly, error).await?,
+                Err(_) => return Err(last.with(|story| story.attempts = series.attempts + 1)),
+            };
+        }
+    }
+
+    /// Waits before the next attempt and gives the error back, or fails with it when there is none.
+    async fn pause_or_give_up(&self, series: &mut Series, again: Again, error: Error) -> Result<Error> {
         series.attempts += 1;
         let pause = {
             let mut rng = self.rng.lock().unwrap_or_else(PoisonError::into_inner);
@@ -100,7 +121,7 @@ impl<S> Retry<S> {
             Some(pause) => {
                 tracing::debug!(%error, pause_ms = pause.as_millis(), "will be repeated");
                 clock::sleep(pause).await;
-                Ok(())
+                Ok(error)
             }
             None => Err(error.with(|story| story.attempts = story.attempts.max(series.attempts))),
         }
@@ -120,12 +141,17 @@ impl Series {
         Self { policy, begun: clock::instant(), attempts: 0 }
     }
 
+    /// The time until the deadline.
+    fn left(&self) -> Duration {
+        self.policy.deadline.saturating_sub(clock::instant().duration_since(self.begun))
+    }
+
     fn next_pause(&self, again: Again, error: &Error, rng: &mut Rng) -> Option<Duration> {
         let passing = matches!(
             error.kind(),
             ErrorKind::Busy | ErrorKind::Unavailable | ErrorKind::TimedOut | ErrorKind::Unreachable | ErrorKind::Corrupt
         );
-        let allowed = again == Again::Always || error.outcome() == Outcome::NotApplied;
+        let allowed = matches!(again, Again::Always | Again::Shortly) || error.outcome() == Outcome::NotApplied;
         if !passing || !allowed || self.attempts >= self.policy.attempts {
             return None;
         }
@@ -141,7 +167,7 @@ impl Series {
 
 impl<S: ObjectStore> Retry<S> {
     async fn get_resuming(&self, request: &GetObject) -> Result<Download> {
-        let Download { info, range, body } = self.attempt(Again::Always, || self.inner.get(request)).await?;
+        let Download { info, range, body } = self.attempt(Again::Shortly, || self.inner.get(request)).await?;
         let Some(whole) = range else { return Ok(Download { info, range, body }) };
         let resumed = Resumed {
             retry: self.clone(),
@@ -222,7 +248,7 @@ impl<S: ObjectStore> Resumed<S> {
 
 impl<S: ObjectStore> ObjectStore for Retry<S> {
     async fn head(&self, request: &HeadObject) -> Result<ObjectInfo> {
-        self.attempt(Again::Always, || self.inner.head(request)).await
+        self.attempt(Again::Shortly, || self.inner.head(request)).await
     }
 
     async fn get(&self, request: &GetObject) -> Result<Download> {
@@ -230,7 +256,7 @@ impl<S: ObjectStore> ObjectStore for Retry<S> {
     }
 
     async fn list(&self, request: &ListObjects) -> Result<ListPage> {
-        self.attempt(Again::Always, || self.inner.list(request)).await
+        self.attempt(Again::Shortly, || self.inner.list(request)).await
     }
 
     async fn put(&self, request: &PutObject) -> Result<Committed> {
@@ -280,11 +306,11 @@ impl<S: ObjectStore> ObjectStore for Retry<S> {
 
 impl<S: BucketService> BucketService for Retry<S> {
     async fn list_buckets(&self) -> Result<Vec<Bucket>> {
-        self.attempt(Again::Always, || self.inner.list_buckets()).await
+        self.attempt(Again::Shortly, || self.inner.list_buckets()).await
     }
 
     async fn head_bucket(&self, bucket: &BucketName) -> Result<BucketInfo> {
-        self.attempt(Again::Always, || self.inner.head_bucket(bucket)).await
+        self.attempt(Again::Shortly, || self.inner.head_bucket(bucket)).await
     }
 
     async fn location(&self, bucket: &BucketName) -> Result<String> {
@@ -312,7 +338,7 @@ impl<S: BucketService> BucketService for Retry<S> {
     }
 
     async fn get_document(&self, resource: &Resource, subresource: Subresource) -> Result<Option<Document>> {
-        self.attempt(Again::Always, || self.inner.get_document(resource, subresource)).await
+        self.attempt(Again::Shortly, || self.inner.get_document(resource, subresource)).await
     }
 
     async fn put_document(&self, resource: &Resource, document: &Document) -> Result<()> {

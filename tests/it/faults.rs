@@ -3,13 +3,16 @@
 //! can be committed afterwards, and no memory, handle or upload leaks.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use pailfs::base::rng::Rng;
 use pailfs::fs::attr::{Ino, SetAttr};
 use pailfs::fs::error::Situation;
 use pailfs::fs::handles::OpenMode;
 use pailfs::fs::{Looked, Replace};
-use pailfs::store::fault::Toxic;
+use pailfs::store::fault::{Fault, Toxic};
+use pailfs::store::memory::Memory;
 use pailfs::store::*;
 
 use crate::world::{CALLER, READ, WRITE, World, content};
@@ -225,4 +228,19 @@ async fn a_stalled_request_stalls_nobody_else() {
     assert_eq!(world.read("f").await.unwrap(), content(8, 10));
     assert!(!stuck.is_finished());
     stuck.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_falls_silent_is_given_up_at_the_deadline() {
+    let memory = Memory::new();
+    let bucket = BucketName::new("bucket").unwrap();
+    memory.ensure_bucket(&bucket);
+    let fault = Fault::new(memory);
+    let store = Retry::new(fault.clone(), RetryPolicy::default(), Rng::from_os());
+    fault.inject(0, Toxic::Refused(ErrorKind::Unavailable));
+    fault.inject(1, Toxic::Stalled);
+    let begun = tokio::time::Instant::now();
+    let head = store.head(&HeadObject { object: ObjectRef::current(bucket, Key::new("k").unwrap()) }).await;
+    assert_eq!(head.unwrap_err().kind(), ErrorKind::Unavailable);
+    assert!(begun.elapsed() <= RetryPolicy::default().deadline + Duration::from_secs(1), "{:?}", begun.elapsed());
 }
