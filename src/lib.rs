@@ -38,7 +38,7 @@
 //! an inode number stands for one object, and old and new bytes never share a page cache.
 //!
 //! **Read.** A window per open object ([`data::read`]) decides what is needed and what is fetched ahead, in a growing run of
-//! parallel ranged GETs pinned to the tag, each under a permit of the memory budget, copied once into its pages. A cut body
+//! parallel ranged GETs pinned to the tag (fewer and larger ones where the store is slow to answer), each under a permit of the memory budget, copied once into its pages. A cut body
 //! goes on at the missing byte. A read whose bytes are in memory is answered on the FUSE thread itself. Memory that an idle
 //! reader holds is taken from it when somebody waits for some; it fetches again when it goes on.
 //!
@@ -50,7 +50,13 @@
 //! stored before the mount ends, goes to `kept/` in the cache directory.
 //!
 //! **Attributes.** Mode, owner, times and link targets are user metadata ([`fs::meta`]), sent with the pending upload when
-//! there is one, else by one conditional self-copy.
+//! there is one, else by one conditional self-copy. The copy asks that the object was not written since it was last seen, so
+//! that nothing is looked at first, and nothing of others taken back; when it was, the change is begun anew on what is there.
+//!
+//! **Documents.** Access lists, tags and the configurations of a bucket are documents of their own (`store::documents`), read
+//! and set by name (`fs::ops::documents`). What replaces an object asks for its list and tags first and sends them along
+//! (`fs::ops::keeping`), since S3 resets them. A store is never sent a PUT or DELETE of a document that it has not shown to
+//! know: one that ignores the query would take it for the object's, or the bucket's.
 //!
 //! # Invariants
 //!
