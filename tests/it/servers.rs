@@ -43,6 +43,30 @@ fn read(name: &'static str, path: &PathBuf) -> RealServer {
     }
 }
 
+impl RealServer {
+    /// Mounts `source` of it.
+    #[cfg(feature = "demo")]
+    pub fn run(&self, source: &str, mount: &crate::support::Mount, extra: &[&str]) -> std::process::Output {
+        Command::new(env!("CARGO_BIN_EXE_pailfs"))
+            .args(["mount", source])
+            .arg(&mount.path)
+            .args(["--endpoint-url", &self.endpoint, "--region", &self.region])
+            .args(extra)
+            .env("XDG_CACHE_HOME", mount.cache())
+            .env("AWS_ACCESS_KEY_ID", &self.access_key)
+            .env("AWS_SECRET_ACCESS_KEY", &self.secret_key)
+            .output()
+            .unwrap()
+    }
+}
+
+/// The Python that has boto3.
+#[cfg(feature = "demo")]
+pub fn python() -> Command {
+    let interpreter = Command::new("scripts/servers").arg("python").output().unwrap();
+    Command::new(String::from_utf8(interpreter.stdout).unwrap().trim())
+}
+
 /// A client whose keys come from a file, as a user's would.
 pub async fn client(endpoint: &str, region: &str, access_key: &str, secret_key: &str) -> S3Store {
     use std::io::Write as _;
@@ -76,15 +100,7 @@ mod mounted {
             store.create_bucket(&BucketName::new(&bucket).unwrap(), NewBucket::default()).await.unwrap();
         });
         let mount = Mount::place();
-        let mounted = Command::new(env!("CARGO_BIN_EXE_pailfs"))
-            .args(["mount", &bucket])
-            .arg(&mount.path)
-            .args(["--endpoint-url", &server.endpoint, "--region", &server.region, "--ttl", "200ms"])
-            .env("XDG_CACHE_HOME", mount.cache())
-            .env("AWS_ACCESS_KEY_ID", &server.access_key)
-            .env("AWS_SECRET_ACCESS_KEY", &server.secret_key)
-            .output()
-            .unwrap();
+        let mounted = server.run(&bucket, &mount, &["--ttl", "200ms"]);
         assert!(mounted.status.success(), "{mounted:?}");
         work(&mount);
         mount.unmount();
@@ -135,9 +151,7 @@ mod mounted {
             let python = "import sys, boto3\n\
                 s = boto3.client('s3', endpoint_url=sys.argv[1], region_name='us-east-1', aws_access_key_id='k', aws_secret_access_key='s')\n\
                 s.put_object(Bucket=sys.argv[2], Key='ice', Body=b'from the ice', StorageClass='GLACIER')";
-            let interpreter = Command::new("scripts/servers").arg("python").output().unwrap();
-            let interpreter = String::from_utf8(interpreter.stdout).unwrap();
-            let put = Command::new(interpreter.trim()).args(["-c", python, &server.endpoint, &bucket]).output().unwrap();
+            let put = super::python().args(["-c", python, &server.endpoint, &bucket]).output().unwrap();
             assert!(put.status.success(), "{put:?}");
             std::thread::sleep(std::time::Duration::from_millis(2500));
             assert!(mount.sh_fails("cat ice").contains("remote"));

@@ -1,7 +1,5 @@
 //! Buckets as directories on the real servers: all that `pailfs help buckets` promises, from a shell.
 
-use std::process::{Command, Output};
-
 use pailfs::base::rng;
 
 use crate::servers::{RealServer, all};
@@ -19,7 +17,7 @@ impl Account {
         let server = all().into_iter().find(|server| server.name == name).unwrap();
         let buckets = ["one", "two", "top"].map(|kind| format!("buckets-{kind}-{}", &rng::token()[..12]));
         let mount = Mount::place();
-        let output = run(&server, &mount, &["--ttl", "200ms"]);
+        let output = server.run("s3://", &mount, &["--ttl", "200ms"]);
         assert!(output.status.success(), "{output:?}");
         Self { server, mount, buckets }
     }
@@ -36,19 +34,6 @@ impl Drop for Account {
             self.mount.try_sh(&format!("test ! -e {bucket} || rm -r {bucket}"));
         }
     }
-}
-
-fn run(server: &RealServer, mount: &Mount, extra: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_pailfs"))
-        .args(["mount", "s3://"])
-        .arg(&mount.path)
-        .args(["--endpoint-url", &server.endpoint, "--region", &server.region])
-        .args(extra)
-        .env("XDG_CACHE_HOME", mount.cache())
-        .env("AWS_ACCESS_KEY_ID", &server.access_key)
-        .env("AWS_SECRET_ACCESS_KEY", &server.secret_key)
-        .output()
-        .unwrap()
 }
 
 /// What works on every S3 store.
@@ -101,7 +86,7 @@ fn closed(account: &Account) {
     account.mount.sh(&format!("mkdir {one}"));
     let stranger = Mount::place();
     // radosgw gives strangers an empty list, AWS refuses it.
-    assert!(run(&account.server, &stranger, &["--anonymous", "--no-check"]).status.success());
+    assert!(account.server.run("s3://", &stranger, &["--anonymous", "--no-check"]).status.success());
     assert!(stranger.sh_fails(&format!("mkdir {one}")).contains("File exists"));
     assert!(stranger.sh_fails(&format!("ls {one}")).contains("Permission denied"));
     assert!(stranger.sh_fails(&format!("rmdir {one}")).contains("Permission denied"));

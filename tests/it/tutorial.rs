@@ -2,7 +2,7 @@
 //! and the other way round. On the embedded server and on the real ones.
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 
 use pailfs::base::rng;
 use pailfs::devserver::{ACCESS_KEY, SECRET_KEY};
@@ -32,9 +32,7 @@ struct Boto {
 
 impl Boto {
     fn start(server: &RealServer) -> Self {
-        let interpreter = Command::new("scripts/servers").arg("python").output().unwrap();
-        let interpreter = String::from_utf8(interpreter.stdout).unwrap();
-        let mut process = Command::new(interpreter.trim())
+        let mut process = servers::python()
             .arg("tests/it/boto.py")
             .env("S3_ENDPOINT", &server.endpoint)
             .env("S3_REGION", &server.region)
@@ -83,15 +81,7 @@ struct Tour {
 impl Tour {
     fn on(server: &RealServer) -> Self {
         let mount = Mount::place();
-        let mounted = Command::new(env!("CARGO_BIN_EXE_pailfs"))
-            .args(["mount", "s3://"])
-            .arg(&mount.path)
-            .args(["--endpoint-url", &server.endpoint, "--region", &server.region, "--ttl", "100ms"])
-            .env("XDG_CACHE_HOME", mount.cache())
-            .env("AWS_ACCESS_KEY_ID", &server.access_key)
-            .env("AWS_SECRET_ACCESS_KEY", &server.secret_key)
-            .output()
-            .unwrap();
+        let mounted = server.run("s3://", &mount, &["--ttl", "100ms"]);
         assert!(mounted.status.success(), "{mounted:?}");
         let bucket = format!("tutorial-{}", &rng::token()[..12]);
         Self { mount, boto: Boto::start(server), version: server.version.clone(), bucket, differences: Vec::new() }

@@ -55,6 +55,11 @@ impl Encoding {
     }
 }
 
+/// The last entry of a page, where a marker of the next one lies.
+fn last_of(page: &ListPage) -> Option<&str> {
+    page.objects.last().map(|object| object.key.as_str()).max(page.prefixes.last().map(String::as_str))
+}
+
 /// The common prefix that a key is folded into.
 pub(super) fn folded<'a>(key: &'a str, prefix: &str, delimiter: Option<&str>) -> Option<&'a str> {
     let delimiter = delimiter.filter(|delimiter| !delimiter.is_empty())?;
@@ -107,7 +112,7 @@ pub(super) fn first(memory: &Memory, input: ListObjectsInput) -> Answer<ListObje
     let page = memory.list_now(&name, query).map_err(refuse)?;
     let owner = Owner { id: Some(OWNER.to_owned()), display_name: None };
     let (contents, prefixes) = encoding.entries(&page, Some(&owner));
-    let last = page.objects.last().map(|object| object.key.as_str()).max(page.prefixes.last().map(String::as_str));
+    let last = last_of(&page);
     // S3 names the next marker only where prefixes are folded; without, it is the last key.
     let next = last.filter(|_| page.next.is_some() && input.delimiter.is_some());
     Ok(S3Response::new(ListObjectsOutput {
@@ -146,7 +151,7 @@ pub(super) fn versions(memory: &Memory, input: ListObjectVersionsInput) -> Answe
         last_modified: Some(timestamp(listed.last_modified)),
         ..ObjectVersion::default()
     };
-    let last = page.objects.last().map(|object| object.key.as_str()).max(page.prefixes.last().map(String::as_str));
+    let last = last_of(&page);
     Ok(S3Response::new(ListObjectVersionsOutput {
         name: Some(input.bucket),
         prefix: Some(encoding.write(query.prefix)),

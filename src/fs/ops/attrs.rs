@@ -15,9 +15,7 @@ use crate::fs::error::{Error, Result, Situation};
 use crate::fs::meta::posix::{self, ExplicitTimes};
 use crate::fs::tree::inode::{Content, Inode};
 use crate::fs::{Fs, Stat};
-use crate::store::{
-    BucketService, Condition, ETag, Headers, MAX_PART_BYTES, ObjectInfo, ObjectRef, ObjectStore, Properties, RestoreState,
-};
+use crate::store::{BucketService, Condition, ETag, Headers, ObjectInfo, ObjectRef, ObjectStore, Properties, RestoreState};
 
 /// So often a change of properties is begun anew when other clients change the object meanwhile.
 const MAX_CONFLICTS: usize = 8;
@@ -178,16 +176,14 @@ impl<S: ObjectStore + BucketService> Fs<S> {
                 self.known_info(inode).await?;
             }
         }
-        let mut attr = wanted(inode, change).0;
-        if is_nothing(inode, change, &attr) {
+        if is_nothing(inode, change) {
             // No older than a second: what another client has changed meanwhile must not count as done.
             if !inode.is_directory() && matches!(inode.lock().content, Content::Clean(_)) {
                 self.current_info(inode).await?;
-                attr = wanted(inode, change).0;
             }
-            if is_nothing(inode, change, &attr) {
+            if is_nothing(inode, change) {
                 // `chmod 644` of what has that mode costs no copy.
-                inode.lock().attr.ctime = attr.ctime;
+                inode.lock().attr.ctime = clock::now();
                 return Ok(());
             }
         }
@@ -288,8 +284,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
 
     async fn replace(&self, object: ObjectRef, info: &ObjectInfo, properties: Properties) -> Result<ObjectInfo> {
         let bucket = object.bucket.clone();
-        let tags = if info.size > MAX_PART_BYTES { TagsBy::Request } else { TagsBy::Store };
-        let properties = self.kept(&object, info, properties, tags).await?;
+        let properties = self.kept(&object, info, properties, TagsBy::of_copy(info.size)).await?;
         let destination = with_token(&Destination { bucket, key: object.key.clone(), properties });
         let sent = destination.properties.clone();
         let source = Source { object, etag: info.etag.clone(), size: info.size };
@@ -363,7 +358,8 @@ fn wanted<S: ObjectStore>(inode: &Inode<S>, change: SetAttr) -> (Attr, ExplicitT
 }
 
 /// Whether a change leaves everything as it is.
-fn is_nothing<S: ObjectStore>(inode: &Inode<S>, change: SetAttr, attr: &Attr) -> bool {
+fn is_nothing<S: ObjectStore>(inode: &Inode<S>, change: SetAttr) -> bool {
+    let attr = wanted(inode, change).0;
     let state = inode.lock();
     let same = (attr.mode, attr.uid, attr.gid) == (state.attr.mode, state.attr.uid, state.attr.gid);
     same && change.mtime.is_none() && change.atime.is_none() && !state.is_dirty()

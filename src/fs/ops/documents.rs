@@ -81,7 +81,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
                 let config = ConfigDocument::parse(*kind, &spelled_out(*kind, text));
                 let config = config.map_err(|wrong| Error::new(Situation::Invalid, wrong.to_string()))?;
                 self.store.put_document(&resource, &Document::Config(config)).await?;
-                self.forget_acls(&resource.bucket);
+                self.account.forget_acls(&resource.bucket);
             }
             Name::Owner | Name::Uploads | Name::Versions | Name::PresignedUrl => return Err(read_only()),
             _ => return Ok(false),
@@ -119,7 +119,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
                     return Err(no_attribute());
                 }
                 self.store.delete_document(&resource, subresource).await?;
-                self.forget_acls(&resource.bucket);
+                self.account.forget_acls(&resource.bucket);
             }
             Name::AclGrant | Name::Owner | Name::Uploads => return Err(read_only()),
             _ => return Ok(false),

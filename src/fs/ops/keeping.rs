@@ -8,8 +8,8 @@ use crate::fs::Fs;
 use crate::fs::config::KeepAcl;
 use crate::fs::error::{Error, Result, Situation};
 use crate::store::{
-    AclChange, BucketName, BucketService, ConfigKind, Document, ErrorKind, ObjectInfo, ObjectRef, ObjectStore, Properties,
-    Resource, Subresource, Tags,
+    AclChange, BucketName, BucketService, ConfigKind, Document, ErrorKind, MAX_PART_BYTES, ObjectInfo, ObjectRef, ObjectStore,
+    Properties, Resource, Subresource, Tags,
 };
 
 /// Whether the store keeps the tags of what a request replaces by itself.
@@ -19,6 +19,13 @@ pub(in crate::fs) enum TagsBy {
     Store,
     /// They have to be sent.
     Request,
+}
+
+impl TagsBy {
+    /// Who keeps them when an object of `size` bytes is copied: a large one is copied in parts, into a new upload.
+    pub(in crate::fs) const fn of_copy(size: u64) -> Self {
+        if size > MAX_PART_BYTES { Self::Request } else { Self::Store }
+    }
 }
 
 impl<S: ObjectStore + BucketService> Fs<S> {
@@ -71,7 +78,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         }
         let controls = Subresource::Config(ConfigKind::OwnershipControls);
         let has = match self.store.get_document(&Resource::from(bucket.clone()), controls).await {
-            Ok(Some(Document::Config(config))) => config.value()["Rules"][0]["ObjectOwnership"] != "BucketOwnerEnforced",
+            Ok(Some(Document::Config(config))) => !config.disables_acls(),
             Ok(_) => true,
             // Who may not ask, or a store that does not know: the list itself will tell.
             Err(error) if matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::Denied | ErrorKind::Invalid) => true,
@@ -79,11 +86,6 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         };
         self.account.learn_acls(bucket, has);
         Ok(has)
-    }
-
-    /// A configuration of the bucket was changed: whether access lists count is asked again.
-    pub(super) fn forget_acls(&self, bucket: &BucketName) {
-        self.account.forget_acls(bucket);
     }
 
     /// What a pending upload will set, when there is one.

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use super::{NAMESPACE, check};
 use crate::base::xml::{self, Node, escaped};
+use crate::store::Ownership;
 
 /// Which configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -138,6 +139,14 @@ impl ConfigDocument {
     #[must_use]
     pub const fn value(&self) -> &Value {
         &self.value
+    }
+
+    /// Whether it is the ownership that disables access lists.
+    /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/about-object-ownership.html>
+    #[must_use]
+    pub fn disables_acls(&self) -> bool {
+        self.kind == ConfigKind::OwnershipControls
+            && self.value["Rules"][0]["ObjectOwnership"] == Ownership::BucketOwnerEnforced.as_str()
     }
 
     /// As JSON for people.

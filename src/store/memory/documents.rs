@@ -136,7 +136,7 @@ impl super::account::Bucket {
     /// Whether access lists do not count here.
     pub(super) fn disables_acls(&self) -> bool {
         let controls = self.documents.get(&Subresource::Config(ConfigKind::OwnershipControls));
-        matches!(controls, Some(Document::Config(config)) if config.value()["Rules"][0]["ObjectOwnership"] == "BucketOwnerEnforced")
+        matches!(controls, Some(Document::Config(config)) if config.disables_acls())
     }
 
     /// Changes what an object has beside its bytes; it stays the same object.
