@@ -42,12 +42,19 @@
 //! goes on at the missing byte. A read whose bytes are in memory is answered on the FUSE thread itself. Memory that an idle
 //! reader holds is taken from it when somebody waits for some; it fetches again when it goes on.
 //!
-//! **Write.** The kernel's buffer is copied once, into a page that the budget paid for ([`data::write`]). Sequential data
-//! leaves as parts while it is written; what fits one PUT stays one PUT. Without memory the writer waits. Flush and fsync
-//! commit: the PUT or `CompleteMultipartUpload` carries a condition on what this mount believes is there. What was sent and
-//! not answered is settled by looking for the commit token, never guessed; a later try knows the tokens of earlier ones. After
-//! a failure the bytes stay and the error goes to the call that caused it. What lost its name to another client, or cannot be
-//! stored before the mount ends, goes to `kept/` in the cache directory.
+//! **Write.** Where each byte of a changed file lies is said by its extents: in an object that the store has, here, in a part
+//! that was sent, or nowhere, being zero. The kernel's buffer is copied once, into a page that the budget paid for
+//! ([`data::write`]). Bytes that are written in order leave as parts meanwhile; what must come back out of a part, or change
+//! there, has the file committed as it stands first. Without memory the writer waits, or the file is committed. Flush and
+//! fsync commit: a pure plan turns the extents into one PUT, one copy, or an upload in which unchanged ranges are copied
+//! inside the store; the request that makes the object carries a condition on what this mount believes is there. What was
+//! sent and not answered is settled by looking for the commit token, never guessed; a later try knows the tokens of earlier
+//! ones. After a failure the bytes stay and the error goes to the call that caused it. What was only appended is appended anew
+//! to what another client has made meanwhile. What lost its name to another client, or cannot be stored before the mount ends,
+//! goes to `kept/` in the cache directory.
+//!
+//! **Copy.** `copy_file_range` makes extents of the source's object; the copy is made at the commit, or before this mount
+//! changes or removes the source (`fs::ops::ranges`).
 //!
 //! **Attributes.** Mode, owner, times and link targets are user metadata ([`fs::meta`]), sent with the pending upload when
 //! there is one, else by one conditional self-copy. The copy asks that the object was not written since it was last seen, so
@@ -95,7 +102,8 @@
 //! two `/` of a key; address: a bucket and a key in it; shown name: its form as a file name. role: whether a name is the
 //! object's or the directory's. marker: the zero-byte object `dir/`. location: where a bucket lies, by S3's name for it.
 //! window: the part of an object that is in memory or asked for. commit: the request that makes a new content the object.
-//! base: what the object was when a content began. gate: an inode's tokio lock. orphan: the content of an open file that
+//! base: what the object was when a content began. extent: bytes of a file that lie in one place. source: an object that
+//! bytes of a content are taken from. gate: an inode's tokio lock. orphan: the content of an open file that
 //! has no name any more.
 
 pub mod base;

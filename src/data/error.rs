@@ -19,14 +19,17 @@ pub enum Error {
     /// There is an object although none was expected (`O_EXCL`).
     #[error("another client has created the object")]
     Exists,
-    /// What was asked for cannot be done to this file.
-    #[error("{0}")]
-    Unsupported(&'static str),
+    /// The bytes have left as parts, or memory is used up: the content must be committed as it stands, and then again.
+    #[error("the file must be stored before it is changed there")]
+    CommitFirst,
+    /// Bytes that should be here are not: nothing is sent.
+    #[error("bytes of the content are missing: nothing was stored")]
+    Incomplete,
     /// There is no memory, and what holds it could not be stored.
     #[error("the memory limit is used up by files that could not be uploaded: see what 'pailfs umount' says of them")]
     Full,
     /// The file would not fit into an object.
-    #[error("the file is larger than an object can be with the parts that have been sent")]
+    #[error("the file is larger than an object can be (10,000 parts of 5 GiB)")]
     TooLarge,
 }
 
@@ -41,6 +44,13 @@ impl From<store::Error> for Error {
 }
 
 impl Error {
+    /// Of a read: an object that is gone, or too short for the range, is not the one that was opened.
+    #[must_use]
+    pub fn of_reading(error: store::Error) -> Self {
+        let gone = error.kind() == store::ErrorKind::NotFound || error.story().status == Some(416);
+        if gone { Self::Stale } else { error.into() }
+    }
+
     /// The store's kind, when the store failed.
     #[must_use]
     pub fn kind(&self) -> Option<store::ErrorKind> {

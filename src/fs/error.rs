@@ -56,6 +56,8 @@ pub enum Situation {
     OverQuota,
     /// No space, in the store or for metadata.
     NoSpace,
+    /// There is nothing at or behind the offset.
+    BeyondEnd,
     /// Larger than S3 takes.
     TooLarge,
     /// Bytes arrived altered.
@@ -178,7 +180,8 @@ impl From<data::Error> for Error {
             data::Error::Store(error) => return Self::from(&**error),
             data::Error::Stale => Situation::Stale,
             data::Error::Exists => Situation::Exists,
-            data::Error::Unsupported(_) => Situation::Unsupported,
+            data::Error::CommitFirst => Situation::Busy,
+            data::Error::Incomplete => Situation::Io,
             data::Error::TooLarge => Situation::TooLarge,
             data::Error::Full => Situation::NoSpace,
         };

@@ -41,6 +41,7 @@ pub use ops::commit::Pending;
 pub use ops::dirs::{Emitted, Full, Plus};
 pub use ops::files::{ReadNow, WriteNow};
 pub use ops::names::Looked;
+pub use ops::ranges::{Allocate, Spot};
 pub use ops::rename::Replace;
 use ops::restore::AutoRestored;
 pub use ops::xattrs::SetHow;
@@ -66,6 +67,7 @@ pub struct Fs<S> {
     budget: Budget,
     writes: WriteShared<S>,
     rename_lock: tokio::sync::Mutex<()>,
+    copies: ops::ranges::Copies<S>,
     failures: Failures,
     auto_restored: AutoRestored,
     account: Account,
@@ -94,6 +96,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             table: Table::new(Inode::new(Ino::ROOT, nowhere, facts)),
             handles: Handles::default(),
             rename_lock: tokio::sync::Mutex::new(()),
+            copies: ops::ranges::Copies::default(),
             failures: Failures::default(),
             auto_restored: AutoRestored::default(),
             account: Account::new(config.location.clone()),

@@ -12,24 +12,29 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use fuser::{
-    BsdFileFlags, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, InitFlags, KernelConfig, LockOwner, OpenFlags,
-    RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen,
-    ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    BsdFileFlags, CopyFileRangeFlags, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, InitFlags, KernelConfig,
+    LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty,
+    ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
-use super::dispatch::{Dispatch, Subject, tell};
+use super::dispatch::{Dispatch, Subject, name_of, tell};
 use super::fdinfo::OpenElsewhere;
-use super::reply::{Fail, absent, caller, file_attr, file_type, open_mode, set_time};
+use super::reply::{
+    Fail, absent, allocate_mode, answer_xattr, caller, file_attr, file_type, handle, ino, is_foreign, open_flags, open_mode,
+    set_time,
+};
+use crate::data::write::extents::Seek;
 use crate::fs::attr::{Ino, SetAttr};
 use crate::fs::error::{Error, Situation};
-use crate::fs::handles::{HandleId, OpenMode};
-use crate::fs::{Full, Looked, Plus, ReadNow, Replace, SetHow, WriteNow};
+use crate::fs::{Full, Looked, Plus, ReadNow, Replace, SetHow, Spot, WriteNow};
 use crate::store::{BucketService, ObjectStore};
 
 /// An inode number is not used again for another object while the kernel knows it.
 const GENERATION: Generation = Generation(0);
 /// Requests that the kernel keeps in flight by itself; its own default of 12 starves read-ahead.
 const MAX_BACKGROUND: u16 = 64;
+/// The answer to a copy has 32 bits, and the kernel asks for the rest.
+const MAX_COPY_BYTES: u64 = 2 << 30;
 
 /// A file system for fuser.
 #[derive(Debug)]
@@ -52,30 +57,6 @@ impl<S: ObjectStore + BucketService> Adapter<S> {
 
     fn ttl(&self) -> Duration {
         self.dispatch.fs().config().ttl
-    }
-}
-
-const fn ino(number: INodeNo) -> Ino {
-    Ino(number.0)
-}
-
-const fn handle(number: FileHandle) -> HandleId {
-    HandleId(number.0)
-}
-
-fn name_of(parent: INodeNo, name: &OsStr) -> (Ino, Vec<u8>, Subject) {
-    let (parent, name) = (ino(parent), name.as_bytes().to_vec());
-    (parent, name.clone(), Subject::Name(parent, name))
-}
-
-/// How the kernel shall treat an open file.
-fn open_flags(mode: OpenMode) -> FopenFlags {
-    match (mode.read, mode.write) {
-        // Writing only: 3 to 4 times as fast past the page cache.
-        (false, true) => FopenFlags::FOPEN_DIRECT_IO,
-        // Without KEEP_CACHE open() waits behind a slow READ. A changed object has another inode, so this is safe.
-        (_, false) => FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH,
-        (true, true) => FopenFlags::FOPEN_KEEP_CACHE,
     }
 }
 
@@ -270,7 +251,6 @@ impl<S: ObjectStore + BucketService> Filesystem for Adapter<S> {
     ) {
         let (fs, file, caller) = (Arc::clone(self.dispatch.fs()), handle(file), caller(request));
         let subject = Subject::Inode(ino(number));
-        // One request carries at most 1 MiB.
         let taken = u32::try_from(data.len()).unwrap_or(u32::MAX);
         let now = {
             let _runtime = self.dispatch.enter();
@@ -411,16 +391,52 @@ impl<S: ObjectStore + BucketService> Filesystem for Adapter<S> {
 
     fn fallocate(
         &self,
-        _request: &Request,
+        request: &Request,
         number: INodeNo,
-        _file: FileHandle,
-        _offset: u64,
-        _length: u64,
-        _mode: i32,
+        file: FileHandle,
+        offset: u64,
+        length: u64,
+        mode: i32,
         reply: ReplyEmpty,
     ) {
-        let error = Error::new(Situation::Unsupported, "reserving space is not supported yet");
-        self.dispatch.fail("fallocate", &Subject::Inode(ino(number)), reply, &error);
+        let subject = Subject::Inode(ino(number));
+        let Some(how) = allocate_mode(mode) else {
+            let error = Error::new(Situation::Unsupported, "ranges of an object can be neither collapsed, inserted nor unshared");
+            return self.dispatch.fail("fallocate", &subject, reply, &error);
+        };
+        let (fs, spot, caller) = (Arc::clone(self.dispatch.fs()), Spot { handle: handle(file), offset }, caller(request));
+        let work = async move { fs.allocate(spot, length, how, caller).await };
+        self.dispatch.run("fallocate", subject, reply, work, |reply, ()| reply.ok());
+    }
+
+    fn lseek(&self, _request: &Request, number: INodeNo, file: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
+        let wanted = if whence == libc::SEEK_HOLE { Seek::Hole } else { Seek::Data };
+        let offset = u64::try_from(offset).unwrap_or(u64::MAX);
+        match self.dispatch.fs().seek(Spot { handle: handle(file), offset }, wanted) {
+            Ok(found) => reply.offset(i64::try_from(found).unwrap_or(i64::MAX)),
+            Err(error) => self.dispatch.fail("lseek", &Subject::Inode(ino(number)), reply, &error),
+        }
+    }
+
+    fn copy_file_range(
+        &self,
+        request: &Request,
+        _source: INodeNo,
+        source: FileHandle,
+        at: u64,
+        number: INodeNo,
+        file: FileHandle,
+        offset: u64,
+        length: u64,
+        _flags: CopyFileRangeFlags,
+        reply: ReplyWrite,
+    ) {
+        let (fs, caller) = (Arc::clone(self.dispatch.fs()), caller(request));
+        let (from, to) = (Spot { handle: handle(source), offset: at }, Spot { handle: handle(file), offset });
+        let work = async move { fs.copy_range(from, to, length.min(MAX_COPY_BYTES), caller).await };
+        self.dispatch.run("copy_file_range", Subject::Inode(ino(number)), reply, work, |reply, taken| {
+            reply.written(u32::try_from(taken).unwrap_or(u32::MAX));
+        });
     }
 
     fn statfs(&self, _request: &Request, _number: INodeNo, reply: ReplyStatfs) {
@@ -479,22 +495,5 @@ impl<S: ObjectStore + BucketService> Filesystem for Adapter<S> {
         }
         let work = async move { fs.removexattr(number, &name).await };
         self.dispatch.run("removexattr", Subject::Inode(number), reply, work, |reply, ()| reply.ok());
-    }
-}
-
-/// Attributes of other namespaces are not kept: answered without I/O, and without a story.
-fn is_foreign(name: &[u8]) -> bool {
-    !name.starts_with(b"user.")
-}
-
-/// The value, or its size when none was asked for; ERANGE when it does not fit.
-fn answer_xattr(reply: ReplyXattr, size: u32, value: &[u8]) {
-    let length = u32::try_from(value.len()).unwrap_or(u32::MAX);
-    if size == 0 {
-        reply.size(length);
-    } else if length > size {
-        reply.error(fuser::Errno::ERANGE);
-    } else {
-        reply.data(value);
     }
 }

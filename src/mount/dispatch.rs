@@ -3,9 +3,12 @@
 //! A handler never blocks and never panics on the FUSE thread: it answers from memory, or hands its reply to a task. A panic
 //! in a task drops the reply, which fuser answers with EIO: for that request alone.
 
+use std::ffi::OsStr;
 use std::future::Future;
+use std::os::unix::ffi::OsStrExt as _;
 use std::sync::{Arc, OnceLock};
 
+use fuser::INodeNo;
 use tracing::Instrument as _;
 
 use super::errno;
@@ -105,10 +108,25 @@ impl<S: ObjectStore + BucketService> Dispatch<S> {
     }
 }
 
+/// A name in a directory, as it is used and as it is told of.
+pub fn name_of(parent: INodeNo, name: &OsStr) -> (Ino, Vec<u8>, Subject) {
+    let (parent, name) = (Ino(parent.0), name.as_bytes().to_vec());
+    (parent, name.clone(), Subject::Name(parent, name))
+}
+
 /// Records a failure, unless it is an ordinary answer to a question.
 pub fn tell<S: ObjectStore + BucketService>(fs: &Fs<S>, operation: &'static str, subject: &Subject, error: &Error) {
     let asked = matches!(operation, "lookup" | "getattr" | "getxattr" | "listxattr" | "removexattr");
     if asked && matches!(error.situation(), Situation::NotFound | Situation::NoAttribute) {
+        return;
+    }
+    // The kernel reads and writes then; and the end of the data is what was asked for.
+    let ordinary = match operation {
+        "copy_file_range" => error.situation() == Situation::Unsupported,
+        "lseek" => error.situation() == Situation::BeyondEnd,
+        _ => false,
+    };
+    if ordinary {
         return;
     }
     // The kernel looks the name up and opens again by itself: nobody hears of this one, and it must not hide what somebody did.

@@ -25,6 +25,7 @@ pub const fn of(situation: Situation) -> Errno {
     match situation {
         Situation::NotFound => errno!(ENOENT),
         Situation::NoBucket => errno!(ENXIO),
+        Situation::BeyondEnd => errno!(ENXIO),
         Situation::Exists => errno!(EEXIST),
         Situation::Stale => errno!(ESTALE),
         Situation::NotDirectory => errno!(ENOTDIR),

@@ -3,15 +3,16 @@
 use std::time::{Duration, SystemTime};
 
 use fuser::{
-    FileAttr, FileType, INodeNo, OpenAccMode, OpenFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus,
-    ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow,
+    FileAttr, FileHandle, FileType, FopenFlags, INodeNo, OpenAccMode, OpenFlags, ReplyAttr, ReplyCreate, ReplyData,
+    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr,
+    Request, TimeOrNow,
 };
 
 use super::errno;
-use crate::fs::Stat;
-use crate::fs::attr::{Caller, Kind, SetTime};
+use crate::fs::attr::{Caller, Ino, Kind, SetTime};
 use crate::fs::error::Situation;
-use crate::fs::handles::OpenMode;
+use crate::fs::handles::{HandleId, OpenMode};
+use crate::fs::{Allocate, Stat};
 
 /// A reply that can carry an error.
 pub trait Fail: Send + 'static {
@@ -37,6 +38,7 @@ fail!(
     ReplyDirectoryPlus,
     ReplyEmpty,
     ReplyEntry,
+    ReplyLseek,
     ReplyOpen,
     ReplyStatfs,
     ReplyWrite,
@@ -138,6 +140,62 @@ fn before_epoch(at: SystemTime) -> SystemTime {
     match SystemTime::UNIX_EPOCH.duration_since(at) {
         Ok(before) if before.subsec_nanos() > 0 => at + 2 * Duration::from_nanos(u64::from(before.subsec_nanos())),
         _ => at,
+    }
+}
+
+/// The number that fuser has in a type of its own.
+#[must_use]
+pub const fn ino(number: INodeNo) -> Ino {
+    Ino(number.0)
+}
+
+/// The number that fuser has in a type of its own.
+#[must_use]
+pub const fn handle(number: FileHandle) -> HandleId {
+    HandleId(number.0)
+}
+
+/// How the kernel shall treat an open file.
+#[must_use]
+pub fn open_flags(mode: OpenMode) -> FopenFlags {
+    match (mode.read, mode.write) {
+        // Writing only: 3 to 4 times as fast past the page cache.
+        (false, true) => FopenFlags::FOPEN_DIRECT_IO,
+        // Without KEEP_CACHE open() waits behind a slow READ. A changed object has another inode, so this is safe.
+        (_, false) => FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH,
+        (true, true) => FopenFlags::FOPEN_KEEP_CACHE,
+    }
+}
+
+/// What `fallocate(2)` is asked for; none of what an object cannot do.
+#[must_use]
+pub const fn allocate_mode(mode: i32) -> Option<Allocate> {
+    const PUNCH: i32 = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+    const ZERO_WITHIN: i32 = libc::FALLOC_FL_ZERO_RANGE | libc::FALLOC_FL_KEEP_SIZE;
+    match mode {
+        0 => Some(Allocate::Extend),
+        libc::FALLOC_FL_KEEP_SIZE => Some(Allocate::Reserve),
+        PUNCH | ZERO_WITHIN => Some(Allocate::Punch),
+        libc::FALLOC_FL_ZERO_RANGE => Some(Allocate::Zero),
+        _ => None,
+    }
+}
+
+/// Attributes of other namespaces are not kept: answered without I/O, and without a story.
+#[must_use]
+pub fn is_foreign(name: &[u8]) -> bool {
+    !name.starts_with(b"user.")
+}
+
+/// The value, or its size when none was asked for; ERANGE when it does not fit.
+pub fn answer_xattr(reply: ReplyXattr, size: u32, value: &[u8]) {
+    let length = u32::try_from(value.len()).unwrap_or(u32::MAX);
+    if size == 0 {
+        reply.size(length);
+    } else if length > size {
+        reply.error(fuser::Errno::ERANGE);
+    } else {
+        reply.data(value);
     }
 }
 

@@ -16,6 +16,8 @@ mod faults;
 mod kept;
 #[cfg(feature = "demo")]
 mod mounted;
+#[cfg(feature = "demo")]
+mod oracle;
 mod properties;
 #[cfg(feature = "demo")]
 mod refusals;

@@ -68,6 +68,13 @@ impl Site {
         page.objects.into_iter().map(|object| object.key).collect()
     }
 
+    /// The keys of the uploads that nobody has completed.
+    pub fn uploads(&self) -> Vec<String> {
+        let (bucket, prefix) = (BucketName::new(BUCKET).unwrap(), pailfs::store::Prefix::new(""));
+        let page = self.block_on(self.server.memory().list_uploads(&bucket, &prefix, None)).unwrap();
+        page.uploads.into_iter().map(|(upload, _)| upload.key.as_str().to_owned()).collect()
+    }
+
     /// Begins an upload as another client would, sends one part and leaves it.
     pub fn begin_upload(&self, key: &str, part: &[u8]) {
         use pailfs::store::{CreateUpload, PartNumber, UploadPart};

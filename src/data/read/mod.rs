@@ -17,7 +17,7 @@ use self::window::Window;
 use crate::base::{clock, tasks};
 use crate::data::budget::{Budget, Class, Holder, Permit};
 use crate::data::{Error, Result};
-use crate::store::{self, ByteRange, Download, ETag, ErrorKind, GetObject, ObjectRef, ObjectStore};
+use crate::store::{ByteRange, Download, ETag, ErrorKind, GetObject, ObjectRef, ObjectStore};
 
 /// The GET that an open sends brings at most this many bytes: small files whole, large ones enough to start with.
 pub const OPEN_BYTES: u64 = window::WHOLE_BYTES;
@@ -244,7 +244,7 @@ impl<S: ObjectStore> Reader<S> {
                 // This mount may have committed the object meanwhile: then its new tag is as good.
                 match reader.upgrade().filter(|reader| reader.pins() != pins) {
                     Some(reader) => (pin, pins) = reader.pin(),
-                    None => return filling.fail(stale_if_gone(error)),
+                    None => return filling.fail(Error::of_reading(error)),
                 }
             }
         });
@@ -271,11 +271,6 @@ impl<S> Drop for Reader<S> {
             segment.evict();
         }
     }
-}
-
-/// An object that is gone, or too short for the range, is not the one that was opened.
-fn stale_if_gone(error: store::Error) -> Error {
-    if error.kind() == ErrorKind::NotFound || error.story().status == Some(416) { Error::Stale } else { error.into() }
 }
 
 impl<S: ObjectStore> Holder for Reader<S> {

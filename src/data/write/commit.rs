@@ -8,14 +8,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::parts::PartSlot;
-use super::settle::{Change, Source, look, replace_properties};
+use super::extents::SourceId;
+use super::parts::{PartSlot, Sending};
+use super::plan::{Plan, Rest, divide, plan};
+use super::settle::{Change, Source, copy_request, look, replace_properties};
 use super::{Destination, Writer};
 use crate::base::{clock, rng};
 use crate::data::{Error, Result};
 use crate::store::{
-    Committed, CompleteUpload, Condition, ETag, ErrorKind, HeadObject, ObjectInfo, ObjectRef, ObjectStore, Outcome, Part,
-    Payload, Properties, PutObject,
+    ByteRange, Committed, CompleteUpload, Condition, CopyObject, ETag, ErrorKind, HeadObject, ObjectInfo, ObjectRef, ObjectStore,
+    Outcome, Part, Properties, PutObject,
 };
 
 /// The metadata name that carries the token of a commit; never shown to users.
@@ -64,20 +66,14 @@ impl<S: ObjectStore> Writer<S> {
     ///
     /// # Errors
     /// [`Error::Exists`] or [`Error::Stale`] by `on_conflict`, [`Error::Stale`] when others never stop replacing the object,
-    /// [`Error::Store`]. The content stays staged then, and the commit may be repeated.
+    /// [`Error::Store`]. The content stays then, and the commit may be repeated.
     pub async fn commit(self: &Arc<Self>, base: Base, on_conflict: OnConflict) -> Result<CommitDone> {
-        if let Some(why) = self.refused() {
-            return Err(Error::Unsupported(why));
-        }
-        let generation = self.lock().generation;
-        let intent = Intent { base, on_conflict, doubtful: self.lock().doubtful.clone() };
-        let done = if self.has_left() { self.commit_parts(intent).await } else { self.commit_put(intent).await };
+        let done = self.bring(base, on_conflict).await;
         let mut state = self.lock();
         match done {
-            Ok(done) => {
+            Ok((generation, done)) => {
                 state.committed = Some(generation);
-                state.completed = state.staged.sent() > 0;
-                state.unsettled = None;
+                state.made = None;
                 state.doubtful.clear();
                 state.failed = None;
                 Ok(done)
@@ -91,13 +87,66 @@ impl<S: ObjectStore> Writer<S> {
         }
     }
 
-    async fn commit_put(&self, intent: Intent) -> Result<CommitDone> {
-        let (destination, payload) = {
-            let mut state = self.lock();
-            (with_token(&state.destination), Payload::new(state.staged.share()))
+    /// First the bytes, then what of the properties came too late for them.
+    async fn bring(self: &Arc<Self>, base: Base, on_conflict: OnConflict) -> Result<(u64, CommitDone)> {
+        let (generation, made, doubtful) = {
+            let state = self.lock();
+            (state.generation, state.made.clone(), state.doubtful.clone())
         };
+        // What is made of the object that was there cannot replace another one, whoever began it.
+        let edited = on_conflict == OnConflict::Replace && self.refers_to_own();
+        let on_conflict = if edited { OnConflict::Stale } else { on_conflict };
+        let done = match made {
+            Some((made, done)) if made == generation => done,
+            made => {
+                // What an earlier try has made is what is there.
+                let base = made.map_or(base, |(_, done)| Base::Object(done.committed.etag));
+                let done = self.make_object(Intent { base, on_conflict, doubtful }).await?;
+                let mut state = self.lock();
+                state.adopt(&done);
+                state.made = Some((generation, done.clone()));
+                done
+            }
+        };
+        let done = self.settle_destination(done).await?;
+        Ok((generation, done))
+    }
+
+    async fn make_object(self: &Arc<Self>, intent: Intent) -> Result<CommitDone> {
+        let (plan, given_up) = {
+            let mut state = self.lock();
+            let generation = state.generation;
+            if let Some((first, _)) = state.sending.tail.take_if(|(_, of)| *of != generation) {
+                drop(state.sending.parts.split_off(&first));
+            }
+            match state.sending.parts.is_empty() {
+                true => {
+                    let plan = plan(&state.extents, |source| state.sources[source.0].pin.size, self.limits(&state))?;
+                    let upload = (!matches!(plan, Plan::Parts(_))).then(|| std::mem::take(&mut state.sending).upload);
+                    (plan, upload)
+                }
+                false => (Plan::Parts(Vec::new()), None),
+            }
+        };
+        if let Some((upload, _)) = given_up.as_ref().and_then(|upload| upload.get()) {
+            self.abort(upload).await;
+        }
+        match plan {
+            Plan::Put => self.commit_put(intent).await,
+            Plan::Copy(source) => self.commit_copy(intent, source).await,
+            Plan::Parts(_) => self.commit_parts(intent).await,
+        }
+    }
+
+    async fn commit_put(&self, intent: Intent) -> Result<CommitDone> {
+        let (destination, pieces, size) = {
+            let mut state = self.lock();
+            let size = state.extents.len();
+            let pieces = ByteRange::new(0, size).map_or_else(Vec::new, |all| state.pieces(all));
+            (with_token(&state.destination), pieces, size)
+        };
+        let (payload, _fetched) = self.payload(pieces, size).await?;
         let _sending = self.shared.pressure.sending();
-        let size = payload.len();
         let request = PutObject {
             bucket: destination.bucket.clone(),
             key: destination.key.clone(),
@@ -105,61 +154,68 @@ impl<S: ObjectStore> Writer<S> {
             properties: destination.properties.clone(),
             condition: Condition::None,
         };
-        let committed = conditional(&self.shared.store, &destination, intent, Change::Put(request)).await;
-        let committed = committed.inspect_err(|error| self.note_doubt(error, &destination))?;
-        Ok(CommitDone { committed, destination, size })
+        self.finish(intent, destination, size, Change::Put(request)).await
+    }
+
+    async fn commit_copy(&self, intent: Intent, source: SourceId) -> Result<CommitDone> {
+        let (destination, source) = {
+            let state = self.lock();
+            (with_token(&state.destination), state.sources[source.0].pin.clone())
+        };
+        let size = source.size;
+        let request = CopyObject { source_if_match: Some(source.etag), ..copy_request(source.object, &destination) };
+        self.finish(intent, destination, size, Change::Copy(request)).await
     }
 
     async fn commit_parts(self: &Arc<Self>, intent: Intent) -> Result<CommitDone> {
-        let unsettled = self.lock().unsettled.clone();
-        if let Some(done) = unsettled {
-            return self.settle_destination(done).await;
-        }
-        let tail = self.send_tail()?;
+        self.launch_tail()?;
         self.wait_for_parts().await;
-        let done = self.complete(intent).await;
-        if let Some(tail) = tail {
-            let mut state = self.lock();
-            if done.is_ok() || !state.doubtful.is_empty() {
-                // The object, or what is certainly one when it is asked for again: nothing is added to it.
-                drop(state.staged.take(tail.bytes));
-            } else {
-                // More may be written before the next try: then the last part is another one.
-                state.parts.remove(&tail.number);
+        let (parts, sources) = self.lock().sending.finished()?;
+        for source in sources {
+            // Some stores ignore the condition on a part's source: then a change in between shows only now.
+            let info = self.shared.store.head(&HeadObject { object: source.object }).await.map_err(Error::of_reading)?;
+            if info.etag != source.etag {
+                return Err(Error::Stale);
             }
         }
-        self.settle_destination(done?).await
-    }
-
-    /// Sends what is staged as the last part. Its bytes stay staged until the upload is complete.
-    fn send_tail(self: &Arc<Self>) -> Result<Option<Tail>> {
-        let mut state = self.lock();
-        self.relaunch_failed(&mut state);
-        let bytes = state.staged.staged();
-        if bytes == 0 {
-            return Ok(None);
-        }
-        let number = state.next_part()?;
-        let payload = Payload::new(state.staged.share());
-        self.launch(&mut state, number, payload);
-        Ok(Some(Tail { number, bytes }))
-    }
-
-    /// Makes the object of the parts.
-    async fn complete(&self, intent: Intent) -> Result<CommitDone> {
-        let parts = self.finished_parts()?;
-        let (upload, destination) = self.lock().upload.get().cloned().ok_or(Error::TooLarge)?;
+        let (upload, destination) = self.lock().sending.upload.get().cloned().ok_or(Error::TooLarge)?;
         debug_assert_eq!(destination.key, self.lock().destination.key, "a rename commits what has left first");
         let size = parts.iter().map(|part| part.size).sum();
+        if size != self.len() {
+            return Err(Error::Incomplete);
+        }
         let request = CompleteUpload { upload, parts, condition: Condition::None };
-        let committed = conditional(&self.shared.store, &destination, intent, Change::Complete(request)).await;
-        let committed = committed.inspect_err(|error| self.note_doubt(error, &destination))?;
-        let done = CommitDone { committed, destination, size };
+        let done = self.finish(intent, destination, size, Change::Complete(request)).await;
         let mut state = self.lock();
-        state.completed = true;
-        state.unsettled = Some(done.clone());
-        drop(state);
-        Ok(done)
+        if done.is_err() && !state.doubtful.is_empty() {
+            // What is certainly an object when it is asked for again: nothing is added to it before that is known.
+            state.mark_sent(0, size);
+            state.sending.tail = None;
+        }
+        done
+    }
+
+    /// Makes the last parts. Their bytes stay here until the upload is complete: more may be written before the next try.
+    fn launch_tail(self: &Arc<Self>) -> Result<()> {
+        let mut state = self.lock();
+        let (from, len) = (state.sending.end, state.extents.len());
+        if state.sending.tail.is_none() {
+            let first = state.sending.last_number() + 1;
+            if from < len {
+                let rest = divide(&state.extents, from, len, Rest::Nothing, self.limits(&state))?;
+                self.launch_all(&mut state, &rest);
+            }
+            state.sending.tail = Some((first, state.generation));
+        }
+        self.relaunch_failed(&mut state);
+        Ok(())
+    }
+
+    /// Sends the request that makes the object.
+    async fn finish(&self, intent: Intent, destination: Destination, size: u64, change: Change) -> Result<CommitDone> {
+        let committed = conditional(&self.shared.store, &destination, intent, change).await;
+        let committed = committed.inspect_err(|error| self.note_doubt(error, &destination))?;
+        Ok(CommitDone { committed, destination, size })
     }
 
     /// Remembers a commit of which nobody knows whether it was applied.
@@ -197,27 +253,34 @@ impl<S: ObjectStore> Writer<S> {
                 return Err(error);
             }
         };
+        let object = ObjectRef {
+            version: committed.version.clone(),
+            ..ObjectRef::current(destination.bucket.clone(), destination.key.clone())
+        };
+        self.repin(&done.committed.etag, &object, &committed.etag);
         Ok(CommitDone { committed, destination, size: done.size })
-    }
-
-    fn finished_parts(&self) -> Result<Vec<Part>> {
-        let state = self.lock();
-        state
-            .parts
-            .values()
-            .map(|slot| match slot {
-                PartSlot::Done(part) => Ok(part.clone()),
-                PartSlot::Failed(_, error) => Err(error.clone()),
-                PartSlot::InFlight => unreachable!("waited for, and the gate keeps writers out"),
-            })
-            .collect()
     }
 }
 
-/// The last part of an upload that is being completed.
-struct Tail {
-    number: u16,
-    bytes: u64,
+impl Sending {
+    /// The parts in order, and the objects that some of them were copied from.
+    fn finished(&self) -> Result<(Vec<Part>, Vec<Source>)> {
+        let parts = self.parts.values().map(|(_, slot)| match slot {
+            PartSlot::Done(part, _) => Ok(part.clone()),
+            PartSlot::Failed(_, error) => Err(error.clone()),
+            PartSlot::InFlight => unreachable!("waited for, and the gate keeps writers out"),
+        });
+        let parts = parts.collect::<Result<Vec<Part>>>()?;
+        let mut sources: Vec<Source> = Vec::new();
+        for (_, slot) in self.parts.values() {
+            if let PartSlot::Done(_, Some(source)) = slot
+                && !sources.contains(source)
+            {
+                sources.push(source.clone());
+            }
+        }
+        Ok((parts, sources))
+    }
 }
 
 /// What a commit believes and wants.

@@ -7,18 +7,29 @@ use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde::Serialize;
 
-use super::parts::PartSlot;
-use super::{State, Writer};
+use super::extents::{Extent, Place};
+use super::parts::{PartSlot, Piece, Work};
+use super::settle::Source;
+use super::{Destination, State, Writer};
 use crate::base::{clock, date, rng, tasks};
-use crate::store::{ObjectStore, Payload};
+use crate::store::{ByteRange, ObjectStore};
 
 /// Only the user himself may see what was kept.
 const DIRECTORY_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
 /// Of the file's own name, so many characters go into the kept one's.
 const MAX_NAME_CHARS: usize = 64;
+
+/// Of what was not changed so many bytes are fetched, at most: it is somewhere else as a rule.
+const MAX_FETCHED_BYTES: u64 = 1 << 30;
+/// They are fetched so many at a time.
+const FETCH_BYTES: u64 = 8 << 20;
+
+/// First byte, and one past the last.
+type Range = (u64, u64);
 
 /// What is noted beside a kept file.
 #[derive(Debug, Serialize)]
@@ -29,8 +40,12 @@ struct Note<'a> {
     key: &'a str,
     /// The length of the whole content.
     bytes: u64,
-    /// First byte and one past the last of what had left already, and is a hole in the kept file.
-    missing: Vec<(u64, u64)>,
+    /// What was written here, and is in the kept file.
+    written: Vec<Range>,
+    /// What was not changed, and is a hole in the kept file, since it could not be read any more.
+    unchanged: Vec<Range>,
+    /// What had left already, and is a hole in the kept file.
+    missing: Vec<Range>,
     /// The upload that has what is missing, as parts: it is not aborted.
     upload: Option<String>,
     why: &'a str,
@@ -45,96 +60,157 @@ pub struct Kept {
     pub missing_bytes: u64,
 }
 
-/// The bytes that are here, each payload with its offset, and what is not.
+/// What there is of a content.
 struct Holdings {
-    here: Vec<(u64, Payload)>,
-    missing: Vec<(u64, u64)>,
+    destination: Destination,
     bytes: u64,
+    /// What was written, with its bytes.
+    here: Vec<(u64, Vec<Bytes>)>,
+    written: Vec<Range>,
+    /// What only objects have.
+    stored: Vec<(Range, Source, u64)>,
+    /// What only parts have.
+    missing: Vec<Range>,
+    upload: Option<String>,
 }
 
-impl State {
-    /// All of the content, part by part; no part is in flight.
+impl<S: ObjectStore> State<S> {
+    /// All of the content; no part is in flight.
     fn holdings(&mut self) -> Holdings {
-        let (mut here, mut missing, mut at) = (Vec::new(), Vec::new(), 0);
-        for slot in self.parts.values() {
-            let bytes = match slot {
-                PartSlot::Failed(payload, _) => {
-                    here.push((at, payload.clone()));
-                    payload.len()
+        let mut holdings = Holdings {
+            destination: self.destination.clone(),
+            bytes: self.extents.len(),
+            here: Vec::new(),
+            written: Vec::new(),
+            stored: Vec::new(),
+            missing: Vec::new(),
+            upload: self.sending.upload.get().map(|(upload, _)| upload.id.as_str().to_owned()),
+        };
+        let extents: Vec<Extent> = self.extents.all().collect();
+        for Extent { range, place } in extents {
+            let ends = (range.start(), range.end());
+            match place {
+                Place::Staged => {
+                    holdings.here.push((range.start(), self.pages.share(range)));
+                    holdings.written.push(ends);
                 }
-                PartSlot::Done(part) => {
-                    missing.push((at, at + part.size));
-                    part.size
-                }
-                PartSlot::InFlight => 0,
-            };
-            at += bytes;
+                Place::Stored { source, at } => holdings.stored.push((ends, self.sources[source.0].pin.clone(), at)),
+                Place::Sent => holdings.missing.push(ends),
+                Place::Zero => {}
+            }
         }
-        let staged = Payload::new(self.staged.share());
-        let bytes = at + staged.len();
-        here.push((at, staged));
-        Holdings { here, missing, bytes }
+        for (range, slot) in self.sending.parts.values().filter(|(range, _)| range.start() < self.sending.end) {
+            let PartSlot::Failed(Work::Send(pieces), _) = slot else { continue };
+            let here = pieces.iter().filter_map(|piece| if let Piece::Here(bytes) = piece { Some(bytes.clone()) } else { None });
+            let here: Vec<Bytes> = here.collect();
+            // A part that was to be fetched in part begins anywhere: it stays missing.
+            if here.iter().map(|bytes| bytes.len() as u64).sum::<u64>() == range.len() {
+                holdings.here.push((range.start(), here));
+                holdings.written.push((range.start(), range.end()));
+                holdings.missing = without(&holdings.missing, (range.start(), range.end()));
+            }
+        }
+        holdings
     }
+}
+
+/// `ranges` but for what lies in `taken`.
+fn without(ranges: &[Range], taken: Range) -> Vec<Range> {
+    let rest = |(start, end): &Range| [(*start, (*end).min(taken.0)), ((*start).max(taken.1), *end)];
+    ranges.iter().flat_map(rest).filter(|(start, end)| start < end).collect()
 }
 
 impl<S: ObjectStore> Writer<S> {
     /// Writes what is here to a new file in `directory`, each byte at its place, with a note of where it belongs (`path` below
-    /// the mount, and `why`) beside it. Both are on the disk when this returns, and the content is given up: bytes that had
-    /// left as parts stay in their upload, whose id is in the note.
+    /// the mount, and `why`) beside it, and what was not changed as far as it can be read. Both are on the disk when this
+    /// returns, and the content is given up: bytes that had left as parts stay in their upload, whose id is in the note.
     ///
     /// # Errors
     /// Those of the local file system; nothing is given up then.
     pub async fn keep(&self, directory: &Path, path: &str, why: &str) -> io::Result<Kept> {
         self.wait_for_parts().await;
-        let (destination, Holdings { here, missing, bytes }, upload) = {
-            let mut state = self.lock();
-            let upload = state.upload.get().map(|(upload, _)| upload.id.as_str().to_owned());
-            (state.destination.clone(), state.holdings(), upload)
-        };
-        let missing_bytes = missing.iter().map(|(start, end)| end - start).sum();
-        let now = clock::now();
+        let mut holdings = self.lock().holdings();
         let name: String = path.rsplit('/').next().unwrap_or_default().chars().take(MAX_NAME_CHARS).collect();
+        let now = clock::now();
         let place = directory.join(format!("{}-{}-{name}", date::compact(now), &rng::token()[..8]));
+        let (here, bytes) = (std::mem::take(&mut holdings.here), holdings.bytes);
+        let (into, in_directory) = (place.clone(), directory.to_owned());
+        let file = tasks::blocking(move || {
+            DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(&in_directory)?;
+            let file = create(&into)?;
+            file.set_len(bytes)?;
+            for (offset, pieces) in &here {
+                write_all(&file, *offset, pieces)?;
+            }
+            file.sync_all()?;
+            io::Result::Ok(file)
+        })
+        .await?;
+        let (file, unchanged) = self.fetch_unchanged(file, &holdings.stored).await?;
+        let missing_bytes = holdings.missing.iter().map(|(start, end)| end - start).sum();
         let note = serde_json::to_vec_pretty(&Note {
             time: date::iso8601(now),
             path,
-            bucket: destination.bucket.as_str(),
-            key: destination.key.as_str(),
+            bucket: holdings.destination.bucket.as_str(),
+            key: holdings.destination.key.as_str(),
             bytes,
-            upload: upload.filter(|_| missing_bytes > 0),
-            missing,
+            written: holdings.written,
+            unchanged,
+            upload: holdings.upload.filter(|_| missing_bytes > 0),
+            missing: holdings.missing,
             why,
         })
         .map_err(io::Error::other)?;
-        let directory = directory.to_owned();
-        let place = tasks::blocking(move || {
-            DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(&directory)?;
-            let mut beside = place.clone().into_os_string();
-            beside.push(".json");
-            let file = create(&place)?;
-            for (offset, payload) in &here {
-                let mut at = *offset;
-                for chunk in payload.chunks() {
-                    file.write_all_at(chunk, at)?;
-                    at += chunk.len() as u64;
-                }
-            }
-            file.set_len(bytes)?;
+        let (into, in_directory) = (place.clone(), directory.to_owned());
+        tasks::blocking(move || {
             file.sync_all()?;
+            let mut beside = into.into_os_string();
+            beside.push(".json");
             let file = create(Path::new(&beside))?;
             file.write_all_at(&note, 0)?;
             file.sync_all()?;
-            File::open(&directory)?.sync_all()?;
-            io::Result::Ok(place)
+            File::open(&in_directory)?.sync_all()
         })
         .await?;
         if missing_bytes > 0 {
             // Forgotten, not aborted: the parts are all there is of these bytes.
-            self.lock().upload = Arc::default();
+            self.lock().sending.upload = Arc::default();
         }
         self.discard().await;
         Ok(Kept { place, missing_bytes })
     }
+
+    /// Adds what can be read of what was not changed; returns what cannot.
+    async fn fetch_unchanged(&self, mut file: File, stored: &[(Range, Source, u64)]) -> io::Result<(File, Vec<Range>)> {
+        let mut left = MAX_FETCHED_BYTES;
+        let mut unread = Vec::new();
+        for ((start, end), source, at) in stored {
+            let mut next = *start;
+            while next < *end && left > 0 {
+                let bytes = (end - next).min(FETCH_BYTES).min(left);
+                let from = at + (next - start);
+                let Some(range) = ByteRange::new(from, from + bytes) else { break };
+                let Ok((payload, _permit)) = self.payload(vec![Piece::There(source.clone(), range)], bytes).await else { break };
+                let offset = next;
+                file = tasks::blocking(move || write_all(&file, offset, payload.chunks()).map(|()| file)).await?;
+                left -= bytes;
+                next += bytes;
+            }
+            if next < *end {
+                unread.push((next, *end));
+            }
+        }
+        Ok((file, unread))
+    }
+}
+
+fn write_all(file: &File, offset: u64, pieces: &[Bytes]) -> io::Result<()> {
+    let mut at = offset;
+    for piece in pieces {
+        file.write_all_at(piece, at)?;
+        at += piece.len() as u64;
+    }
+    Ok(())
 }
 
 fn create(path: &Path) -> io::Result<File> {

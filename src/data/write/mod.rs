@@ -1,38 +1,50 @@
-//! Writing one file: staged in pages, streamed out in parts while it is written, committed at flush or fsync.
+//! Writing one file: any byte in any order, streamed out in parts while it is written in order, committed at flush or fsync.
 //!
-//! Bytes are taken in order. What has not left yet can be changed at will; what has left as a part cannot be read back
-//! or changed before the upload completes. A file that fits one part is one PUT.
+//! Where each byte lies is said by [`extents`]: in an object that the store has, here in [`pages`], in a part that was sent,
+//! or nowhere, being zero. What has not left can be changed at will. What has left as a part can be neither read back nor
+//! changed before the upload completes: then the file is committed as it stands first ([`crate::data::Error::CommitFirst`]), and goes on
+//! from there. A commit is [`plan`]ned from the extents: unchanged ranges are copied inside the store, changes are sent.
 //!
-//! Lifecycle: staged -> parts in flight -> committed, or dropped (the upload is aborted). A part keeps its bytes until the
-//! store has acknowledged it, so a failed commit can be repeated. The old object stays until `complete`; if the process
-//! dies, an incomplete upload is left, never half an object.
+//! Lifecycle: clean or new -> changed -> parts in flight -> committed, or dropped (the upload is aborted). A part keeps its
+//! bytes until the store has acknowledged it, so a failed commit can be repeated. The old object stays until `complete`; if
+//! the process dies, an incomplete upload is left, never half an object.
 
+mod access;
 pub mod commit;
 mod copy;
+pub mod extents;
 pub mod keep;
+mod pages;
 mod parts;
+pub mod plan;
 mod pressure;
+mod readback;
 pub mod settle;
-mod staged;
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Instant;
 
 use bytes::Bytes;
-use tokio::sync::{Notify, OnceCell, Semaphore};
+use tokio::sync::{Notify, Semaphore};
 
+pub use self::access::{At, Change, Written};
 use self::commit::CommitDone;
-use self::parts::PartSlot;
+use self::extents::{Extents, Place, Seek, SourceId};
+use self::pages::{NeedMemory, Pages};
+use self::parts::Sending;
+use self::plan::Limits;
 use self::pressure::{Failed, Pressure};
-use self::staged::{NeedMemory, Staged};
-use crate::data::budget::{Budget, Class};
-use crate::data::{Error, Result};
-use crate::store::{BucketName, Key, ObjectInfo, ObjectStore, Properties, Upload};
+use self::settle::Source;
+use crate::base::clock;
+use crate::data::budget::{Budget, Class, Holder};
+use crate::data::read::Reader;
+use crate::store::{BucketName, ByteRange, ETag, Key, MAX_PARTS, ObjectInfo, ObjectRef, ObjectStore, Properties, Upload};
 
 /// Parts of all files that are sent at once: enough to hide 20 ms at 80 MiB/s a connection many times over.
 pub const MAX_PARTS_IN_FLIGHT: usize = 32;
-/// A hole in new data is filled with zeros up to this size, in bytes; larger ones need extents.
-const MAX_GAP_BYTES: u64 = 16 << 20;
+/// What was committed stays here up to this size, in bytes, for the next change: a small file is sent whole each time.
+const RETAINED_BYTES: u64 = plan::PART_BYTES;
 
 /// What all writers of a mount share.
 #[derive(Debug, Clone)]
@@ -43,6 +55,10 @@ pub struct WriteShared<S> {
     pub budget: Budget,
     /// Bounds the parts in flight.
     pub slots: Arc<Semaphore>,
+    /// Who fetches bytes without memory for them: one at a time.
+    overdrawn: Arc<Semaphore>,
+    /// Whether the store makes parts of ranges of objects, as far as is known.
+    copies: Arc<AtomicBool>,
     pressure: Arc<Pressure>,
 }
 
@@ -50,7 +66,14 @@ impl<S> WriteShared<S> {
     /// Writers over `store`, within `budget`.
     #[must_use]
     pub fn new(store: S, budget: Budget) -> Self {
-        Self { store, budget, slots: Arc::new(Semaphore::new(MAX_PARTS_IN_FLIGHT)), pressure: Arc::default() }
+        Self {
+            store,
+            budget,
+            slots: Arc::new(Semaphore::new(MAX_PARTS_IN_FLIGHT)),
+            overdrawn: Arc::new(Semaphore::new(1)),
+            copies: Arc::new(AtomicBool::new(true)),
+            pressure: Arc::default(),
+        }
     }
 }
 
@@ -69,40 +92,54 @@ pub struct Destination {
 #[derive(Debug)]
 pub struct Writer<S> {
     shared: WriteShared<S>,
-    state: Mutex<State>,
+    state: Mutex<State<S>>,
     /// A part has ended.
     part_done: Notify,
 }
 
-#[derive(Debug)]
-struct State {
-    destination: Destination,
-    staged: Staged,
-    parts: BTreeMap<u16, PartSlot>,
-    /// The upload, begun by the first part that leaves, and the destination it was begun with.
-    upload: Arc<OnceCell<(Upload, Destination)>>,
-    /// Counts changes of the bytes; equal to `committed` when the store has them all.
-    generation: u64,
-    committed: Option<u64>,
-    /// Everything sent was completed: what is staged may be changed, what has left may not.
-    completed: bool,
-    /// The object was made of the parts, but not yet given the properties it should have.
-    unsettled: Option<CommitDone>,
-    /// Tokens of commits that may have been applied, for all anybody knows.
-    doubtful: Vec<String>,
-    /// A change was refused: the content is not what its writer wanted, and must not become the object.
-    refused: Option<&'static str>,
-    /// The last commit failed, and nobody has repeated it.
-    failed: Option<Failed>,
+/// Whether parts may leave while the file is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Streams {
+    /// As soon as one is whole.
+    Yes,
+    /// Never: the file has no name, so no commit will come.
+    Never,
 }
 
-/// What became of a write.
+/// An object that bytes are taken from.
 #[derive(Debug)]
-pub enum Written {
-    /// All bytes are taken.
-    Done,
-    /// There is no memory for them now: use [`Writer::write`] and wait.
-    MustWait,
+struct Stored<S> {
+    pin: Source,
+    /// Made by the first read.
+    reader: Option<Arc<Reader<S>>>,
+}
+
+#[derive(Debug)]
+struct State<S> {
+    destination: Destination,
+    extents: Extents,
+    pages: Pages,
+    /// By their [`SourceId`].
+    sources: Vec<Stored<S>>,
+    /// The object of the file's own name, when bytes are taken from it.
+    own: Option<SourceId>,
+    sending: Sending,
+    /// The bytes written last without going back: first, and one past the last.
+    run: (u64, u64),
+    /// Nothing was changed but by appending.
+    appended_only: bool,
+    streams: Streams,
+    /// Counts changes of the bytes; equal to `committed` when the store has them all, with the right properties.
+    generation: u64,
+    committed: Option<u64>,
+    /// The object as the last request has made it, with the generation of its bytes, when the commit did not end well: it may
+    /// lack the properties it should have.
+    made: Option<(u64, CommitDone)>,
+    /// Tokens of commits that may have been applied, for all anybody knows.
+    doubtful: Vec<String>,
+    /// The last commit failed, and nobody has repeated it.
+    failed: Option<Failed>,
+    used_at: Instant,
 }
 
 impl<S: ObjectStore> Writer<S> {
@@ -110,24 +147,55 @@ impl<S: ObjectStore> Writer<S> {
     pub fn new(shared: WriteShared<S>, destination: Destination) -> Arc<Self> {
         let state = State {
             destination,
-            staged: Staged::default(),
-            parts: BTreeMap::new(),
-            upload: Arc::default(),
+            extents: Extents::default(),
+            pages: Pages::default(),
+            sources: Vec::new(),
+            own: None,
+            sending: Sending::default(),
+            run: (0, 0),
+            appended_only: true,
+            streams: Streams::Yes,
             generation: 0,
             committed: None,
-            completed: false,
-            unsettled: None,
+            made: None,
             doubtful: Vec::new(),
-            refused: None,
             failed: None,
+            used_at: clock::instant(),
         };
-        Arc::new(Self { shared, state: Mutex::new(state), part_done: Notify::new() })
+        let writer = Arc::new(Self { shared, state: Mutex::new(state), part_done: Notify::new() });
+        let holder: Weak<dyn Holder> = Arc::<Self>::downgrade(&writer);
+        writer.shared.budget.register(holder);
+        writer
+    }
+
+    /// The content of an object that is about to be changed: clean, until it is.
+    pub fn of_object(shared: WriteShared<S>, destination: Destination, object: Source) -> Arc<Self> {
+        let writer = Self::new(shared, destination);
+        {
+            let mut state = writer.lock();
+            state.extents = Extents::of_object(SourceId(0), object.size);
+            state.sources = vec![Stored { pin: object, reader: None }];
+            state.own = Some(SourceId(0));
+            state.committed = Some(0);
+        }
+        writer
+    }
+
+    /// A content that has no name: it stays here, and is never stored.
+    pub fn nameless(shared: WriteShared<S>, destination: Destination, bytes: &Bytes) -> Arc<Self> {
+        let writer = Self::new(shared, destination);
+        {
+            let mut state = writer.lock();
+            state.streams = Streams::Never;
+            state.stage(&writer.shared.budget, 0, bytes);
+        }
+        writer
     }
 
     /// The length of the content in bytes.
     #[must_use]
     pub fn len(&self) -> u64 {
-        self.lock().staged.len()
+        self.lock().extents.len()
     }
 
     /// Whether the content has no bytes.
@@ -139,14 +207,21 @@ impl<S: ObjectStore> Writer<S> {
     /// Whether the store does not have this content yet.
     #[must_use]
     pub fn is_dirty(&self) -> bool {
-        let state = self.lock();
-        state.committed != Some(state.generation)
+        self.lock().is_dirty()
     }
 
-    /// Whether every byte is still in memory, so that the content can be read and changed anywhere.
+    /// Whether every byte is here, so that the content needs no object.
     #[must_use]
-    pub fn is_whole(&self) -> bool {
-        self.lock().staged.sent() == 0
+    pub fn is_here(&self) -> bool {
+        self.bytes_of_store() == 0
+    }
+
+    /// How many of its bytes only the store has, in objects or parts.
+    #[must_use]
+    pub fn bytes_of_store(&self) -> u64 {
+        let state = self.lock();
+        let there = state.extents.all().filter(|extent| matches!(extent.place, Place::Stored { .. } | Place::Sent));
+        there.map(|extent| extent.range.len()).sum()
     }
 
     /// Where the content will go; changes made here travel with the next request that creates it.
@@ -163,28 +238,22 @@ impl<S: ObjectStore> Writer<S> {
     /// Whether parts have left for the present destination's key already.
     #[must_use]
     pub fn has_left(&self) -> bool {
-        self.lock().staged.sent() > 0
+        self.lock().sending.end > 0
     }
 
     /// Whether the store may have a content of this writer's that it was not heard to take.
     #[must_use]
     pub fn is_doubtful(&self) -> bool {
         let state = self.lock();
-        state.unsettled.is_some() || !state.doubtful.is_empty()
+        state.made.is_some() || !state.doubtful.is_empty()
     }
 
     /// Whether `info` is of a commit of this writer's that was not heard to be taken.
     #[must_use]
     pub fn may_have_made(&self, info: &ObjectInfo) -> bool {
         let state = self.lock();
-        let completed = state.unsettled.as_ref().is_some_and(|done| done.committed.etag == info.etag);
+        let completed = state.made.as_ref().is_some_and(|(_, done)| done.committed.etag == info.etag);
         completed || commit::token_of(&info.properties).is_some_and(|token| state.doubtful.iter().any(|own| own == token))
-    }
-
-    /// Why the content cannot become the object any more: a change of it was refused.
-    #[must_use]
-    pub fn refused(&self) -> Option<&'static str> {
-        self.lock().refused
     }
 
     /// Whether nothing was ever written to it.
@@ -193,101 +262,40 @@ impl<S: ObjectStore> Writer<S> {
         self.lock().generation == 0
     }
 
-    /// Takes `data` at `offset` without waiting: for the FUSE thread itself.
-    ///
-    /// # Errors
-    /// [`Error::Unsupported`] for bytes that have left already, [`Error::TooLarge`].
-    pub fn try_write(self: &Arc<Self>, offset: u64, data: &[u8]) -> Result<Written> {
+    /// Whether it was changed by appending only.
+    #[must_use]
+    pub fn was_appended_only(&self) -> bool {
+        self.lock().appended_only
+    }
+
+    /// Whether bytes of it are the own object's, and only there.
+    fn refers_to_own(&self) -> bool {
+        let state = self.lock();
+        let own = state.own;
+        state.extents.all().any(|extent| matches!(extent.place, Place::Stored { source, .. } if Some(source) == own))
+    }
+
+    /// The first byte at or after `offset` that is data, or is none. What the store has is data.
+    #[must_use]
+    pub fn seek(&self, offset: u64, wanted: Seek) -> Option<u64> {
+        self.lock().extents.seek(offset, wanted)
+    }
+
+    /// This mount has made another object of the file's own, which was `old`, without changing its bytes, or moved it.
+    pub fn repin(&self, old: &ETag, object: &ObjectRef, etag: &ETag) {
         let mut state = self.lock();
-        state.accept(offset)?;
-        match state.staged.write(&self.shared.budget, offset, data) {
-            Ok(()) => {
-                state.generation += 1;
-                self.cut_parts(&mut state)?;
-                Ok(Written::Done)
+        let Some(own) = state.own else { return };
+        if let Some(stored) = state.sources.get_mut(own.0).filter(|stored| stored.pin.etag == *old) {
+            stored.pin = Source { object: object.clone(), etag: etag.clone(), size: stored.pin.size };
+            if let Some(reader) = &stored.reader {
+                reader.repin(object.clone(), etag.clone());
             }
-            Err(NeedMemory(_)) => Ok(Written::MustWait),
         }
     }
 
-    /// Takes `data` at `offset`, waiting for memory when there is none.
-    ///
-    /// # Errors
-    /// As [`Writer::try_write`], and the failure of a part that keeps the memory which this needs.
-    pub async fn write(self: &Arc<Self>, offset: u64, data: Bytes) -> Result<()> {
-        loop {
-            let part_done = self.part_done.notified();
-            tokio::pin!(part_done);
-            part_done.as_mut().enable();
-            let needed = {
-                let mut state = self.lock();
-                state.accept(offset)?;
-                match state.staged.write(&self.shared.budget, offset, &data) {
-                    Ok(()) => {
-                        state.generation += 1;
-                        return self.cut_parts(&mut state);
-                    }
-                    Err(NeedMemory(needed)) => {
-                        // What has failed is tried again at the commit; until then its memory is not coming back.
-                        state.failure()?;
-                        // What can leave shall leave now: others, or this one, get its memory.
-                        self.cut_early(&mut state)?;
-                        needed
-                    }
-                }
-            };
-            let budget = &self.shared.budget;
-            let permit = tokio::select! {
-                permit = budget.acquire(Class::Write, needed) => permit,
-                () = part_done => continue,
-                () = self.shared.pressure.nothing_will_free_any() => {
-                    // Files that are still written will free it in the end; those that could not be stored will not.
-                    if self.shared.pressure.has_failures() {
-                        return Err(Error::Full);
-                    }
-                    budget.overdraw(Class::Write, needed)
-                }
-            };
-            self.lock().staged.prepay(permit);
-        }
-    }
-
-    /// The bytes at `offset`, at most `len`.
-    ///
-    /// # Errors
-    /// [`Error::Unsupported`] for bytes that have left as parts and are not committed.
-    pub fn read(&self, offset: u64, len: u64) -> Result<Bytes> {
-        self.lock()
-            .staged
-            .read(offset, len)
-            .ok_or(Error::Unsupported("reading data that is being uploaded, before the file is closed, is not supported yet"))
-    }
-
-    /// Cuts or extends the content to `len` bytes.
-    ///
-    /// # Errors
-    /// [`Error::Unsupported`] when bytes that have left would have to change, or for a large hole.
-    pub async fn truncate(self: &Arc<Self>, len: u64) -> Result<()> {
-        if len == 0 && self.has_left() {
-            self.discard().await;
-        }
-        if len == 0 {
-            self.lock().refused = None;
-        }
-        let old = {
-            let mut state = self.lock();
-            let old = state.staged.len();
-            if len < old {
-                state.accept(len)?;
-                state.staged.truncate(len);
-                state.generation += 1;
-            }
-            old
-        };
-        if len > old {
-            self.write(len, Bytes::new()).await?;
-        }
-        Ok(())
+    /// The name is gone: nothing leaves any more.
+    pub fn stay(&self) {
+        self.lock().streams = Streams::Never;
     }
 
     /// Gives everything up: staged bytes, parts and the upload. The writer is empty and new then.
@@ -295,67 +303,104 @@ impl<S: ObjectStore> Writer<S> {
         self.wait_for_parts().await;
         let upload = {
             let mut state = self.lock();
-            state.parts.clear();
-            state.staged = Staged::default();
-            state.refused = None;
+            state.pages.clear();
+            state.extents = Extents::default();
+            (state.sources, state.own) = (Vec::new(), None);
             state.generation += 1;
-            let upload = std::mem::take(&mut state.upload);
-            if let Some(done) = state.unsettled.take() {
+            state.appended_only = true;
+            state.run = (0, 0);
+            if let Some((_, done)) = state.made.take() {
                 // The object was made all the same.
                 state.doubtful.extend(commit::token_of(&done.destination.properties).map(str::to_owned));
             }
             state.failed = None;
-            let completed = std::mem::take(&mut state.completed);
-            if completed { None } else { upload.get().cloned() }
+            std::mem::take(&mut state.sending).upload.get().cloned()
         };
-        if let Some((upload, _)) = upload
-            && let Err(error) = self.shared.store.abort_upload(&upload).await
-        {
+        if let Some((upload, _)) = upload {
+            self.abort(&upload).await;
+        }
+    }
+
+    async fn abort(&self, upload: &Upload) {
+        if let Err(error) = self.shared.store.abort_upload(upload).await {
             tracing::warn!(%error, "an upload could not be aborted; its parts cost money until it is");
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn limits(&self, state: &State<S>) -> Limits {
+        Limits {
+            memory_bytes: self.shared.budget.limit(),
+            parts: MAX_PARTS - state.sending.last_number(),
+            copies: self.shared.copies.load(Ordering::Relaxed),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<S>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
-    /// As [`State::accepts`]; what was refused once is remembered.
-    fn accept(&mut self, offset: u64) -> Result<()> {
-        let accepted = self.accepts(offset);
-        if self.is_in_doubt() {
-            // Refused for now only: the next commit settles it.
-            return accepted;
-        }
-        if let Err(Error::Unsupported(why)) = &accepted {
-            self.refused = Some(why);
-        }
-        accepted
+impl<S: ObjectStore> State<S> {
+    fn is_dirty(&self) -> bool {
+        self.committed != Some(self.generation) || self.made.is_some()
     }
 
-    /// Whether nobody knows if the parts are an object already.
+    /// Whether nobody knows if the parts are an object already: nothing can be added to them before that is known.
     fn is_in_doubt(&self) -> bool {
-        !self.doubtful.is_empty() && self.staged.sent() > 0
+        !self.doubtful.is_empty() && self.sending.end > 0
     }
 
-    /// Whether bytes from `offset` on may change.
-    fn accepts(&self, offset: u64) -> Result<()> {
-        if self.completed && self.staged.sent() > 0 {
-            return Err(Error::Unsupported(
-                "writing on after an fsync or a rename of a large file, which stored it as it was, is not supported yet",
-            ));
+    /// Takes bytes that are the content's already, whatever memory there is.
+    fn stage(&mut self, budget: &Budget, offset: u64, bytes: &[u8]) {
+        let Some(range) = ByteRange::new(offset, offset + bytes.len() as u64) else { return };
+        while let Err(NeedMemory(missing)) = self.pages.write(budget, offset, bytes) {
+            self.pages.prepay(budget.overdraw(Class::Write, missing));
         }
-        if self.is_in_doubt() {
-            // The parts may be an object already: nothing can be added to them before that is known.
-            return Err(Error::Unsupported("the last commit was not answered: close the file, or fsync it, before writing on"));
+        self.extents.set(range, Place::Staged);
+    }
+
+    /// The store has the content as the object that `done` tells of.
+    fn adopt(&mut self, done: &CommitDone) {
+        let Destination { bucket, key, .. } = done.destination.clone();
+        let object = ObjectRef { version: done.committed.version.clone(), ..ObjectRef::current(bucket, key) };
+        let pin = Source { object, etag: done.committed.etag.clone(), size: done.size };
+        self.sources = vec![Stored { pin, reader: None }];
+        self.own = Some(SourceId(0));
+        self.sending = Sending::default();
+        self.appended_only = true;
+        if done.size > RETAINED_BYTES {
+            self.let_go();
+            return;
         }
-        if offset < self.staged.sent() {
-            return Err(Error::Unsupported("changing data that is being uploaded is not supported yet: write from start to end"));
+        let stored: Vec<ByteRange> = self
+            .extents
+            .all()
+            .filter(|extent| matches!(extent.place, Place::Stored { .. } | Place::Sent))
+            .map(|extent| extent.range)
+            .collect();
+        for range in stored {
+            self.extents.set(range, Place::Stored { source: SourceId(0), at: range.start() });
         }
-        if offset > self.staged.len() + MAX_GAP_BYTES {
-            return Err(Error::Unsupported("holes of more than 16 MiB are not supported yet"));
+    }
+
+    /// Keeps nothing of what the object has; returns how many bytes of memory that frees at least.
+    fn let_go(&mut self) -> u64 {
+        self.extents = Extents::of_object(SourceId(0), self.extents.len());
+        self.pages.clear()
+    }
+}
+
+impl<S: ObjectStore> Holder for Writer<S> {
+    fn used_at(&self) -> Instant {
+        self.lock().used_at
+    }
+
+    /// What was committed and is here for the next change only can be had from the store again.
+    fn give_up(&self) -> u64 {
+        let mut state = self.lock();
+        if state.is_dirty() || state.own != Some(SourceId(0)) || state.streams == Streams::Never {
+            return 0;
         }
-        Ok(())
+        state.let_go()
     }
 }

@@ -1,106 +1,206 @@
-//! Parts that leave while a file is written: when they are cut, how they are sent, what is kept until they are safe.
+//! Parts that leave while a file is written, or at its commit: when they are cut, how they are made, what is kept until they
+//! are safe.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use tokio::sync::OnceCell;
 
 use super::commit::with_token;
-use super::{State, Writer};
+use super::extents::{Extent, Place};
+use super::pages::zeros;
+use super::plan::{How, PlannedPart, Rest, divide, part_bytes};
+use super::settle::Source;
+use super::{Destination, State, Streams, Writer};
 use crate::base::tasks;
+use crate::data::budget::{Class, PAGE_BYTES, Permit};
 use crate::data::{Error, Result};
-use crate::store::{CreateUpload, MAX_PARTS, MIN_PART_BYTES, ObjectStore, Part, PartNumber, Payload, Upload, UploadPart};
+use crate::store::{
+    ByteRange, CopyPart, CreateUpload, ErrorKind, GetObject, MAX_PARTS, MIN_PART_BYTES, ObjectStore, Part, PartNumber, Payload,
+    Upload, UploadPart,
+};
 
-/// The size of the first parts, in bytes: long enough to hide a round trip, short enough that many are in flight.
-const PART_BYTES: u64 = 8 << 20;
-/// After this many parts the size doubles, and again: small files keep small parts, 10,000 parts reach far.
-const PARTS_OF_ONE_SIZE: u16 = 1000;
-/// A part may take this fraction of the memory limit.
-const MEMORY_DIVISOR: u64 = 8;
+/// Before parts leave that begin with bytes which were not just written, so many parts' worth must follow: who writes here
+/// and there shall not find that what he changes has left.
+const PARTS_TO_BE_SURE: u64 = 4;
+/// A range that the store does not copy is read and sent up to this size, in bytes, when it was to be one part.
+const MAX_READ_PART_BYTES: u64 = 256 << 20;
+
+/// What has left.
+#[derive(Debug, Default)]
+pub(super) struct Sending {
+    /// The upload, begun by the first part that leaves, and the destination it was begun with.
+    pub upload: Arc<OnceCell<(Upload, Destination)>>,
+    /// The parts, which are the bytes `0..end`, and those of the tail.
+    pub parts: BTreeMap<u16, (ByteRange, PartSlot)>,
+    /// Bytes before this one can be changed no more.
+    pub end: u64,
+    /// The first part of those made by a commit that failed, and the generation they are of.
+    pub tail: Option<(u16, u64)>,
+}
 
 /// Where one part is.
 #[derive(Debug, Clone)]
 pub(super) enum PartSlot {
     /// On its way; its task keeps the bytes for another try.
     InFlight,
-    /// The store refused it or did not answer; the bytes are here.
-    Failed(Payload, Error),
-    /// The store has it.
-    Done(Part),
+    /// The store refused it or did not answer.
+    Failed(Work, Error),
+    /// The store has it; what it was copied from, if it was.
+    Done(Part, Option<Source>),
 }
 
-/// The size of part `number` in a mount with this memory limit.
-fn part_bytes(number: u16, memory_limit: u64) -> u64 {
-    let doublings = u32::from((number.saturating_sub(1)) / PARTS_OF_ONE_SIZE).min(10);
-    let most = (memory_limit / MEMORY_DIVISOR).max(PART_BYTES) >> 20 << 20;
-    (PART_BYTES << doublings).min(most)
+/// What a part is made of.
+#[derive(Debug, Clone)]
+pub(super) enum Work {
+    /// Bytes that are sent.
+    Send(Vec<Piece>),
+    /// A range of an object, copied inside the store.
+    Copy(Source, ByteRange),
+}
+
+/// Bytes of a sent part.
+#[derive(Debug, Clone)]
+pub(super) enum Piece {
+    /// They are here.
+    Here(Bytes),
+    /// They are in an object.
+    There(Source, ByteRange),
 }
 
 impl<S: ObjectStore> Writer<S> {
     /// Sends what makes a whole part and has bytes after it: a file of one part's size stays a single PUT.
-    pub(super) fn cut_parts(self: &Arc<Self>, state: &mut State) -> Result<()> {
-        loop {
-            let size = part_bytes(state.next_part()?, self.shared.budget.limit());
-            if state.staged.staged() <= size {
-                return Ok(());
+    pub(super) fn cut_parts(self: &Arc<Self>, state: &mut State<S>) {
+        while state.streams == Streams::Yes && state.run.1 == state.extents.len() {
+            let Some(number) = state.sending.next_number() else { return };
+            let size = part_bytes(number, self.shared.budget.limit());
+            let start = state.run.0.max(state.sending.end);
+            let enough = if start > state.sending.end { PARTS_TO_BE_SURE * size } else { size };
+            let to = (start + size) / PAGE_BYTES as u64 * PAGE_BYTES as u64;
+            if state.run.1 - start <= enough || !self.cut(state, to) {
+                return;
             }
-            self.cut(state, size)?;
         }
     }
 
     /// Sends what may leave at all, because memory is short.
-    pub(super) fn cut_early(self: &Arc<Self>, state: &mut State) -> Result<()> {
-        let whole = state.staged.staged() >> 20 << 20;
-        if whole >= MIN_PART_BYTES && !state.completed { self.cut(state, whole) } else { Ok(()) }
-    }
-
-    /// Sends the first `size` staged bytes as the next part.
-    pub(super) fn cut(self: &Arc<Self>, state: &mut State, size: u64) -> Result<()> {
-        let number = state.next_part()?;
-        let payload = Payload::new(state.staged.take(size));
-        self.launch(state, number, payload);
-        Ok(())
-    }
-
-    /// Sends the parts that have failed again.
-    pub(super) fn relaunch_failed(self: &Arc<Self>, state: &mut State) {
-        let failed: Vec<(u16, Payload)> = state
-            .parts
-            .iter()
-            .filter_map(|(number, slot)| match slot {
-                PartSlot::Failed(payload, _) => Some((*number, payload.clone())),
-                _ => None,
-            })
-            .collect();
-        for (number, payload) in failed {
-            self.launch(state, number, payload);
+    pub(super) fn cut_early(self: &Arc<Self>, state: &mut State<S>) {
+        let start = state.run.0.max(state.sending.end);
+        let to = state.run.1 / PAGE_BYTES as u64 * PAGE_BYTES as u64;
+        if state.streams == Streams::Yes && state.run.1 == state.extents.len() && to >= start + MIN_PART_BYTES {
+            self.cut(state, to);
         }
     }
 
-    /// Sends `payload` as a part.
-    pub(super) fn launch(self: &Arc<Self>, state: &mut State, number: u16, payload: Payload) {
-        state.parts.insert(number, PartSlot::InFlight);
+    /// Sends the bytes up to `to` as the next parts; whether the parts that there may be suffice.
+    fn cut(self: &Arc<Self>, state: &mut State<S>, to: u64) -> bool {
+        let from = state.sending.end;
+        let Ok(parts) = divide(&state.extents, from, to, Rest::Follows, self.limits(state)) else { return false };
+        self.launch_all(state, &parts);
+        state.mark_sent(from, to);
+        true
+    }
+
+    /// Makes the planned parts, with the next numbers.
+    pub(super) fn launch_all(self: &Arc<Self>, state: &mut State<S>, parts: &[PlannedPart]) {
+        for part in parts {
+            let Some(number) = state.sending.next_number() else { return };
+            let work = state.work(part);
+            self.launch(state, number, part.range, work);
+        }
+    }
+
+    /// Makes the parts that have failed again.
+    pub(super) fn relaunch_failed(self: &Arc<Self>, state: &mut State<S>) {
+        let failed: Vec<(u16, ByteRange, Work)> = state
+            .sending
+            .parts
+            .iter()
+            .filter_map(|(number, (range, slot))| match slot {
+                PartSlot::Failed(work, _) => Some((*number, *range, work.clone())),
+                _ => None,
+            })
+            .collect();
+        for (number, range, work) in failed {
+            self.launch(state, number, range, work);
+        }
+    }
+
+    fn launch(self: &Arc<Self>, state: &mut State<S>, number: u16, range: ByteRange, work: Work) {
+        state.sending.parts.insert(number, (range, PartSlot::InFlight));
         let writer = Arc::clone(self);
         tasks::spawn(async move {
-            let slot = match writer.send(number, payload.clone()).await {
-                Ok(part) => PartSlot::Done(part),
-                Err(error) => PartSlot::Failed(payload, error),
+            let slot = match writer.make(number, range.len(), &work).await {
+                Ok((part, source)) => PartSlot::Done(part, source),
+                Err(error) => PartSlot::Failed(work, error),
             };
-            writer.lock().parts.insert(number, slot);
+            writer.lock().sending.parts.insert(number, (range, slot));
             writer.part_done.notify_waiters();
         });
     }
 
-    async fn send(&self, number: u16, payload: Payload) -> Result<Part> {
+    async fn make(&self, number: u16, bytes: u64, work: &Work) -> Result<(Part, Option<Source>)> {
         // The slots are never closed, so there is always one in the end.
         let _slot = self.shared.slots.acquire().await;
         let _sending = self.shared.pressure.sending();
         let upload = self.upload().await?;
         let number = PartNumber::new(number).ok_or(Error::TooLarge)?;
-        let request = UploadPart { upload, number, payload };
-        Ok(self.shared.store.upload_part(&request).await?)
+        let pieces = match work {
+            Work::Send(pieces) => pieces.clone(),
+            Work::Copy(source, range) => {
+                let request = CopyPart {
+                    upload: upload.clone(),
+                    number,
+                    source: source.object.clone(),
+                    source_if_match: Some(source.etag.clone()),
+                    range: *range,
+                };
+                match self.shared.store.copy_part(&request).await {
+                    Err(error) if error.kind() == ErrorKind::Unsupported && range.len() <= MAX_READ_PART_BYTES => {
+                        self.shared.copies.store(false, Ordering::Relaxed);
+                        vec![Piece::There(source.clone(), *range)]
+                    }
+                    copied => return Ok((copied.map_err(Error::of_reading)?, Some(source.clone()))),
+                }
+            }
+        };
+        let (payload, _fetched) = self.payload(pieces, bytes).await?;
+        Ok((self.shared.store.upload_part(&UploadPart { upload, number, payload }).await?, None))
+    }
+
+    /// All `bytes` of a request, with the permit of those that had to be fetched.
+    pub(super) async fn payload(&self, pieces: Vec<Piece>, bytes: u64) -> Result<(Payload, Option<Permit>)> {
+        let fetched = pieces.iter().map(|piece| if let Piece::There(_, range) = piece { range.len() } else { 0 }).sum();
+        let budget = &self.shared.budget;
+        let (permit, _turn) = match budget.try_acquire(Class::Write, fetched) {
+            permit if fetched == 0 || permit.is_some() => (permit, None),
+            // What is here may lack memory until this has left: so it goes beyond the limit, but one at a time.
+            _ => {
+                let turn = self.shared.overdrawn.acquire().await;
+                (Some(budget.overdraw(Class::Write, fetched)), Some(turn))
+            }
+        };
+        let mut chunks = Vec::new();
+        for piece in pieces {
+            match piece {
+                Piece::Here(bytes) => chunks.push(bytes),
+                Piece::There(source, range) => {
+                    let request = GetObject { object: source.object, range: Some(range), if_match: Some(source.etag) };
+                    let download = self.shared.store.get(&request).await.map_err(Error::of_reading)?;
+                    chunks.push(download.body.collect().await?);
+                }
+            }
+        }
+        let payload = Payload::new(chunks);
+        // Nothing shorter or longer than the file ever leaves, whatever went wrong here.
+        if payload.len() == bytes { Ok((payload, permit)) } else { Err(Error::Incomplete) }
     }
 
     /// The upload of this content, begun by whoever comes first.
     async fn upload(&self) -> Result<Upload> {
-        let cell = Arc::clone(&self.lock().upload);
+        let cell = Arc::clone(&self.lock().sending.upload);
         let (upload, _) = cell
             .get_or_try_init(|| async {
                 let destination = with_token(&self.lock().destination);
@@ -121,7 +221,7 @@ impl<S: ObjectStore> Writer<S> {
             let done = self.part_done.notified();
             tokio::pin!(done);
             done.as_mut().enable();
-            let in_flight = self.lock().parts.values().any(|slot| matches!(slot, PartSlot::InFlight));
+            let in_flight = self.lock().sending.parts.values().any(|(_, slot)| matches!(slot, PartSlot::InFlight));
             if !in_flight {
                 return;
             }
@@ -130,36 +230,62 @@ impl<S: ObjectStore> Writer<S> {
     }
 }
 
-impl State {
+impl<S: ObjectStore> State<S> {
+    /// What a planned part is made of.
+    fn work(&mut self, part: &PlannedPart) -> Work {
+        match part.how {
+            How::Send => Work::Send(self.pieces(part.range)),
+            How::Copy(source, at) => {
+                let range = ByteRange::new(at, at + part.range.len()).unwrap_or(part.range);
+                Work::Copy(self.sources[source.0].pin.clone(), range)
+            }
+        }
+    }
+
+    /// The bytes of `range`, where they are.
+    pub(super) fn pieces(&mut self, range: ByteRange) -> Vec<Piece> {
+        let extents: Vec<Extent> = self.extents.within(range.start(), range.end()).collect();
+        let mut pieces = Vec::new();
+        for Extent { range, place } in extents {
+            match place {
+                Place::Staged | Place::Sent => pieces.extend(self.pages.share(range).into_iter().map(Piece::Here)),
+                Place::Zero => pieces.extend(zeros(range.len()).into_iter().map(Piece::Here)),
+                Place::Stored { source, at } => {
+                    let source = self.sources[source.0].pin.clone();
+                    pieces.extend(ByteRange::new(at, at + range.len()).map(|range| Piece::There(source, range)));
+                }
+            }
+        }
+        pieces
+    }
+
+    /// What was staged between `from` and `to` has left.
+    pub(super) fn mark_sent(&mut self, from: u64, to: u64) {
+        let staged: Vec<Extent> = self.extents.within(from, to).filter(|extent| extent.place == Place::Staged).collect();
+        for extent in staged {
+            self.extents.set(extent.range, Place::Sent);
+        }
+        self.pages.forget(0, to);
+        self.sending.end = to;
+    }
+}
+
+impl Sending {
     /// The failure of a part, when one has failed.
     pub(super) fn failure(&self) -> Result<()> {
-        let failed = self.parts.values().find_map(|slot| match slot {
+        let failed = self.parts.values().find_map(|(_, slot)| match slot {
             PartSlot::Failed(_, error) => Some(error.clone()),
             _ => None,
         });
         failed.map_or(Ok(()), Err)
     }
 
-    /// The number of the next part.
-    pub(super) fn next_part(&self) -> Result<u16> {
-        let last = self.parts.last_key_value().map_or(0, |(number, _)| *number);
-        if last < MAX_PARTS { Ok(last + 1) } else { Err(Error::TooLarge) }
+    /// The number of the last part.
+    pub(super) fn last_number(&self) -> u16 {
+        self.parts.last_key_value().map_or(0, |(number, _)| *number)
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn parts_grow_so_that_ten_thousand_reach_far() {
-        let total = |limit: u64| (1..=MAX_PARTS).map(|number| part_bytes(number, limit)).sum::<u64>();
-        assert_eq!(part_bytes(1, 512 << 20), 8 << 20);
-        assert_eq!(part_bytes(10_000, 128 << 20), 16 << 20);
-        assert!(total(128 << 20) > 140 << 30);
-        assert!(total(512 << 20) > 480 << 30);
-        assert!(
-            (1..=MAX_PARTS).all(|n| part_bytes(n, 64 << 20) >= MIN_PART_BYTES && part_bytes(n, 1 << 40).is_multiple_of(1 << 20))
-        );
+    fn next_number(&self) -> Option<u16> {
+        Some(self.last_number() + 1).filter(|next| *next <= MAX_PARTS)
     }
 }

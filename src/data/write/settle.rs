@@ -72,7 +72,7 @@ pub async fn put_empty<S: ObjectStore>(store: &S, target: &Destination, conditio
 }
 
 /// What is copied.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
     /// The object.
     pub object: ObjectRef,
@@ -120,7 +120,7 @@ pub async fn copy_object<S: ObjectStore>(
     settled(store, target, &condition, Change::Copy(request)).await
 }
 
-fn copy_request(source: ObjectRef, target: &Destination) -> CopyObject {
+pub(super) fn copy_request(source: ObjectRef, target: &Destination) -> CopyObject {
     CopyObject {
         source,
         source_if_match: None,

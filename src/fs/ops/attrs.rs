@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::keeping::TagsBy;
 use super::names::new_info;
 use crate::base::clock;
+use crate::data;
 use crate::data::guess;
 use crate::data::write::Destination;
 use crate::data::write::commit::{OnConflict, with_token};
@@ -75,8 +76,8 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     /// Changes length and attributes: with the pending upload where there is one, else by one conditional self-copy.
     ///
     /// # Errors
-    /// [`Situation::ReadOnly`], [`Situation::Unsupported`] for a length in the middle of an object, [`Situation::Archived`],
-    /// [`Situation::Stale`], and the store's failures.
+    /// [`Situation::ReadOnly`], [`Situation::Archived`], [`Situation::Stale`], [`Situation::TooLarge`], and the store's
+    /// failures.
     pub async fn setattr(&self, ino: Ino, change: SetAttr, caller: Caller) -> Result<Stat> {
         self.writable()?;
         let inode = self.inode(ino)?;
@@ -97,6 +98,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         if inode.is_directory() {
             return Err(Error::new(Situation::IsDirectory, "a directory has no length"));
         }
+        self.make_copies_of(inode).await?;
         let _alone = inode.gate.write().await;
         let (clean, attr, explicit) = {
             let state = inode.lock();
@@ -132,39 +134,30 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     }
 
     async fn truncate_alone(&self, inode: &Arc<Inode<S>>, size: u64) -> Result<()> {
-        let old = {
-            let mut state = inode.lock();
-            let old = state.attr.size;
-            if let Content::Orphan(bytes) = &mut state.content {
-                if size > 0 && size != old {
-                    return Err(Error::new(Situation::Unsupported, "changing the length of a removed file is not supported yet"));
-                }
-                if size == 0 {
-                    *bytes = Some(bytes::Bytes::new());
-                }
-                return Ok(());
-            }
-            old
-        };
+        let old = inode.lock().attr.size;
         if inode.writing().is_none() {
             if size == old {
                 return Ok(());
             }
-            if size > 0 && old > 0 {
-                return Err(Error::new(Situation::Unsupported, "cutting or extending an existing object is not supported yet"));
-            }
-            // Emptied, it is written whole; an empty one that grows is changed.
+            // Emptied, it is written whole; else it is changed.
             let on_conflict = if size == 0 { OnConflict::Replace } else { OnConflict::Stale };
             self.begin_writing(inode, on_conflict).await?;
         }
         if let Some(writing) = inode.writing() {
-            writing.writer.truncate(size).await?;
+            match writing.writer.truncate(size).await {
+                Err(data::Error::CommitFirst) => {
+                    self.commit_alone(inode).await?;
+                    writing.writer.truncate(size).await?;
+                }
+                cut => cut?,
+            }
         }
         self.dress(inode);
         Ok(())
     }
 
     async fn change_attributes(&self, inode: &Arc<Inode<S>>, change: SetAttr) -> Result<()> {
+        self.make_copies_of(inode).await?;
         let _alone = inode.gate.write().await;
         if !inode.is_directory() && matches!(inode.lock().content, Content::Clean(_)) {
             // The metadata that is not known yet must not be overwritten by what a listing guessed.
@@ -204,6 +197,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
 
     /// Changes the properties of an inode's object; the bytes stay.
     pub(in crate::fs) async fn update(&self, inode: &Arc<Inode<S>>, apply: impl Fn(&mut Properties) + Send) -> Result<()> {
+        self.make_copies_of(inode).await?;
         let _alone = inode.gate.write().await;
         self.update_alone(inode, apply).await.inspect_err(|error| self.forget_if_stale(inode, error))
     }
@@ -264,21 +258,26 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             return Err(Error::new(Situation::Archived, words));
         }
         let object = self.locate(inode)?.object()?;
+        let old = info.etag.clone();
         let info = self.replace(object.clone(), info, properties).await?;
         let (version, etag) = (info.version.clone(), info.etag.clone());
         if let Some(writing) = inode.writing() {
             writing.writer.redirect(|destination| destination.properties = info.properties.clone());
         }
         inode.lock().committed(info);
-        self.repin(inode, &ObjectRef { version, ..object }, &etag);
+        self.repin(inode, &old, &ObjectRef { version, ..object }, &etag);
         Ok(())
     }
 
-    /// Lets the readers of an inode go on with what this mount has made of its object, or where.
-    pub(in crate::fs) fn repin(&self, inode: &Arc<Inode<S>>, object: &ObjectRef, etag: &ETag) {
+    /// Lets those who read the object `old` of an inode go on with what this mount has made of it, or where: the bytes are the
+    /// same. Who reads what was there before has other bytes.
+    pub(in crate::fs) fn repin(&self, inode: &Arc<Inode<S>>, old: &ETag, object: &ObjectRef, etag: &ETag) {
         let readers = inode.lock().readers();
-        for reader in readers {
+        for reader in readers.into_iter().filter(|reader| reader.is_of(old)) {
             reader.repin(object.clone(), etag.clone());
+        }
+        if let Some(writing) = inode.writing() {
+            writing.writer.repin(old, object, etag);
         }
     }
 

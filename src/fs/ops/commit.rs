@@ -11,8 +11,13 @@ use crate::data::write::commit::{Base, OnConflict};
 use crate::fs::Fs;
 use crate::fs::error::{Error, Result, Situation};
 use crate::fs::meta::posix;
+use crate::fs::ops::keeping::TagsBy;
+use crate::fs::ops::open::source_of;
 use crate::fs::tree::inode::{Content, Inode, Writing};
-use crate::store::{BucketService, ObjectStore};
+use crate::store::{BucketService, ErrorKind, HeadObject, ObjectStore};
+
+/// So often what was appended is appended anew, because others append at the same time.
+const MAX_APPENDS: u32 = 100;
 
 /// A file that the store does not have.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -28,6 +33,9 @@ pub struct Pending {
 impl<S: ObjectStore + BucketService> Fs<S> {
     /// Brings an inode's new content to the store, if it has one.
     pub(in crate::fs) async fn commit(&self, inode: &Arc<Inode<S>>) -> Result<()> {
+        if inode.lock().is_dirty() {
+            self.make_copies_of(inode).await?;
+        }
         let _alone = inode.gate.write().await;
         self.commit_alone(inode).await
     }
@@ -42,14 +50,25 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         if let Some(lost) = lost {
             return Err(lost);
         }
-        if linked && let Some(why) = writing.writer.refused() {
-            return Err(data::Error::Unsupported(why).into());
-        }
         if !linked || !writing.writer.is_dirty() {
             return Ok(());
         }
-        self.aim(inode, &writing)?;
-        let done = writing.writer.commit(writing.base.clone(), writing.on_conflict).await;
+        let mut writing = writing;
+        let mut tries = 0;
+        let done = loop {
+            self.aim(inode, &writing)?;
+            let done = writing.writer.commit(writing.base.clone(), writing.on_conflict).await;
+            let appended =
+                writing.on_conflict == OnConflict::Stale && writing.writer.was_appended_only() && !writing.writer.is_untouched();
+            if matches!(done, Err(data::Error::Stale)) && appended && tries < MAX_APPENDS {
+                tries += 1;
+                if let Some(anew) = self.append_anew(inode, &writing).await? {
+                    writing = anew;
+                    continue;
+                }
+            }
+            break done;
+        };
         if matches!(done, Err(data::Error::Stale)) && writing.on_conflict == OnConflict::Stale && writing.writer.is_untouched() {
             // Opened with O_CREAT and never written: the file that is there is as good.
             writing.writer.discard().await;
@@ -81,6 +100,34 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         }
         tracing::debug!(key, bytes = done.size, "committed");
         Ok(())
+    }
+
+    /// Another client has changed the object that was appended to: appends to what it has made. `None` when what was appended
+    /// is not at hand any more.
+    async fn append_anew(&self, inode: &Arc<Inode<S>>, writing: &Writing<S>) -> Result<Option<Writing<S>>> {
+        let object = self.locate(inode)?.object()?;
+        let info = match self.store.head(&HeadObject { object: object.clone() }).await {
+            Ok(info) => Some(info),
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(error) => return Err(error.into()),
+        };
+        if writing.writer.append_to(info.as_ref().map(|info| source_of(&object, info))).is_err() {
+            return Ok(None);
+        }
+        if let Some(info) = &info {
+            let properties = self.kept(&object, info, info.properties.clone(), TagsBy::Request).await?;
+            writing.writer.redirect(|destination| destination.properties = properties);
+        }
+        let mut state = inode.lock();
+        if let Some(info) = &info {
+            let decoded = posix::decode(&self.config, info, false, state.ours);
+            (state.attr.mode, state.attr.uid, state.attr.gid) = (decoded.attr.mode, decoded.attr.uid, decoded.attr.gid);
+        }
+        state.attr.size = writing.writer.len();
+        let base = info.map_or(Base::Absent, |info| Base::Object(info.etag));
+        let anew = Writing { base, ..writing.clone() };
+        state.content = Content::Writing(anew.clone());
+        Ok(Some(anew))
     }
 
     /// Points the writer at the present name with the present attributes.
@@ -139,9 +186,6 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             let Content::Writing(writing) = &state.content else { return Ok(()) };
             (writing.clone(), state.linked, state.lost.clone())
         };
-        if linked && writing.writer.refused().is_some() {
-            return self.take_back(inode, &writing).await;
-        }
         if linked {
             let mut state = inode.lock();
             if !writing.writer.is_dirty() {
@@ -150,7 +194,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             return Ok(());
         }
         // Removed while it was open, or the name is another creator's: readers keep what is in memory.
-        let readable = writing.writer.is_whole().then(|| writing.writer.read(0, u64::MAX)).transpose()?;
+        let readable = writing.writer.try_read(0, u64::MAX);
         let told = match lost {
             None => Ok(()),
             Some(lost) => match self.keep(inode, &writing, lost.words()).await {
@@ -164,27 +208,6 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         writing.writer.discard().await;
         inode.lock().content = Content::Orphan(readable);
         told
-    }
-
-    /// A change was refused, and the file was closed all the same: what was there before stays, or nothing.
-    async fn take_back(&self, inode: &Arc<Inode<S>>, writing: &Writing<S>) -> Result<()> {
-        writing.writer.discard().await;
-        let mut state = inode.lock();
-        match &writing.base {
-            Base::Object(etag) => {
-                state.content = Content::Clean(Some(etag.clone()));
-                if let Some(info) = state.info.clone() {
-                    let decoded = posix::decode(&self.config, &info, false, state.ours);
-                    (state.attr, state.explicit) = (decoded.attr, decoded.explicit);
-                }
-            }
-            Base::Absent => {
-                state.content = Content::Orphan(None);
-                drop(state);
-                self.note_vanished(inode);
-            }
-        }
-        Ok(())
     }
 
     /// Writes a content that cannot be stored to the local disk, and gives it up; says where it is.

@@ -7,13 +7,17 @@ use bytes::Bytes;
 use crate::data;
 use crate::data::read::Reader;
 use crate::data::write::commit::OnConflict;
-use crate::data::write::{Writer, Written};
+use crate::data::write::{At, Change, Writer, Written};
 use crate::fs::Fs;
 use crate::fs::attr::Caller;
 use crate::fs::error::{Error, Result, Situation};
 use crate::fs::handles::{HandleId, OpenFile};
 use crate::fs::tree::inode::{Content, Inode};
 use crate::store::{BucketService, ObjectStore};
+
+/// So often a file is committed before one change of it can be taken; each commit makes that change possible, unless others
+/// write meanwhile.
+const MAX_COMMITS_FIRST: u32 = 8;
 
 /// A read that may be answered at once.
 #[derive(Debug)]
@@ -41,7 +45,7 @@ enum Source<S> {
 }
 
 impl<S: ObjectStore + BucketService> Fs<S> {
-    fn open_file(&self, handle: HandleId) -> Result<Arc<OpenFile<S>>> {
+    pub(in crate::fs) fn open_file(&self, handle: HandleId) -> Result<Arc<OpenFile<S>>> {
         self.handles.file(handle).ok_or_else(|| Error::new(Situation::BadHandle, "the file is not open"))
     }
 
@@ -54,6 +58,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         }
         let bytes = match self.source(&open) {
             Ok(Source::Reader(reader)) => reader.read_now(offset, len),
+            Ok(Source::Writer(writer)) => writer.try_read(offset, len),
             _ => None,
         };
         bytes.map_or(ReadNow::Later, ReadNow::Bytes)
@@ -73,9 +78,20 @@ impl<S: ObjectStore + BucketService> Fs<S> {
                 let read = self.read_on(&open, &reader, offset, len).await;
                 read.inspect_err(|error| self.forget_if_stale(&open.inode, error))
             }
-            Source::Writer(writer) => Ok(writer.read(offset, len)?),
+            Source::Writer(writer) => self.read_written(&open.inode, &writer, offset, len).await,
             Source::Memory(bytes) => Ok(cut(&bytes, offset, len)),
         }
+    }
+
+    /// Reads what is being written. What has left as a part is read back after a commit.
+    async fn read_written(&self, inode: &Arc<Inode<S>>, writer: &Arc<Writer<S>>, offset: u64, len: u64) -> Result<Bytes> {
+        for _ in 0..MAX_COMMITS_FIRST {
+            match writer.read(offset, len).await {
+                Err(data::Error::CommitFirst) => self.commit(inode).await?,
+                read => return Ok(read?),
+            }
+        }
+        Err(data::Error::CommitFirst.into())
     }
 
     /// Reads the object. What seems to be gone may be on its way to another name or tag by this mount itself: then it is
@@ -90,7 +106,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         match self.source(open)? {
             Source::Reader(now) if !Arc::ptr_eq(&now, reader) || now.pins() != pins => Ok(now.read(offset, len).await?),
             Source::Memory(bytes) => Ok(cut(&bytes, offset, len)),
-            Source::Writer(writer) => Ok(writer.read(offset, len)?),
+            Source::Writer(writer) => self.read_written(&open.inode, &writer, offset, len).await,
             Source::Reader(_) => Err(stale),
         }
     }
@@ -105,7 +121,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
                 Content::Orphan(None) => {
                     return Err(Error::new(Situation::Io, "the file was removed while its bytes were on their way to the store"));
                 }
-                Content::Writing(writing) if writing.writer.is_whole() || writing.writer.is_dirty() => {
+                Content::Writing(writing) if writing.writer.is_dirty() || writing.writer.is_here() => {
                     return Ok(Source::Writer(Arc::clone(&writing.writer)));
                 }
                 Content::Directory => return Err(Error::new(Situation::IsDirectory, "it is a directory")),
@@ -135,51 +151,48 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         };
         let Ok(_shared) = open.inode.gate.try_read() else { return WriteNow::Later };
         let Some(writing) = open.inode.writing() else { return WriteNow::Later };
-        let offset = place(&open, &writing.writer, offset);
-        match writing.writer.try_write(offset, data) {
+        match writing.writer.try_write(place(&open, offset), data) {
             Ok(Written::Done) => {
                 self.note_written(&open.inode, &writing.writer, caller);
                 WriteNow::Done(Ok(()))
             }
-            Ok(Written::MustWait) => WriteNow::Later,
+            Ok(Written::MustWait) | Err(data::Error::CommitFirst) => WriteNow::Later,
             Err(error) => WriteNow::Done(Err(error.into())),
         }
     }
 
-    /// Takes `data`, waiting for memory if need be.
+    /// Takes `data`, waiting for memory if need be, or for a commit.
     ///
     /// # Errors
-    /// [`Situation::Unsupported`] for a change in the middle of an object, and what [`Writer::write`] says.
+    /// What [`Writer::change`] says, and whatever keeps the content from being stored, when that must come first.
     pub async fn write(&self, handle: HandleId, offset: u64, data: Bytes, caller: Caller) -> Result<()> {
         let open = self.open_file(handle)?;
-        if open.inode.writing().is_none() {
-            self.begin_on_empty(&open.inode).await?;
-        }
-        let _shared = open.inode.gate.read().await;
-        let writing = open.inode.writing().ok_or_else(|| Error::new(Situation::Stale, "the file was removed"))?;
-        let offset = place(&open, &writing.writer, offset);
-        writing.writer.write(offset, data).await?;
-        self.note_written(&open.inode, &writing.writer, caller);
+        self.change_bytes(&open.inode, Change::Write(place(&open, offset), data)).await?;
+        self.note_bytes(&open.inode, caller);
         Ok(())
     }
 
-    /// An existing object can be written from its start only, that is when it is empty.
-    async fn begin_on_empty(&self, inode: &Arc<Inode<S>>) -> Result<()> {
-        let _alone = inode.gate.write().await;
-        let size = inode.lock().attr.size;
-        if inode.writing().is_some() {
-            return Ok(());
+    /// Changes what an inode's writer has; begins one when there is none, and commits when that must come first.
+    pub(in crate::fs) async fn change_bytes(&self, inode: &Arc<Inode<S>>, change: Change) -> Result<()> {
+        for _ in 0..MAX_COMMITS_FIRST {
+            if inode.writing().is_none() {
+                let _alone = inode.gate.write().await;
+                self.begin_writing(inode, OnConflict::Stale).await?;
+            }
+            let changed = {
+                let _shared = inode.gate.read().await;
+                let Some(writing) = inode.writing() else { continue };
+                writing.writer.change(change.clone()).await
+            };
+            match changed {
+                Err(data::Error::CommitFirst) => self.commit(inode).await?,
+                changed => return Ok(changed?),
+            }
         }
-        if size > 0 {
-            return Err(Error::new(
-                Situation::Unsupported,
-                "changing or appending to an existing object is not supported yet: write the file whole (cp, mv, or '>')",
-            ));
-        }
-        self.begin_writing(inode, OnConflict::Stale).await
+        Err(data::Error::CommitFirst.into())
     }
 
-    fn note_written(&self, inode: &Arc<Inode<S>>, writer: &Arc<Writer<S>>, caller: Caller) {
+    pub(in crate::fs) fn note_written(&self, inode: &Arc<Inode<S>>, writer: &Arc<Writer<S>>, caller: Caller) {
         inode.lock().note_changed(writer.len(), caller);
     }
 
@@ -189,8 +202,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     /// Whatever keeps the content from being stored.
     pub async fn flush(&self, handle: HandleId, a_further_flush_comes: impl FnOnce(&OpenFile<S>) -> bool + Send) -> Result<()> {
         let open = self.open_file(handle)?;
-        let refused = || open.inode.writing().is_some_and(|writing| writing.writer.refused().is_some());
-        if !open.mode.write || !open.inode.lock().is_dirty() && !refused() {
+        if !open.mode.write || !open.inode.lock().is_dirty() {
             return Ok(());
         }
         let only_writer = open.inode.lock().writers == 1;
@@ -255,7 +267,7 @@ fn cut(bytes: &Bytes, offset: u64, len: u64) -> Bytes {
     bytes.slice(start..end)
 }
 
-/// Where a write goes: to the end for O_APPEND, whatever size the kernel believes in.
-fn place<S: ObjectStore>(open: &OpenFile<S>, writer: &Arc<Writer<S>>, offset: u64) -> u64 {
-    if open.mode.append { writer.len() } else { offset }
+/// Where a write goes: to the end for `O_APPEND`, whatever size the kernel believes in.
+const fn place<S>(open: &OpenFile<S>, offset: u64) -> At {
+    if open.mode.append { At::End } else { At::Offset(offset) }
 }

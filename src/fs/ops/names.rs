@@ -204,7 +204,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
                     drop(state);
                     return Some(there);
                 }
-                state.linked = false;
+                state.unlink();
                 drop(state);
                 self.table.unlink(directory.ino, role, component, &there);
                 None
@@ -226,7 +226,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
                 drop(state);
                 return Arc::clone(inode);
             }
-            state.linked = false;
+            state.unlink();
         }
         self.insert(directory, component, facts, there.as_ref())
     }

@@ -13,6 +13,7 @@ use crate::data::guess;
 use crate::data::read::{OPEN_BYTES, Reader};
 use crate::data::write::Writer;
 use crate::data::write::commit::{Base, OnConflict};
+use crate::data::write::settle::Source;
 use crate::fs::attr::{Attr, Caller, Ino, Kind};
 use crate::fs::config::AttrsMode;
 use crate::fs::error::{Error, Result, Situation};
@@ -235,26 +236,55 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         }
     }
 
-    /// Turns a clean file into one that is written from its start. The caller holds the gate alone.
+    /// Turns a clean file into one that is written: from its start (`OnConflict::Replace`), or as a change of what is there.
+    /// The caller holds the gate alone.
     pub(in crate::fs) async fn begin_writing(&self, inode: &Arc<Inode<S>>, on_conflict: OnConflict) -> Result<()> {
-        let content = inode.lock().content.clone();
-        match content {
-            Content::Clean(_) => {}
+        let (content, linked, attr) = {
+            let state = inode.lock();
+            (state.content.clone(), state.linked, state.attr)
+        };
+        // Others have replaced it: what is written here would belong to nothing.
+        if !linked && attr.nlink > 0 {
+            return Err(replaced());
+        }
+        let nameless = match content {
+            Content::Clean(_) if !linked && attr.size == 0 => Some(bytes::Bytes::new()),
+            Content::Clean(_) => None,
+            Content::Orphan(Some(bytes)) => Some(bytes),
+            Content::Orphan(None) => return Err(Error::new(Situation::Stale, "the file was removed")),
+            Content::Writing(_) | Content::Directory => return Ok(()),
+        };
+        let address = self.locate(inode)?;
+        if let Some(bytes) = nameless {
             // What has no name is written in memory only, and ends with its last handle.
-            Content::Orphan(Some(bytes)) if bytes.is_empty() => {
-                let destination = self.locate(inode)?.destination(Properties::default())?;
-                let writer = Writer::new(self.writes.clone(), destination);
-                inode.lock().content = Content::Writing(Writing { writer, base: Base::Absent, on_conflict: OnConflict::Fail });
-                return Ok(());
-            }
-            Content::Orphan(_) | Content::Writing(_) | Content::Directory => return Ok(()),
+            let writer = Writer::nameless(self.writes.clone(), address.destination(Properties::default())?, &bytes);
+            inode.lock().content = Content::Writing(Writing { writer, base: Base::Absent, on_conflict: OnConflict::Fail });
+            return Ok(());
+        }
+        let object = address.object()?;
+        if !linked {
+            // Its object is there until it is closed.
+            let info = self.known_info(inode).await?;
+            let (shared, destination) = (self.writes.clone(), address.destination(Properties::default())?);
+            let writer = Writer::of_object(shared, destination, source_of(&object, &info));
+            writer.stay();
+            let base = Base::Object(info.etag.clone());
+            inode.lock().content = Content::Writing(Writing { writer, base, on_conflict });
+            return Ok(());
         }
         // No older than a second: under the same tag another client may have changed the metadata, and a PUT has no condition
         // that would tell.
         let info = self.current_info(inode).await?;
-        let address = self.locate(inode)?;
-        let properties = self.kept(&address.object()?, &info, info.properties.clone(), TagsBy::Request).await?;
-        let writer = Writer::new(self.writes.clone(), address.destination(properties)?);
+        let whole = on_conflict == OnConflict::Replace;
+        if !whole && !is_readable(&info) {
+            return Err(archived(&object));
+        }
+        let properties = self.kept(&object, &info, info.properties.clone(), TagsBy::Request).await?;
+        let (shared, destination) = (self.writes.clone(), address.destination(properties)?);
+        let writer = match whole {
+            true => Writer::new(shared, destination),
+            false => Writer::of_object(shared, destination, source_of(&object, &info)),
+        };
         let base = Base::Object(info.etag.clone());
         inode.lock().content = Content::Writing(Writing { writer, base, on_conflict });
         Ok(())
@@ -343,8 +373,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             // Empty, of unknown tag, or in the page cache already: HEAD tells as much.
             let info = self.fresh_info(inode).await?;
             judge(inode, shown, caller)?;
-            let readable = !info.archived() || matches!(info.restore, Some(RestoreState::Until(_)));
-            if !readable && info.size > 0 {
+            if !is_readable(&info) {
                 return Err(archived(&object));
             }
             return Ok(Some(self.new_reader(inode, object, &info)));
@@ -368,9 +397,8 @@ impl<S: ObjectStore + BucketService> Fs<S> {
 
     /// A reader of the object as `info` has it, known to the inode so that it can be pinned anew.
     pub(in crate::fs) fn new_reader(&self, inode: &Arc<Inode<S>>, object: ObjectRef, info: &ObjectInfo) -> Arc<Reader<S>> {
-        // Where the bucket keeps versions, the bytes stay to be had after a change.
-        let object = ObjectRef { version: info.version.clone(), ..object };
-        self.reader_of(inode, object, info.etag.clone(), info.size)
+        let Source { object, etag, size } = source_of(&object, info);
+        self.reader_of(inode, object, etag, size)
     }
 
     pub(in crate::fs) fn reader_of(&self, inode: &Arc<Inode<S>>, object: ObjectRef, etag: ETag, size: u64) -> Arc<Reader<S>> {
@@ -403,6 +431,18 @@ fn judge<S>(inode: &Arc<Inode<S>>, shown: Attr, caller: Caller) -> Result<()> {
         return Ok(());
     }
     Err(Error::new(Situation::Stale, "mode and owner in the object's metadata are not what the listing let expect"))
+}
+
+/// Whether the store gives the bytes out.
+pub(in crate::fs) fn is_readable(info: &ObjectInfo) -> bool {
+    !info.archived() || info.size == 0 || matches!(info.restore, Some(RestoreState::Until(_)))
+}
+
+/// The object at `object` as `info` has it, for those who copy or read it later. Where the bucket keeps versions, the bytes
+/// stay to be had after a change.
+pub(in crate::fs) fn source_of(object: &ObjectRef, info: &ObjectInfo) -> Source {
+    let object = ObjectRef { version: info.version.clone(), ..object.clone() };
+    Source { object, etag: info.etag.clone(), size: info.size }
 }
 
 fn replaced() -> Error {

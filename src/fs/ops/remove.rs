@@ -54,7 +54,9 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         if inode.is_directory() {
             return Err(Error::new(Situation::IsDirectory, "it is a directory: use rmdir"));
         }
+        self.make_copies_of(&inode).await?;
         let _alone = inode.gate.write().await;
+        self.bring_back(&inode).await?;
         self.remove_object(&inode).await.inspect_err(|error| self.forget_if_stale(&inode, error))?;
         self.let_go_if_unused(&inode).await;
         self.note_removed(&directory, &inode);
@@ -103,20 +105,30 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         }
     }
 
+    /// A file whose bytes have left as parts is stored before it loses its name: only then they can be read by those who have
+    /// it open. The caller holds the gate alone.
+    pub(in crate::fs) async fn bring_back(&self, inode: &Arc<Inode<S>>) -> Result<()> {
+        let opens = inode.lock().opens;
+        match inode.writing() {
+            Some(writing) if opens > 0 && writing.writer.has_left() => self.commit_alone(inode).await,
+            _ => Ok(()),
+        }
+    }
+
     /// What must be kept of an object that is about to go, for those who have it open.
     pub(in crate::fs) async fn kept_for_readers(&self, inode: &Arc<Inode<S>>, etag: Option<ETag>) -> Result<Kept> {
-        let size = {
+        let (size, writer) = {
             let state = inode.lock();
-            let only_in_store = match &state.content {
-                Content::Clean(_) => true,
-                Content::Writing(writing) => !writing.writer.is_dirty() && !writing.writer.is_whole(),
-                Content::Orphan(_) | Content::Directory => false,
+            let (size, writer) = match &state.content {
+                Content::Clean(_) => (state.attr.size, None),
+                Content::Writing(writing) => (writing.writer.bytes_of_store(), Some(Arc::clone(&writing.writer))),
+                Content::Orphan(_) | Content::Directory => (0, None),
             };
             // Where the bucket keeps versions, readers are pinned to theirs.
-            if !only_in_store || state.opens == 0 || state.attr.size == 0 || state.version().is_some() {
+            if state.opens == 0 || size == 0 || state.version().is_some() {
                 return Ok(Kept::Nothing);
             }
-            state.attr.size
+            (size, writer)
         };
         if size > MAX_ORPHAN_BYTES {
             return Ok(Kept::Object);
@@ -124,7 +136,15 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         let Ok(permit) = clock::deadline(MEMORY_PATIENCE, self.budget.acquire(Class::Read, size)).await else {
             return Ok(Kept::Object);
         };
-        Ok(Kept::Bytes(permit.hold(self.fetch_whole(inode, etag).await?)))
+        match writer {
+            None => Ok(Kept::Bytes(permit.hold(self.fetch_whole(inode, etag).await?))),
+            Some(writer) => {
+                // It pays for what it takes itself.
+                drop(permit);
+                writer.pull().await?;
+                Ok(Kept::Nothing)
+            }
+        }
     }
 
     /// Gives up a content that nobody has open and that has no name any more. The caller holds the gate alone.
@@ -178,7 +198,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         let component = inode.place().component;
         let doomed = {
             let mut state = inode.lock();
-            state.linked = false;
+            state.unlink();
             state.attr.nlink = 0;
             state.attr.ctime = clock::now();
             state.doomed.is_some()
@@ -244,7 +264,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     /// Takes the name away from an inode; `taken` tells whether there is something else of that name.
     fn lose_name(&self, inode: &Arc<Inode<S>>, taken: bool) {
         let place = inode.place();
-        inode.lock().linked = false;
+        inode.lock().unlink();
         if let Some(directory) = place.parent {
             self.table.unlink(directory.ino, Role::Object, &place.component, inode);
             let mut state = directory.lock();

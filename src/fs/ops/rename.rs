@@ -61,7 +61,14 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         if target.as_ref().is_some_and(|target| Arc::ptr_eq(target, &inode)) {
             return Ok(());
         }
+        self.make_copies_of(&inode).await?;
+        if let Some(target) = &target {
+            self.make_copies_of(target).await?;
+        }
         let _gates = Gates::lock(&inode, target.as_ref()).await;
+        if let Some(target) = &target {
+            self.bring_back(target).await?;
+        }
         let kept = match &target {
             Some(target) => self.keep_readable(target).await?,
             None => None,
@@ -170,10 +177,10 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         })?;
         // Readers go on at the new place before the old one is taken away, and back should it have to stay.
         let place = |object: &ObjectRef, version| ObjectRef { version, ..object.clone() };
-        self.repin(inode, &place(to, committed.version.clone()), &committed.etag);
+        self.repin(inode, &info.etag, &place(to, committed.version.clone()), &committed.etag);
         let deleted = self.delete_object(source.clone(), Some(info.etag.clone())).await;
         if let Err(error) = deleted {
-            self.repin(inode, &place(&source, info.version.clone()), &info.etag);
+            self.repin(inode, &committed.etag, &place(&source, info.version.clone()), &info.etag);
             if was_free {
                 // Nothing shall have happened: the copy goes again, unless it was changed already.
                 let undone = self.delete_object(to.clone(), Some(committed.etag)).await;
@@ -200,7 +207,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     fn note_moved(&self, inode: &Arc<Inode<S>>, target: Option<&Arc<Inode<S>>>, to: &Arc<Inode<S>>, component: Component) {
         if let Some(target) = target {
             let mut state = target.lock();
-            state.linked = false;
+            state.unlink();
             state.attr.nlink = 0;
             drop(state);
             self.table.unlink(to.ino, Role::Object, &component, target);

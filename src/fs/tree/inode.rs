@@ -262,6 +262,17 @@ impl<S> State<S> {
         }
     }
 
+    /// The name leads somewhere else now, or nowhere: what is written here stays here.
+    pub fn unlink(&mut self)
+    where
+        S: crate::store::ObjectStore,
+    {
+        self.linked = false;
+        if let Content::Writing(writing) = &self.content {
+            writing.writer.stay();
+        }
+    }
+
     /// Notes that this mount has just made the object what it is.
     pub fn committed(&mut self, info: ObjectInfo) {
         let now = clock::instant();

@@ -1,0 +1,264 @@
+//! Changing the bytes of a file that is written.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::extents::{Extents, Place, SourceId};
+use super::pages::NeedMemory;
+use super::settle::Source;
+use super::{State, Stored, Streams, Writer};
+use crate::base::clock;
+use crate::data::budget::Class;
+use crate::data::{Error, Result};
+use crate::store::{ByteRange, MAX_PART_BYTES, MAX_PARTS, ObjectStore};
+
+/// The largest object that S3 takes, in bytes.
+const MAX_OBJECT_BYTES: u64 = MAX_PARTS as u64 * MAX_PART_BYTES;
+/// So many parts are left for what is here when a file is committed because its parts are nearly used up.
+const SPARE_PARTS: u64 = 200;
+
+/// Where a write goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum At {
+    /// To an offset in bytes.
+    Offset(u64),
+    /// To the end of the file, wherever that is (`O_APPEND`).
+    End,
+}
+
+/// A change of the bytes.
+#[derive(Debug, Clone)]
+pub enum Change {
+    /// These bytes, there.
+    Write(At, Bytes),
+    /// Zeros from the first offset to the second; the file is extended to that.
+    Zero(u64, u64),
+    /// A copy of bytes of an object.
+    Refer {
+        /// Where they go.
+        offset: u64,
+        /// The object.
+        object: Source,
+        /// The first of them in it.
+        at: u64,
+        /// How many.
+        len: u64,
+    },
+}
+
+/// What became of a write.
+#[derive(Debug)]
+pub enum Written {
+    /// All bytes are taken.
+    Done,
+    /// There is no memory for them now: use [`Writer::change`] and wait.
+    MustWait,
+}
+
+impl<S: ObjectStore> Writer<S> {
+    /// Takes `data` without waiting: for the FUSE thread itself.
+    ///
+    /// # Errors
+    /// [`Error::CommitFirst`] for bytes that have left already, [`Error::TooLarge`].
+    pub fn try_write(self: &Arc<Self>, at: At, data: &[u8]) -> Result<Written> {
+        let mut state = self.lock();
+        match self.take(&mut state, at, data)? {
+            Ok(()) => Ok(Written::Done),
+            Err(NeedMemory(_)) => Ok(Written::MustWait),
+        }
+    }
+
+    /// Makes a change, waiting for memory when there is none.
+    ///
+    /// # Errors
+    /// As [`Writer::try_write`], and the failure of a part that keeps the memory which this needs. [`Error::CommitFirst`] also
+    /// when only a commit frees memory.
+    pub async fn change(self: &Arc<Self>, change: Change) -> Result<()> {
+        match change {
+            Change::Write(at, data) => self.write(at, data).await,
+            Change::Zero(start, end) => self.zero(start, end),
+            Change::Refer { offset, object, at, len } => self.refer(offset, object, at, len),
+        }
+    }
+
+    async fn write(self: &Arc<Self>, at: At, data: Bytes) -> Result<()> {
+        loop {
+            let part_done = self.part_done.notified();
+            tokio::pin!(part_done);
+            part_done.as_mut().enable();
+            let needed = {
+                let mut state = self.lock();
+                match self.take(&mut state, at, &data)? {
+                    Ok(()) => return Ok(()),
+                    Err(NeedMemory(needed)) => {
+                        // What has failed is tried again at the commit; until then its memory is not coming back.
+                        state.sending.failure()?;
+                        // What can leave shall leave now: others, or this one, get its memory.
+                        self.cut_early(&mut state);
+                        needed
+                    }
+                }
+            };
+            let budget = &self.shared.budget;
+            let permit = tokio::select! {
+                permit = budget.acquire(Class::Write, needed) => permit,
+                () = part_done => continue,
+                () = self.shared.pressure.nothing_will_free_any() => {
+                    self.must_not_wait()?;
+                    budget.overdraw(Class::Write, needed)
+                }
+            };
+            self.lock().pages.prepay(permit);
+        }
+    }
+
+    /// Nothing leaves, and there is no memory: what this file has here must be committed, or nobody can help.
+    fn must_not_wait(&self) -> Result<()> {
+        let state = self.lock();
+        let here = state.extents.any(0, u64::MAX, |place| place == Place::Staged);
+        if here && state.streams == Streams::Yes && state.is_dirty() {
+            return Err(Error::CommitFirst);
+        }
+        // Files that are still written will free it in the end; those that could not be stored will not.
+        if self.shared.pressure.has_failures() { Err(Error::Full) } else { Ok(()) }
+    }
+
+    fn take(self: &Arc<Self>, state: &mut State<S>, at: At, data: &[u8]) -> Result<std::result::Result<(), NeedMemory>> {
+        let len = state.extents.len();
+        let offset = match at {
+            At::Offset(offset) => offset,
+            At::End => len,
+        };
+        let Some(range) = range(offset, data.len() as u64)? else { return Ok(Ok(())) };
+        state.accept(range)?;
+        if let Err(missing) = state.pages.write(&self.shared.budget, offset, data) {
+            return Ok(Err(missing));
+        }
+        state.extents.set(range, Place::Staged);
+        // What begins behind the end goes on too: the hole is never filled, as a rule.
+        let goes_on = offset == state.run.1 || offset >= len && state.run.1 == len;
+        state.run = (if goes_on { state.run.0 } else { offset }, range.end());
+        state.changed();
+        state.appended_only &= at == At::End;
+        self.cut_parts(state);
+        Ok(Ok(()))
+    }
+
+    /// Cuts or extends the content to `len` bytes.
+    ///
+    /// # Errors
+    /// [`Error::CommitFirst`] when bytes that have left would have to change, [`Error::TooLarge`].
+    pub async fn truncate(self: &Arc<Self>, len: u64) -> Result<()> {
+        if len == 0 && self.has_left() {
+            self.discard().await;
+        }
+        if len > MAX_OBJECT_BYTES {
+            return Err(Error::TooLarge);
+        }
+        let mut state = self.lock();
+        if state.extents.len() == len {
+            return Ok(());
+        }
+        if len < state.sending.end || state.is_in_doubt() {
+            return Err(Error::CommitFirst);
+        }
+        state.extents.truncate(len);
+        state.pages.forget(len, u64::MAX);
+        if len == 0 {
+            (state.sources, state.own) = (Vec::new(), None);
+        }
+        // What comes after goes on, wherever it is.
+        state.run = (len, len);
+        state.changed();
+        state.appended_only = len == 0;
+        Ok(())
+    }
+
+    fn zero(&self, start: u64, end: u64) -> Result<()> {
+        let Some(range) = range(start, end.saturating_sub(start))? else { return Ok(()) };
+        self.replace(range, |_| Place::Zero)
+    }
+
+    /// What is copied stays where it is until the commit.
+    fn refer(&self, offset: u64, object: Source, at: u64, len: u64) -> Result<()> {
+        let Some(range) = range(offset, len)? else { return Ok(()) };
+        self.replace(range, |state| {
+            let known =
+                state.sources.iter().position(|stored| (&stored.pin.object, &stored.pin.etag) == (&object.object, &object.etag));
+            let source = SourceId(known.unwrap_or(state.sources.len()));
+            if known.is_none() {
+                state.sources.push(Stored { pin: object, reader: None });
+            }
+            Place::Stored { source, at }
+        })
+    }
+
+    fn replace(&self, range: ByteRange, place: impl FnOnce(&mut State<S>) -> Place) -> Result<()> {
+        let mut state = self.lock();
+        state.accept(range)?;
+        let place = place(&mut state);
+        state.extents.set(range, place);
+        state.pages.forget(range.start(), range.end());
+        state.run = (range.end(), range.end());
+        state.changed();
+        state.appended_only = false;
+        Ok(())
+    }
+
+    /// Begins anew behind what another client has made of the object: what was appended is appended to that.
+    ///
+    /// # Errors
+    /// [`Error::Stale`] when something else was done, or what was appended is not here any more; as of then nothing has
+    /// changed.
+    pub fn append_to(&self, now: Option<Source>) -> Result<()> {
+        let mut state = self.lock();
+        let old = state.own.and_then(|own| state.sources.get(own.0)).map_or(0, |stored| stored.pin.size);
+        let new = now.as_ref().map_or(0, |now| now.size);
+        let len = state.extents.len();
+        let here = !state.extents.any(old, len, |place| place != Place::Staged);
+        if !state.appended_only || !here || state.sending.end > 0 {
+            return Err(Error::Stale);
+        }
+        let mut appended = bytes::BytesMut::new();
+        if let Some(range) = ByteRange::new(old, len) {
+            state.pages.read(range, &mut appended);
+        }
+        state.pages.clear();
+        state.extents = Extents::of_object(SourceId(0), new);
+        state.own = now.as_ref().map(|_| SourceId(0));
+        state.sources = now.into_iter().map(|pin| Stored { pin, reader: None }).collect();
+        state.stage(&self.shared.budget, new, &appended);
+        state.changed();
+        Ok(())
+    }
+}
+
+impl<S: ObjectStore> State<S> {
+    /// Whether the bytes of `range` may change now.
+    fn accept(&self, range: ByteRange) -> Result<()> {
+        let parts = u64::from(MAX_PARTS);
+        let used_up = self.sending.end > 0 && u64::from(self.sending.last_number()) + SPARE_PARTS > parts;
+        // Each change in the middle may become two parts.
+        let scattered = self.extents.count() as u64 + range.end() / MAX_PART_BYTES + SPARE_PARTS > parts
+            && self.extents.count() as u64 > SPARE_PARTS
+            && self.streams == Streams::Yes;
+        if range.start() < self.sending.end || self.is_in_doubt() || used_up || scattered {
+            return Err(Error::CommitFirst);
+        }
+        Ok(())
+    }
+
+    fn changed(&mut self) {
+        self.generation += 1;
+        self.used_at = clock::instant();
+    }
+}
+
+/// The bytes `offset..offset + len`; none when they are none.
+fn range(offset: u64, len: u64) -> Result<Option<ByteRange>> {
+    match offset.checked_add(len) {
+        Some(end) if end <= MAX_OBJECT_BYTES => Ok(ByteRange::new(offset, end)),
+        _ => Err(Error::TooLarge),
+    }
+}

@@ -1,0 +1,122 @@
+//! Reading a file that is written: what is here, what is zero, and what an object has.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+
+use super::extents::{Extent, Place, SourceId};
+use super::{State, Stored, Writer};
+use crate::base::clock;
+use crate::data::read::Reader;
+use crate::data::{Error, Result};
+use crate::store::{ByteRange, ObjectStore};
+
+/// Bytes of an object are fetched so many at a time when all of a file shall be here.
+const PULL_BYTES: u64 = 1 << 20;
+
+/// A piece of what is read.
+enum Piece<S> {
+    Here(Bytes),
+    There(Arc<Reader<S>>, ByteRange),
+}
+
+impl<S: ObjectStore> Writer<S> {
+    /// The bytes at `offset`, at most `len`, when all of them are here: no waiting, for the FUSE thread itself.
+    #[must_use]
+    pub fn try_read(&self, offset: u64, len: u64) -> Option<Bytes> {
+        let mut state = self.lock();
+        state.used_at = clock::instant();
+        state.here(offset, len)
+    }
+
+    /// The bytes at `offset`, at most `len`, fewer only at the end.
+    ///
+    /// # Errors
+    /// [`Error::CommitFirst`] for bytes that have left as parts and are not committed; what a reader of an object says.
+    pub async fn read(&self, offset: u64, len: u64) -> Result<Bytes> {
+        let pieces = self.pieces(offset, len)?;
+        let mut all = BytesMut::new();
+        let alone = pieces.len() == 1;
+        for piece in pieces {
+            let bytes = match piece {
+                Piece::Here(bytes) => bytes,
+                Piece::There(reader, range) => {
+                    let bytes = reader.read(range.start(), range.len()).await?;
+                    if bytes.len() as u64 != range.len() {
+                        // It is shorter than it was.
+                        return Err(Error::Stale);
+                    }
+                    bytes
+                }
+            };
+            if alone {
+                return Ok(bytes);
+            }
+            all.extend_from_slice(&bytes);
+        }
+        Ok(all.freeze())
+    }
+
+    fn pieces(&self, offset: u64, len: u64) -> Result<Vec<Piece<S>>> {
+        let mut state = self.lock();
+        state.used_at = clock::instant();
+        if let Some(bytes) = state.here(offset, len) {
+            return Ok(vec![Piece::Here(bytes)]);
+        }
+        let extents: Vec<Extent> = state.extents.within(offset, offset.saturating_add(len)).collect();
+        extents
+            .into_iter()
+            .map(|Extent { range, place }| match place {
+                Place::Sent => Err(Error::CommitFirst),
+                Place::Staged | Place::Zero => Ok(Piece::Here(state.here(range.start(), range.len()).ok_or(Error::CommitFirst)?)),
+                Place::Stored { source, at } => {
+                    let range = ByteRange::new(at, at + range.len()).ok_or(Error::Incomplete)?;
+                    Ok(Piece::There(self.reader(&mut state, source), range))
+                }
+            })
+            .collect()
+    }
+
+    fn reader(&self, state: &mut State<S>, source: SourceId) -> Arc<Reader<S>> {
+        let Stored { pin, reader } = &mut state.sources[source.0];
+        let (store, budget) = (&self.shared.store, &self.shared.budget);
+        let made = reader
+            .get_or_insert_with(|| Reader::new(store.clone(), budget.clone(), pin.object.clone(), pin.etag.clone(), pin.size));
+        Arc::clone(made)
+    }
+
+    /// Fetches what only objects have, because they are about to go. The caller holds the file's gate alone, and has seen to it
+    /// that there are not too many bytes.
+    ///
+    /// # Errors
+    /// As [`Writer::read`].
+    pub async fn pull(&self) -> Result<()> {
+        loop {
+            let stored = |extent: &Extent| matches!(extent.place, Place::Stored { .. });
+            let next = self.lock().extents.all().find(stored).map(|extent| extent.range);
+            let Some(range) = next else { return Ok(()) };
+            let bytes = self.read(range.start(), range.len().min(PULL_BYTES)).await?;
+            self.lock().stage(&self.shared.budget, range.start(), &bytes);
+        }
+    }
+}
+
+impl<S: ObjectStore> State<S> {
+    /// The bytes of a range that lies here as a whole.
+    fn here(&self, offset: u64, len: u64) -> Option<Bytes> {
+        let end = offset.saturating_add(len).min(self.extents.len());
+        let Some(range) = ByteRange::new(offset, end) else { return Some(Bytes::new()) };
+        if self.extents.any(offset, end, |place| !matches!(place, Place::Staged | Place::Zero)) {
+            return None;
+        }
+        let mut all = BytesMut::with_capacity(usize::try_from(range.len()).unwrap_or(0));
+        for Extent { range, place } in self.extents.within(offset, end) {
+            if place == Place::Staged {
+                self.pages.read(range, &mut all);
+            } else {
+                all.resize(all.len() + usize::try_from(range.len()).unwrap_or(0), 0);
+            }
+        }
+        Some(all.freeze())
+    }
+}

@@ -1,0 +1,171 @@
+//! What is done to ranges of an open file: allocation, holes, and copies inside the store.
+
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use crate::data::write::Change;
+use crate::data::write::extents::Seek;
+use crate::fs::Fs;
+use crate::fs::attr::Caller;
+use crate::fs::error::{Error, Result, Situation};
+use crate::fs::handles::{HandleId, OpenFile};
+use crate::fs::ops::open::{is_readable, source_of};
+use crate::fs::tree::inode::{Content, Inode};
+use crate::store::{BucketService, MIN_PART_BYTES, ObjectStore};
+
+/// What `fallocate(2)` shall do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Allocate {
+    /// Extend the file to the end of the range.
+    Extend,
+    /// Nothing that can be seen (`FALLOC_FL_KEEP_SIZE`): there is nothing to reserve.
+    Reserve,
+    /// Make zeros of what the file has of the range (`FALLOC_FL_PUNCH_HOLE`, or `FALLOC_FL_ZERO_RANGE` that keeps the size).
+    Punch,
+    /// Make zeros of the range, and extend the file to its end (`FALLOC_FL_ZERO_RANGE`).
+    Zero,
+}
+
+/// Where a range begins.
+#[derive(Debug, Clone, Copy)]
+pub struct Spot {
+    /// The open file.
+    pub handle: HandleId,
+    /// The offset in bytes.
+    pub offset: u64,
+}
+
+/// Files whose content refers to objects of other files, and is not stored yet: the other file first.
+#[derive(Debug)]
+pub(in crate::fs) struct Copies<S>(Mutex<Vec<Copied<S>>>);
+
+#[derive(Debug)]
+struct Copied<S> {
+    source: Weak<Inode<S>>,
+    copy: Weak<Inode<S>>,
+}
+
+impl<S> Default for Copies<S> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<S> Copies<S> {
+    fn add(&self, source: &Arc<Inode<S>>, copy: &Arc<Inode<S>>) {
+        let mut copies = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        copies.retain(|copied| copied.copy.strong_count() > 0 && copied.source.strong_count() > 0);
+        copies.push(Copied { source: Arc::downgrade(source), copy: Arc::downgrade(copy) });
+    }
+
+    /// Takes those that refer to `source` out.
+    fn take(&self, source: &Arc<Inode<S>>) -> Vec<Arc<Inode<S>>> {
+        let mut copies = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_source = |copied: &mut Copied<S>| std::ptr::eq(copied.source.as_ptr(), Arc::as_ptr(source));
+        copies.extract_if(.., of_source).filter_map(|copied| copied.copy.upgrade()).collect()
+    }
+}
+
+impl<S: ObjectStore + BucketService> Fs<S> {
+    /// `fallocate(2)`.
+    ///
+    /// # Errors
+    /// [`Situation::BadHandle`], [`Situation::TooLarge`], and whatever keeps a commit from being made that must come first.
+    pub async fn allocate(&self, spot: Spot, len: u64, how: Allocate, caller: Caller) -> Result<()> {
+        let open = self.file_to_write(spot.handle)?;
+        let size = open.inode.lock().attr.size;
+        let end = spot.offset.checked_add(len).ok_or_else(|| Error::new(Situation::TooLarge, "no file is so long"))?;
+        match how {
+            Allocate::Reserve => return Ok(()),
+            Allocate::Extend if end <= size => return Ok(()),
+            Allocate::Extend => return self.truncate(&open.inode, end, caller).await,
+            Allocate::Punch | Allocate::Zero => {}
+        }
+        let end = if how == Allocate::Punch { end.min(size) } else { end };
+        if spot.offset < end {
+            self.change_bytes(&open.inode, Change::Zero(spot.offset, end)).await?;
+            self.note_bytes(&open.inode, caller);
+        }
+        Ok(())
+    }
+
+    /// `SEEK_DATA` and `SEEK_HOLE`: what was stored is data, since S3 knows no holes.
+    ///
+    /// # Errors
+    /// [`Situation::BeyondEnd`] when there is no data any more, or the offset is behind the end.
+    pub fn seek(&self, spot: Spot, wanted: Seek) -> Result<u64> {
+        let open = self.open_file(spot.handle)?;
+        let found = match open.inode.writing() {
+            Some(writing) => writing.writer.seek(spot.offset, wanted),
+            None => {
+                let size = open.inode.lock().attr.size;
+                (spot.offset < size).then_some(if wanted == Seek::Data { spot.offset } else { size })
+            }
+        };
+        found.ok_or_else(|| Error::new(Situation::BeyondEnd, "there is nothing behind the end of the file"))
+    }
+
+    /// `copy_file_range(2)` inside the store: no byte travels. Returns how many bytes were taken, fewer only at the end of the
+    /// source.
+    ///
+    /// # Errors
+    /// [`Situation::Unsupported`] for what is cheaper to read and write, which the kernel then does: short ranges, and
+    /// ranges of the same file.
+    pub async fn copy_range(&self, from: Spot, to: Spot, len: u64, caller: Caller) -> Result<u64> {
+        let (source, target) = (self.open_file(from.handle)?, self.file_to_write(to.handle)?);
+        if !source.mode.read {
+            return Err(Error::new(Situation::BadHandle, "the source is open for writing only"));
+        }
+        let elsewhere = |why: &str| Error::new(Situation::Unsupported, why);
+        if Arc::ptr_eq(&source.inode, &target.inode) {
+            return Err(elsewhere("ranges of one file are read and written"));
+        }
+        let stored = {
+            let state = source.inode.lock();
+            state.linked && !matches!(state.content, Content::Orphan(_))
+        };
+        if !stored {
+            return Err(elsewhere("a removed file has no object to copy from"));
+        }
+        self.commit(&source.inode).await?;
+        let info = self.known_info(&source.inode).await?;
+        let len = len.min(info.size.saturating_sub(from.offset));
+        let whole = from.offset == 0 && len == info.size;
+        if !whole && len < MIN_PART_BYTES {
+            return Err(elsewhere("a short range is read and written"));
+        }
+        if len == 0 || !is_readable(&info) {
+            return if len == 0 { Ok(0) } else { Err(elsewhere("an archived object must be restored before it is copied")) };
+        }
+        let object = source_of(&self.locate(&source.inode)?.object()?, &info);
+        let change = Change::Refer { offset: to.offset, object, at: from.offset, len };
+        self.copies.add(&source.inode, &target.inode);
+        self.change_bytes(&target.inode, change).await?;
+        self.note_bytes(&target.inode, caller);
+        Ok(len)
+    }
+
+    /// Makes the copies that refer to the object of an inode, because it is about to be changed or removed. The caller holds no
+    /// gate.
+    pub(in crate::fs) async fn make_copies_of(&self, source: &Arc<Inode<S>>) -> Result<()> {
+        for copy in self.copies.take(source) {
+            // Whose copy may be the source of another one.
+            if let Err(error) = Box::pin(self.commit(&copy)).await {
+                self.copies.add(source, &copy);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn file_to_write(&self, handle: HandleId) -> Result<Arc<OpenFile<S>>> {
+        let open = self.open_file(handle)?;
+        if open.mode.write { Ok(open) } else { Err(Error::new(Situation::BadHandle, "the file is open for reading only")) }
+    }
+
+    /// Notes that `caller` has changed the bytes.
+    pub(in crate::fs) fn note_bytes(&self, inode: &Arc<Inode<S>>, caller: Caller) {
+        if let Some(writing) = inode.writing() {
+            self.note_written(inode, &writing.writer, caller);
+        }
+    }
+}
