@@ -1,6 +1,6 @@
 //! Writing one file: any byte in any order, streamed out in parts while it is written in order, committed at flush or fsync.
 //!
-//! Where each byte lies is said by [`extents`]: in an object that the store has, here in [`pages`], in a part that was sent,
+//! Where each byte lies is said by [`extents`]: in an object that the store has, here in pages, in a part that was sent,
 //! or nowhere, being zero. What has not left can be changed at will. What has left as a part can be neither read back nor
 //! changed before the upload completes: then the file is committed as it stands first ([`crate::data::Error::CommitFirst`]), and goes on
 //! from there. A commit is [`plan`]ned from the extents: unchanged ranges are copied inside the store, changes are sent.
