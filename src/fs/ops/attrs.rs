@@ -41,8 +41,9 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     pub async fn getattr(&self, ino: Ino) -> Result<Stat> {
         let inode = self.inode(ino)?;
         if self.wants_metadata(&inode) {
+            let unknown = inode.lock().info.is_none();
             // What cannot be asked for stays as the listing said.
-            let _ = self.fresh_info(&inode).await;
+            let _ = if unknown { self.info_in_walk(&inode).await } else { self.fresh_info(&inode).await };
         }
         Ok(self.stat(&inode))
     }

@@ -161,7 +161,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         }
         match fresh {
             Fresh::Yes => self.fresh_info(inode).await,
-            Fresh::IfUnknown => self.known_info(inode).await,
+            Fresh::IfUnknown => self.info_in_walk(inode).await,
         }
     }
 
