@@ -14,6 +14,7 @@ mod documents;
 mod faults;
 #[cfg(feature = "demo")]
 mod kept;
+mod locks;
 #[cfg(feature = "demo")]
 mod mounted;
 mod properties;

@@ -291,7 +291,11 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         let source = Source { object, etag: info.etag.clone(), size: info.size };
         let committed = replace_properties(&self.store, source, info.last_modified, destination.properties).await?;
         let made = new_info(committed, info.size, sent);
-        Ok(ObjectInfo { checksums: info.checksums.clone(), facts: info.facts.clone(), ..made })
+        let mut facts = info.facts.clone();
+        // A retention that is over has not gone along.
+        facts.others.retain(|name, _| !name.starts_with("lock."));
+        facts.others.extend(made.facts.others.clone());
+        Ok(ObjectInfo { checksums: info.checksums.clone(), facts, ..made })
     }
 
     /// A directory's attributes are those of its marker, which is made when it has none. A bucket has none, nor has an

@@ -434,6 +434,7 @@ const MAX_TARGET_BYTES: usize = 1500;
 /// What a request that made an object tells about it.
 pub(in crate::fs) fn new_info(committed: crate::store::Committed, size: u64, properties: Properties) -> ObjectInfo {
     let tags = properties.tags.as_ref().map_or(0, crate::store::Tags::len);
+    let locked = properties.lock.to_facts();
     ObjectInfo {
         size,
         etag: committed.etag,
@@ -442,7 +443,7 @@ pub(in crate::fs) fn new_info(committed: crate::store::Committed, size: u64, pro
         // As HEAD tells them.
         properties: Properties { tags: None, acl: None, ..properties },
         archive_status: None,
-        facts: crate::store::Facts { tag_count: u32::try_from(tags).unwrap_or(u32::MAX), ..Default::default() },
+        facts: crate::store::Facts { tag_count: u32::try_from(tags).unwrap_or(u32::MAX), others: locked },
         restore: None,
         checksums: std::collections::BTreeMap::new(),
     }

@@ -111,6 +111,10 @@ pub(super) const METADATA_TOO_LARGE: Failure = Failure::new(
     "MetadataTooLarge",
     "Your metadata headers exceed the maximum allowed metadata size of 2048 bytes.",
 );
+pub(super) const NO_LOCKS: Failure =
+    Failure::new(ErrorKind::Invalid, 400, "InvalidRequest", "Bucket is missing Object Lock Configuration");
+pub(super) const RETENTION_OVER: Failure =
+    Failure::new(ErrorKind::Invalid, 400, "InvalidArgument", "The retain until date must be in the future!");
 pub(super) const SELF_COPY: Failure = Failure::new(
     ErrorKind::Invalid,
     400,

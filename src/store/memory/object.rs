@@ -1,13 +1,13 @@
-//! One stored object and the conditions on it. Pure: the time is an argument.
+//! One stored object and the conditions on it. Pure, but for whether a retention is over: elsewhere the time is an argument.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::archive::{self, Moment, Restore};
 use super::content::Content;
-use super::failure::{METADATA_TOO_LARGE, OBJECT_CHANGED, OBJECT_EXISTS, OBJECT_GONE, Outcome};
-use crate::base::encode;
-use crate::store::{Condition, ETag, Facts, ListedObject, ObjectInfo, Properties, Tags};
+use super::failure::{METADATA_TOO_LARGE, OBJECT_CHANGED, OBJECT_EXISTS, OBJECT_GONE, Outcome, RETENTION_OVER};
+use crate::base::{clock, encode};
+use crate::store::{Condition, ETag, Facts, ListedObject, ObjectInfo, Properties, Retention, Tags};
 
 /// S3's limit on user metadata, in bytes of names and values.
 /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html>
@@ -90,6 +90,7 @@ impl Object {
                 facts.others.insert("sse-bucket-key", "true".to_owned());
             }
         }
+        facts.others.extend(self.properties.lock.to_facts());
         if !self.parts.is_empty() {
             facts.others.insert("parts", self.parts.len().to_string());
         }
@@ -132,7 +133,11 @@ pub(super) fn matches(tag: &ETag, object: &Object) -> Outcome<()> {
 /// Whether S3 would take these properties.
 pub(super) fn check_properties(properties: &Properties) -> Outcome<()> {
     let bytes: usize = properties.metadata.iter().map(|(name, value)| name.len() + value.len()).sum();
-    if bytes <= MAX_METADATA_BYTES { Ok(()) } else { Err(METADATA_TOO_LARGE) }
+    if bytes > MAX_METADATA_BYTES {
+        return Err(METADATA_TOO_LARGE);
+    }
+    let over = |retention: &Retention| retention.until <= clock::now();
+    if properties.lock.retention.as_ref().is_some_and(over) { Err(RETENTION_OVER) } else { Ok(()) }
 }
 
 /// A CRC64NVME as S3 writes it.
