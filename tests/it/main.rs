@@ -8,6 +8,7 @@
 mod buckets;
 #[cfg(feature = "demo")]
 mod buckets_mounted;
+mod capabilities;
 mod clients;
 mod conformance;
 mod documents;
