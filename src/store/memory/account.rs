@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use super::content::Content;
 use super::failure::{
     ACL_DISABLED, BUCKET_EXISTS, BUCKET_NOT_EMPTY, CONDITION_SENSELESS, INVALID_LOCATION, NO_LOCKS, NO_SUCH_BUCKET, NO_SUCH_KEY,
-    NO_SUCH_UPLOAD, NO_SUCH_VERSION, Outcome,
+    NO_SUCH_UPLOAD, NO_SUCH_VERSION, Outcome, PUBLIC_ACL,
 };
 use super::object::{Object, check};
 use super::pattern;
@@ -152,6 +152,9 @@ impl Bucket {
         );
         if opens_up && self.disables_acls() {
             return Err(ACL_DISABLED);
+        }
+        if self.refuses_public(object.properties.acl.as_ref()) {
+            return Err(PUBLIC_ACL);
         }
         let object = Arc::new(object);
         self.objects.insert(key.to_owned(), Arc::clone(&object));
