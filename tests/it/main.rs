@@ -5,6 +5,8 @@
     reason = "a test fails by panicking, and prints what differs on a server of unknown version"
 )]
 
+#[cfg(feature = "demo")]
+mod bad_input;
 mod buckets;
 #[cfg(feature = "demo")]
 mod buckets_mounted;
