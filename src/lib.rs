@@ -59,6 +59,7 @@
 //! **Attributes.** Mode, owner, times and link targets are user metadata ([`fs::meta`]), sent with the pending upload when
 //! there is one, else by one conditional self-copy. The copy asks that the object was not written since it was last seen, so
 //! that nothing is looked at first, and nothing of others taken back; when it was, the change is begun anew on what is there.
+//! Who asks about one file after the other in the order of a listing (`fs::tree::walk`) finds the next answers on their way.
 //!
 //! **Documents.** Access lists, tags and the configurations of a bucket are documents of their own (`store::documents`), read
 //! and set by name (`fs::ops::documents`). What replaces an object asks for its list and tags first and sends them along

@@ -143,17 +143,18 @@ impl Client {
         let checksums = self.dialect.checksums();
         let with_checksum = carries_bytes && checksums != Known::No;
         let trusted = with_checksum && checksums == Known::Yes && self.config.payload_signing == PayloadSigning::Auto;
+        // S3 takes no locked object without this header, and moto no copy that is to be locked.
+        let with_md5 = request.is_locked();
         let payload = request.payload.clone();
         let digests = move || {
-            let checksum = with_checksum.then(|| digest::crc64nvme(&payload));
+            let checksum = with_checksum.then(|| (response::CRC64NVME, digest::crc64nvme(&payload)));
+            let md5 = with_md5.then(|| ("content-md5", digest::payload_md5(&payload)));
             let hash = if trusted { sign::UNSIGNED_PAYLOAD.to_owned() } else { sha256(&payload) };
-            (checksum, hash)
+            (checksum.into_iter().chain(md5), hash)
         };
         let large = request.payload.len() >= LARGE_PAYLOAD_BYTES;
-        let (checksum, hash) = if large { tasks::blocking(digests).await } else { digests() };
-        if let Some(checksum) = checksum {
-            headers.push((response::CRC64NVME.to_owned(), checksum));
-        }
+        let (checksums, hash) = if large { tasks::blocking(digests).await } else { digests() };
+        headers.extend(checksums.map(|(name, checksum)| (name.to_owned(), checksum)));
         headers.push(("x-amz-content-sha256".to_owned(), hash));
     }
 

@@ -43,6 +43,14 @@ pub fn content_md5(bytes: &[u8]) -> String {
     encode::base64(&Md5::digest(bytes))
 }
 
+/// `Content-MD5` of a payload.
+#[must_use]
+pub fn payload_md5(payload: &Payload) -> String {
+    let mut md5 = Md5::new();
+    payload.chunks().iter().for_each(|chunk| md5.update(chunk));
+    encode::base64(&md5.finalize())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -51,6 +59,7 @@ mod tests {
     fn known_values() {
         // The check value of CRC-64/NVME for "123456789" is ae8b14860a799888.
         assert_eq!(crc64nvme(&Payload::from("123456789")), encode::base64(&0xae8b_1486_0a79_9888u64.to_be_bytes()));
+        assert_eq!(payload_md5(&Payload::from("abc")), content_md5(b"abc"));
         assert_eq!(content_md5(b""), "1B2M2Y8AsgTpgAmY7PhCfg==");
     }
 }

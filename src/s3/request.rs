@@ -115,10 +115,19 @@ impl Request {
         if let Some(tags) = properties.tags.as_ref().filter(|tags| !tags.is_empty()) {
             self = self.header("x-amz-tagging", tags.to_header());
         }
+        for (name, value) in properties.lock.to_headers() {
+            self = self.header(name, value);
+        }
         for (name, value) in properties.acl.iter().flat_map(AclChange::headers) {
             self = self.header(name, value);
         }
         self
+    }
+
+    /// Whether the object is locked by the request that makes it.
+    #[must_use]
+    pub fn is_locked(&self) -> bool {
+        self.headers.iter().any(|(name, _)| name.starts_with("x-amz-object-lock-"))
     }
 
     /// What is asked about, for people.
@@ -421,6 +430,40 @@ pub fn delete_bucket(bucket: &BucketName) -> Request {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_request_that_makes_an_object_carries_its_lock() {
+        let lock = ObjectLock {
+            retention: Some(Retention { mode: "COMPLIANCE".into(), until: std::time::UNIX_EPOCH }),
+            legal_hold: true,
+        };
+        let properties = Properties { lock: lock.clone(), ..Properties::default() };
+        let (bucket, key) = (BucketName::new("bucket").unwrap(), Key::new("k").unwrap());
+        let source = ObjectRef::current(bucket.clone(), key.clone());
+        let made = [
+            put(&PutObject {
+                bucket: bucket.clone(),
+                key: key.clone(),
+                payload: Payload::default(),
+                properties: properties.clone(),
+                condition: Condition::None,
+            }),
+            copy(&CopyObject {
+                source,
+                source_if_match: None,
+                source_unchanged_since: None,
+                bucket: bucket.clone(),
+                key: key.clone(),
+                replace: Some(properties.clone()),
+                condition: Condition::None,
+            }),
+            create_upload(&CreateUpload { bucket, key, properties }, true),
+        ];
+        for request in made {
+            let get = |name: &str| request.headers.iter().find(|(have, _)| have == name).map(|(_, value)| value.clone());
+            assert_eq!(ObjectLock::from_headers(get), lock, "{:?}", request.operation);
+        }
+    }
 
     #[test]
     fn a_copy_names_its_source_encoded() {

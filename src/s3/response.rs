@@ -9,8 +9,8 @@ use percent_encoding::percent_decode_str;
 use super::request::META_PREFIX;
 use crate::base::{date, encode};
 use crate::store::{
-    ByteRange, Committed, ETag, Encryption, FACT_HEADERS, Facts, Headers, Metadata, ObjectInfo, Properties, RestoreState,
-    StorageClass, VersionId,
+    ByteRange, Committed, ETag, Encryption, FACT_HEADERS, Facts, Headers, Metadata, ObjectInfo, ObjectLock, Properties,
+    RestoreState, StorageClass, VersionId,
 };
 
 /// The header that carries a CRC64NVME.
@@ -70,6 +70,7 @@ pub fn object_info(headers: &HeaderMap, size: u64) -> Option<ObjectInfo> {
             encryption: encryption(headers),
             tags: None,
             acl: None,
+            lock: ObjectLock::from_headers(|name| text(headers, name)),
         },
         facts: facts(headers),
         archive_status: text(headers, "x-amz-archive-status"),
@@ -189,6 +190,7 @@ mod tests {
             ("x-amz-server-side-encryption", "aws:kms"),
             ("x-amz-server-side-encryption-aws-kms-key-id", "key"),
             ("x-amz-tagging-count", "2"),
+            ("x-amz-object-lock-legal-hold", "ON"),
         ] {
             headers.insert(name, value.parse().unwrap());
         }
@@ -198,6 +200,7 @@ mod tests {
         assert_eq!((info.version, info.checksums.len(), info.size), (None, 1, 7));
         let kept = Encryption { algorithm: "aws:kms".into(), key_id: Some("key".into()), bucket_key: Some(false) };
         assert_eq!((info.properties.encryption, info.facts.tag_count), (Some(kept), 2));
+        assert!(info.properties.lock.legal_hold && info.facts.others["lock.legal-hold"] == "ON");
         headers.insert("etag", "\"0123456789abcdef0123456789abcdef-12\"".parse().unwrap());
         headers.insert("x-amz-server-side-encryption", "aws:kms:dsse".parse().unwrap());
         let info = object_info(&headers, 7).unwrap();

@@ -183,3 +183,32 @@ fn a_helper_of_mount_takes_it() {
     mount.unmount();
     fs::remove_dir_all(helper).unwrap();
 }
+
+#[test]
+fn user_s3_says_what_can_be_asked_of_buckets_and_accounts() {
+    let site = Site::start();
+    site.put("logs/f", "x");
+    let all = |mount: &crate::support::Mount, path: &str| mount.sh(&format!("getfattr -n user.s3 --only-values {path}"));
+    let whole = all(&site.mount(&[]), ".");
+    assert!(whole.starts_with("bucket=bucket\nprefix=\nlocation=us-east-1\nuser.s3.location, .acl,"), "{whole}");
+    let prefix = site.mount_source("s3://bucket/logs", &[]);
+    let below = all(&prefix, ".");
+    assert!(below.starts_with("bucket=bucket\nprefix=logs/\nlocation=us-east-1\nuser.s3.location, .acl,"), "{below}");
+    assert!(below.contains("what can be set"), "{below}");
+    let account = site.mount_source("s3://", &[]);
+    let root = all(&account, ".");
+    assert!(root.starts_with("source=s3://\nlocation=default\nuser.s3.location=where mkdir makes buckets"), "{root}");
+    let bucket = all(&account, "bucket");
+    assert!(bucket.starts_with("bucket=bucket\nownership=own\nlocation=us-east-1\nuser.s3.location, .acl,"), "{bucket}");
+    assert_eq!(all(&account, "bucket/logs"), "bucket=bucket\nkey=logs/");
+    // What is named there is known, and nobody else has a location.
+    for name in ["location", "acl", "owner", "versioning"] {
+        account.sh(&format!("getfattr -n user.s3.{name} bucket"));
+    }
+    for path in ["bucket/logs", "bucket/logs/f"] {
+        assert!(account.sh_fails(&format!("getfattr -n user.s3.location {path}")).contains("No such attribute"));
+        assert!(account.sh_fails(&format!("setfattr -n user.s3.location -v EU {path}")).contains("No such attribute"));
+    }
+    assert!(account.sh_fails("setfattr -n user.s3.location -v EU bucket").contains("not permitted"));
+    assert!(prefix.sh_fails("setfattr -x user.s3.location .").contains("not permitted"));
+}

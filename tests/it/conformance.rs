@@ -8,10 +8,10 @@ use bytes::Bytes;
 use pailfs::base::rng;
 use pailfs::store::*;
 
-use crate::{documents, servers};
+use crate::{capabilities, documents, servers};
 
 /// What a server does not do, by its name and version.
-const EXCEPTIONS: [(&str, &str, &str); 20] = [
+const EXCEPTIONS: [(&str, &str, &str); 32] = [
     ("rgw 16.2.15", "restore", "there is no RestoreObject, and an object of class GLACIER can be read"),
     ("rgw 16.2.15", "restore of a plain object", "there is no RestoreObject"),
     ("moto 5.2.5", "odd keys", "a key with a newline is not found"),
@@ -32,6 +32,18 @@ const EXCEPTIONS: [(&str, &str, &str); 20] = [
     ("seaweed 4.48", "policy", "a list of one is answered as one"),
     ("seaweed 4.48", "public access block", "not implemented"),
     ("seaweed 4.48", "ownership", "access lists are taken also where they are disabled"),
+    ("rgw 16.2.15", "tags of copies", "a copy with new metadata has no tags, and unreadable ones when some are sent"),
+    ("rgw 16.2.15", "tags of uploads", "those that an upload is begun with cannot be read"),
+    ("rgw 16.2.15", "key service", "there is none"),
+    ("rgw 16.2.15", "ownership of a new bucket", "there are no ownership controls"),
+    ("moto 5.2.5", "expired address", "no signature is verified"),
+    ("seaweed 4.48", "acl of uploads", "ignored"),
+    ("seaweed 4.48", "key service", "there is none"),
+    ("seaweed 4.48", "ownership of a new bucket", "always BucketOwnerEnforced"),
+    ("memory", "versions", "there are none"),
+    ("memory", "presigned address", "there is no address"),
+    ("memory", "expired address", "there is no address"),
+    ("embedded", "versions", "there are none"),
 ];
 
 /// One backend under test.
@@ -419,6 +431,16 @@ async fn differences<S: ObjectStore + BucketService>(bench: &Bench<S>, version: 
     check("versioning", documents::configuration(bench, documents::versioning()).await);
     check("public access block", documents::configuration(bench, documents::public_access_block()).await);
     check("ownership", documents::ownership(bench).await);
+    check("location", capabilities::location(bench).await);
+    check("versions", capabilities::versions(bench).await);
+    check("presigned address", capabilities::presigned(bench).await);
+    check("expired address", capabilities::expired_address(bench).await);
+    check("tags of copies", capabilities::tags_of_copies(bench).await);
+    check("tags of uploads", capabilities::tags_of_uploads(bench).await);
+    check("acl of uploads", capabilities::acl_of_uploads(bench).await);
+    check("key service", capabilities::key_service(bench).await);
+    check("lock without a bucket for it", capabilities::lock_refused(bench).await);
+    check("ownership of a new bucket", capabilities::ownership_of_a_new_bucket(bench).await);
     differences
 }
 

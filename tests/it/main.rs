@@ -5,15 +5,19 @@
     reason = "a test fails by panicking, and prints what differs on a server of unknown version"
 )]
 
+#[cfg(feature = "demo")]
+mod bad_input;
 mod buckets;
 #[cfg(feature = "demo")]
 mod buckets_mounted;
+mod capabilities;
 mod clients;
 mod conformance;
 mod documents;
 mod faults;
 #[cfg(feature = "demo")]
 mod kept;
+mod locks;
 #[cfg(feature = "demo")]
 mod mounted;
 #[cfg(feature = "demo")]

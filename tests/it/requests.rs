@@ -1,8 +1,11 @@
 //! How many requests everyday work costs, counted by the server: each is latency and money.
 
 use std::fs;
+use std::time::{Duration, Instant};
 
-use crate::support::Site;
+use pailfs::store::Properties;
+
+use crate::support::{Mount, Site};
 
 #[test]
 fn a_file_is_one_put_and_reads_back() {
@@ -62,4 +65,90 @@ fn many_small_files_are_read_with_one_listing_and_a_get_each() {
     assert_eq!(site.count("GetObject"), 100);
     let requests = site.server.counters().requests();
     assert!(requests < 125, "{:?}", site.server.counters());
+}
+
+/// Lists the attributes of each file of a directory, in order, as `getfattr -R -d` and `rsync -X` do.
+fn walk(mount: &Mount, directory: &str) -> usize {
+    let mut names: Vec<_> = fs::read_dir(mount.at(directory)).unwrap().map(|entry| entry.unwrap().path()).collect();
+    names.sort();
+    for path in &names {
+        rustix::fs::listxattr(path, &mut [0; 1024]).unwrap();
+    }
+    names.len()
+}
+
+#[test]
+fn a_walk_over_attributes_is_one_head_a_file_and_many_at_once() {
+    let site = Site::start();
+    for number in 0..500 {
+        site.put(&format!("d/{number:03}"), "x");
+    }
+    let latency = Duration::from_millis(40);
+    let mount = site.mount(&["--ttl", "30s"]);
+    mount.sh("stat d > /dev/null");
+    site.server.set_latency(latency);
+    site.server.reset_counters();
+    let begun = Instant::now();
+    assert_eq!(walk(&mount, "d"), 500);
+    let took = begun.elapsed();
+    assert_eq!(site.count("HeadObject"), 500, "{:?}", site.server.counters());
+    println!("500 files at {latency:?}: {took:?}");
+    assert!(took * 8 < latency * 500, "it took {took:?}");
+    assert_eq!(walk(&mount, "d"), 500);
+    assert_eq!(site.count("HeadObject"), 500, "a second walk asks nothing");
+}
+
+#[test]
+fn what_is_asked_in_no_order_is_not_fetched_ahead() {
+    let site = Site::start();
+    for number in 0..100 {
+        site.put(&format!("d/{number:03}"), "x");
+    }
+    let mount = site.mount(&["--ttl", "30s"]);
+    mount.sh("ls d > /dev/null");
+    let before = site.count("HeadObject");
+    // Neither the newest nor of the spread sample that the listing looks at.
+    for number in [71, 13, 37, 91, 59] {
+        mount.sh(&format!("getfattr d/{number:03}"));
+    }
+    assert_eq!(site.count("HeadObject") - before, 5, "{:?}", site.server.counters());
+}
+
+#[test]
+fn what_was_fetched_ahead_counts_only_for_the_same_object() {
+    let site = Site::start();
+    let tagged = |value: &str| Properties { metadata: [("a".to_owned(), value.to_owned())].into(), ..Properties::default() };
+    for number in 0..60 {
+        site.put_with(&format!("d/{number:03}"), "x", tagged("old"));
+    }
+    let mount = site.mount(&["--ttl", "1s"]);
+    let get = |name: &str| mount.sh(&format!("getfattr --only-values -n user.a d/{name}"));
+    mount.sh("ls d > /dev/null && for n in 020 021 022 023; do getfattr -n user.a d/$n; done > /dev/null");
+    // These were fetched ahead: what this mount has changed since counts, and what others have changed once it is old.
+    mount.sh("setfattr -n user.a -v mine d/025");
+    assert_eq!(get("025"), "mine");
+    site.put_with("d/027", "other", tagged("theirs"));
+    std::thread::sleep(Duration::from_millis(1100));
+    assert_eq!((get("026").as_str(), get("027").as_str()), ("old", "theirs"));
+}
+
+#[test]
+fn attributes_in_metadata_are_fetched_ahead_for_lookups() {
+    let site = Site::start();
+    for number in 0..100 {
+        let metadata = [("mode".to_owned(), format!("{}", 0o100_600 + number % 8))].into();
+        site.put_with(&format!("d/{number:03}"), "x", Properties { metadata, ..Properties::default() });
+    }
+    let mount = site.mount(&["--ttl", "30s"]);
+    site.server.reset_counters();
+    site.server.set_latency(Duration::from_millis(40));
+    let begun = Instant::now();
+    let listed = mount.sh("stat -c '%n %a' d/*");
+    let took = begun.elapsed();
+    println!("100 files: {took:?}");
+    assert!(listed.lines().enumerate().all(|(n, line)| line == format!("d/{n:03} {:o}", 0o600 + n % 8)), "{listed}");
+    // One for the directory's marker.
+    assert!(site.count("HeadObject") <= 102, "{:?}", site.server.counters());
+    assert!(site.count("ListObjectsV2") <= 4, "{:?}", site.server.counters());
+    assert!(took * 4 < Duration::from_millis(40 * 100), "it took {took:?}");
 }

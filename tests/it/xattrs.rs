@@ -193,45 +193,6 @@ fn setting_an_attribute_of_a_known_file_is_one_copy() {
 }
 
 #[test]
-fn bad_input_changes_nothing_and_says_why() {
-    let site = Site::start();
-    let mount = site.mount(&[]);
-    fs::write(mount.at("f"), "x").unwrap();
-    mount.sh("getfattr -n user.s3 f > /dev/null");
-    site.server.reset_counters();
-    let long = "v".repeat(3000);
-    for (name, value, errno) in [
-        ("user.s3.etag", "x", "not permitted"),
-        ("user.s3.size", "1", "not permitted"),
-        ("user.s3.nothing", "x", "No such attribute"),
-        ("user.pailfs.nothing", "x", "No such attribute"),
-        ("user.s3.meta.mode", "x", "not permitted"),
-        ("user.s3.meta.file-owner", "0", "not permitted"),
-        ("user.s3.meta.pailfs-commit", "0", "not permitted"),
-        ("user.s3.meta.UPPER", "x", "Invalid argument"),
-        ("user.s3.meta.a b", "x", "Invalid argument"),
-        ("user.big", &long, "No space left"),
-        ("user.s3.storage-class", "gold", "Invalid argument"),
-        ("user.s3.storage-class", "", "Invalid argument"),
-        ("user.s3.content-type", "", "Invalid argument"),
-        ("user.s3.website-redirect", "other", "Invalid argument"),
-        ("user.s3.restore", "0", "Invalid argument"),
-        ("user.s3.restore", "-1", "Invalid argument"),
-        ("user.s3.restore", "1e9", "Invalid argument"),
-        ("user.s3.restore", "5,Fast", "Invalid argument"),
-    ] {
-        let said = mount.sh_fails(&format!("setfattr -n '{name}' -v '{value}' f"));
-        assert!(said.contains(errno), "{name}={value}: {said}");
-        assert!(mount.why("f").contains("setxattr"), "{name}: {}", mount.why("f"));
-    }
-    for name in ["user.s3.etag", "user.nothing", "user.s3.meta.mode", "user.s3.cache-control"] {
-        mount.sh_fails(&format!("setfattr -x {name} f"));
-    }
-    assert_eq!((site.count("CopyObject"), site.count("PutObject"), site.count("RestoreObject")), (0, 0, 0));
-    assert_eq!(names(&mount.at("f")), Vec::<String>::new());
-}
-
-#[test]
 fn a_tree_is_restored_by_one_command_and_again_only_what_is_missing() {
     let site = Site::start();
     let mount = site.mount(&[]);

@@ -347,11 +347,12 @@ async fn conditional<S: ObjectStore>(
     }
 }
 
-/// The destination with a fresh commit token.
+/// The destination with a fresh commit token, and without a retention that is over.
 #[must_use]
 pub fn with_token(destination: &Destination) -> Destination {
     let mut destination = destination.clone();
     destination.properties.metadata.insert(COMMIT_TOKEN.to_owned(), rng::token());
+    destination.properties.lock = destination.properties.lock.in_force(clock::now());
     destination
 }
 
@@ -368,6 +369,7 @@ fn same_but_token(left: &Properties, right: &Properties) -> bool {
     let bare = |properties: &Properties| {
         let mut bare = properties.clone();
         bare.metadata.remove(COMMIT_TOKEN);
+        bare.lock = bare.lock.in_force(clock::now());
         bare
     };
     bare(left) == bare(right)

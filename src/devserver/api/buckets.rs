@@ -53,6 +53,9 @@ pub(super) async fn create(memory: &Memory, input: CreateBucketInput) -> Answer<
     });
     let new = NewBucket { location: location.as_ref().map(BucketLocationConstraint::as_str), ownership: ownership.transpose()? };
     memory.create_bucket(&name, new).await.map_err(refuse)?;
+    if input.object_lock_enabled_for_bucket == Some(true) {
+        memory.take_locks(&name);
+    }
     Ok(S3Response::new(CreateBucketOutput { location: Some(format!("/{}", input.bucket)) }))
 }
 

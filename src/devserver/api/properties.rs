@@ -6,8 +6,8 @@ use s3s::{S3Error, S3ErrorCode, S3Result};
 use super::convert::invalid;
 use crate::base::{date, encode};
 use crate::store::{
-    AclChange, CannedAcl, Encryption, FACT_HEADERS, Grant, Grantee, Headers, Metadata, ObjectInfo, Permission, Properties,
-    RestoreState, StorageClass, Tags,
+    AclChange, CannedAcl, Encryption, FACT_HEADERS, Grant, Grantee, Headers, Metadata, ObjectInfo, ObjectLock, Permission,
+    Properties, RestoreState, StorageClass, Tags,
 };
 
 /// What an object is when nobody said.
@@ -46,6 +46,7 @@ pub(super) fn read(headers: &HeaderMap) -> S3Result<Properties> {
         encryption: encryption(headers)?,
         tags: tags(headers)?,
         acl: acl(headers)?,
+        lock: ObjectLock::from_headers(|name| headers.get(name).and_then(|value| value_text(value).ok())),
     })
 }
 

@@ -33,6 +33,8 @@ pub enum Name {
     Tag(String),
     /// `user.s3.owner`
     Owner,
+    /// `user.s3.location`: where a bucket lies, or where the next one is made.
+    Location,
     /// `user.s3.versions`
     Versions,
     /// `user.s3.presigned-url`
@@ -249,6 +251,7 @@ pub fn parse(name: &str) -> Name {
         "acl.grant" => Name::AclGrant,
         "tags" => Name::Tags,
         "owner" => Name::Owner,
+        "location" => Name::Location,
         "versions" => Name::Versions,
         "presigned-url" => Name::PresignedUrl,
         "uploads" => Name::Uploads,

@@ -42,8 +42,9 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     pub async fn getattr(&self, ino: Ino) -> Result<Stat> {
         let inode = self.inode(ino)?;
         if self.wants_metadata(&inode) {
+            let unknown = inode.lock().info.is_none();
             // What cannot be asked for stays as the listing said.
-            let _ = self.fresh_info(&inode).await;
+            let _ = if unknown { self.info_in_walk(&inode).await } else { self.fresh_info(&inode).await };
         }
         Ok(self.stat(&inode))
     }
@@ -289,7 +290,11 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         let source = Source { object, etag: info.etag.clone(), size: info.size };
         let committed = replace_properties(&self.store, source, info.last_modified, destination.properties).await?;
         let made = new_info(committed, info.size, sent);
-        Ok(ObjectInfo { checksums: info.checksums.clone(), facts: info.facts.clone(), ..made })
+        let mut facts = info.facts.clone();
+        // A retention that is over has not gone along.
+        facts.others.retain(|name, _| !name.starts_with("lock."));
+        facts.others.extend(made.facts.others.clone());
+        Ok(ObjectInfo { checksums: info.checksums.clone(), facts, ..made })
     }
 
     /// A directory's attributes are those of its marker, which is made when it has none. A bucket has none, nor has an

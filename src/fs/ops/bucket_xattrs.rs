@@ -9,13 +9,9 @@ use crate::fs::Fs;
 use crate::fs::attr::Ino;
 use crate::fs::error::{Error, Result, Situation};
 use crate::fs::meta::location::{DEFAULT, Location};
+use crate::fs::meta::xattr::Name;
 use crate::fs::tree::inode::Inode;
 use crate::store::{BucketName, BucketService, ObjectStore};
-
-/// Where a bucket lies; of the account: where the next one is made.
-const LOCATION: &[u8] = b"user.s3.location";
-/// All that is known.
-const ALL: &[u8] = b"user.s3";
 
 impl<S: ObjectStore + BucketService> Fs<S> {
     /// The bucket whose attributes a directory carries.
@@ -25,18 +21,19 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     }
 
     /// The value of a bucket's or the account's attribute; `None` for every other.
-    pub(in crate::fs) async fn get_of_bucket(&self, inode: &Arc<Inode<S>>, name: &[u8]) -> Result<Option<String>> {
-        if name != LOCATION && name != ALL {
-            return Ok(None);
-        }
-        let next = || self.account.location().map_or_else(|| DEFAULT.to_owned(), |location| location.to_string());
-        let text = match (self.is_account(inode), self.bucket_of(inode)) {
-            (true, _) if name == LOCATION => next(),
-            (true, _) => format!("source={}\nlocation={}\n{CAN_BE_ASKED}", self.config.source, next()),
-            (false, Some(bucket)) if name == LOCATION => self.location_of(&bucket).await?,
-            (false, Some(bucket)) if inode.ino != Ino::ROOT => self.all_of_bucket(inode, &bucket).await?,
+    pub(in crate::fs) async fn get_of_bucket(&self, inode: &Arc<Inode<S>>, name: &Name) -> Result<Option<String>> {
+        let all = match name {
+            Name::All => true,
+            Name::Location => false,
             _ => return Ok(None),
         };
+        if self.is_account(inode) {
+            let next = self.account.location().map_or_else(|| DEFAULT.to_owned(), |location| location.to_string());
+            let text = if all { format!("source={}\nlocation={next}\n{ASKED_OF_ACCOUNT}", self.config.source) } else { next };
+            return Ok(Some(text));
+        }
+        let Some(bucket) = self.bucket_of(inode) else { return Ok(None) };
+        let text = if all { self.all_of_bucket(inode, &bucket).await? } else { self.location_of(&bucket).await? };
         Ok(Some(text))
     }
 
@@ -48,11 +45,14 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         {
             text.push_str(if owned { "\nownership=own" } else { "\nownership=other" });
         }
+        if inode.ino == Ino::ROOT {
+            text.push_str(&format!("\nprefix={}", self.locate(inode)?.key));
+        }
         // What cannot be asked for is left out.
         if let Ok(location) = self.location_of(bucket).await {
             text.push_str(&format!("\nlocation={location}"));
         }
-        Ok(text)
+        Ok(format!("{text}\n{ASKED_OF_BUCKET}"))
     }
 
     /// Where a bucket lies: asked once.
@@ -69,7 +69,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     }
 
     /// Sets an attribute of a bucket or of the account; `false` for every other.
-    pub(in crate::fs) fn set_of_bucket(&self, inode: &Arc<Inode<S>>, name: &[u8], value: &[u8], how: SetHow) -> Result<bool> {
+    pub(in crate::fs) fn set_of_bucket(&self, inode: &Arc<Inode<S>>, name: &Name, value: &[u8], how: SetHow) -> Result<bool> {
         if !self.may_change(inode, name)? {
             return Ok(false);
         }
@@ -82,7 +82,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     }
 
     /// Removes an attribute of the account; `false` for every other.
-    pub(in crate::fs) fn remove_of_bucket(&self, inode: &Arc<Inode<S>>, name: &[u8]) -> Result<bool> {
+    pub(in crate::fs) fn remove_of_bucket(&self, inode: &Arc<Inode<S>>, name: &Name) -> Result<bool> {
         let ours = self.may_change(inode, name)?;
         if ours {
             self.account.reset_location();
@@ -91,8 +91,8 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     }
 
     /// Whether the attribute is one of those here; an error when it cannot be changed.
-    fn may_change(&self, inode: &Arc<Inode<S>>, name: &[u8]) -> Result<bool> {
-        if name != LOCATION {
+    fn may_change(&self, inode: &Arc<Inode<S>>, name: &Name) -> Result<bool> {
+        if *name != Name::Location {
             return Ok(false);
         }
         if self.is_account(inode) {
@@ -108,8 +108,13 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     }
 }
 
-/// What the root of an account answers, for people.
-const CAN_BE_ASKED: &str = "\
+/// What can be asked of the root of an account, for people.
+const ASKED_OF_ACCOUNT: &str = "\
 user.s3.location=where mkdir makes buckets; set it to a region, a tutorial name such as EU, or default
 user.s3 and user.s3.location of a bucket's directory=what is known of the bucket, and where it lies
-user.s3.acl, .cors, .lifecycle, .policy, .tags, .versioning, .object-ownership, .public-access-block, .uploads of a bucket's directory";
+user.s3.acl, .acl.grant, .cors, .lifecycle, .policy, .tags, .versioning, .object-ownership, .public-access-block, .uploads of a bucket's directory=pailfs help buckets";
+
+/// What can be asked of a bucket, for people.
+const ASKED_OF_BUCKET: &str = "\
+user.s3.location, .acl, .owner, .cors, .lifecycle, .policy, .tags, .versioning, .object-ownership, .public-access-block, .uploads=what can be asked, each at a request
+user.s3.acl, .acl.grant, .cors, .lifecycle, .policy, .tags, .versioning, .object-ownership, .public-access-block=what can be set: pailfs help buckets";

@@ -130,7 +130,11 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     /// The bucket that a directory stands for: only those have configurations.
     fn bucket_resource(&self, inode: &Arc<Inode<S>>) -> Result<Resource> {
         let resource = self.resource_of(inode)?;
-        if resource.level() == Level::Bucket { Ok(resource) } else { Err(no_attribute()) }
+        if resource.level() == Level::Bucket {
+            return Ok(resource);
+        }
+        let words = "only a bucket has this attribute: ask its directory, or the root of a mount of it";
+        Err(Error::new(Situation::NoAttribute, words))
     }
 
     async fn stored_acl(&self, resource: &Resource) -> Result<Acl> {

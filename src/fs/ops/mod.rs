@@ -1,5 +1,6 @@
 //! The operations, by what they work on.
 
+pub(super) mod ahead;
 pub(super) mod attrs;
 pub(super) mod bucket_xattrs;
 pub(super) mod buckets;

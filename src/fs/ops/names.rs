@@ -26,6 +26,14 @@ pub enum Looked {
     Absent,
 }
 
+/// What was looked at beside a listing that does not suffice for a name.
+struct Looks {
+    /// The directory of that name.
+    marker: Option<Facts>,
+    /// The object of that name.
+    info: Option<Arc<ObjectInfo>>,
+}
+
 impl<S: ObjectStore + BucketService> Fs<S> {
     /// Looks a name up.
     ///
@@ -79,7 +87,8 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         // Only what a listing has is believed: what it has not may have been made by others since.
         if let Some(listing) = self.listing_for_lookup(directory, asked).await {
             let marker = self.look_at_marker(directory, shown, &listing).await?;
-            if let Some(inode) = self.find_listed(directory, shown, &listing, marker) {
+            let info = self.listed_metadata(directory, &shown.component, &listing).await;
+            if let Some(inode) = self.find_listed(directory, shown, &listing, Looks { marker, info }) {
                 return Ok(Some(inode));
             }
         }
@@ -141,14 +150,13 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         (dirty && no_directory && !shown.beside_directory).then_some(inode)
     }
 
-    /// What a fresh listing has under a name, and the `marker` of a directory where it was looked at; `None` when that does not
-    /// suffice.
+    /// What a fresh listing has under a name, with what was looked at beside it; `None` when that does not suffice.
     fn find_listed(
         &self,
         directory: &Arc<Inode<S>>,
         shown: &Shown,
         listing: &Listing,
-        marker: Option<Facts>,
+        Looks { marker, info }: Looks,
     ) -> Option<Arc<Inode<S>>> {
         let child = listing.children.get(&shown.component)?;
         let own = |role| directory.lock().directory.own_knowledge(role, &shown.component, listing.began);
@@ -161,8 +169,13 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         }
         let looked_at = marker.is_some();
         let below = marker.or_else(|| child.directory.then(|| self.directory_facts(None)));
-        let mut object = child.object.as_ref().map(|object| self.child_facts(object));
+        let looked_at_object = info.is_some();
+        let mut object = match info {
+            Some(info) => Some(self.object_facts(info)),
+            None => child.object.as_ref().map(|object| self.child_facts(object)),
+        };
         if let (Some(facts), Some(listed)) = (&mut object, &child.object)
+            && !looked_at_object
             && listing.wants_metadata(listed)
             && known(Role::Object).is_none_or(|inode| {
                 let state = inode.lock();
@@ -421,6 +434,7 @@ const MAX_TARGET_BYTES: usize = 1500;
 /// What a request that made an object tells about it.
 pub(in crate::fs) fn new_info(committed: crate::store::Committed, size: u64, properties: Properties) -> ObjectInfo {
     let tags = properties.tags.as_ref().map_or(0, crate::store::Tags::len);
+    let locked = properties.lock.to_facts();
     ObjectInfo {
         size,
         etag: committed.etag,
@@ -429,7 +443,7 @@ pub(in crate::fs) fn new_info(committed: crate::store::Committed, size: u64, pro
         // As HEAD tells them.
         properties: Properties { tags: None, acl: None, ..properties },
         archive_status: None,
-        facts: crate::store::Facts { tag_count: u32::try_from(tags).unwrap_or(u32::MAX), ..Default::default() },
+        facts: crate::store::Facts { tag_count: u32::try_from(tags).unwrap_or(u32::MAX), others: locked },
         restore: None,
         checksums: std::collections::BTreeMap::new(),
     }

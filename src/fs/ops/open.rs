@@ -5,7 +5,7 @@
 //! opens the new inode, so old and new bytes never share a page cache.
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::base::clock;
 use crate::data::budget::Class;
@@ -296,7 +296,10 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         let known = inode.lock().info.clone();
         match known {
             Some(info) => Ok(info),
-            None => self.fresh_info(inode).await,
+            None => match self.fetched_ahead(inode).await {
+                Some(info) => Ok(info),
+                None => self.fresh_info(inode).await,
+            },
         }
     }
 
@@ -322,6 +325,11 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             Err(error) if error.kind() == ErrorKind::NotFound => return Err(replaced()),
             Err(error) => return Err(error.into()),
         };
+        self.learn_head(inode, info, clock::instant())
+    }
+
+    /// Takes over what HEAD said at `looked_at`; the inode is stale if that is about another object.
+    pub(super) fn learn_head(&self, inode: &Inode<S>, info: Arc<ObjectInfo>, looked_at: Instant) -> Result<Arc<ObjectInfo>> {
         let facts = if inode.is_directory() {
             self.directory_facts(Some(Arc::clone(&info)))
         } else {
@@ -334,7 +342,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         }
         state.learn(&facts);
         state.info = Some(Arc::clone(&info));
-        state.looked_at = Some(clock::instant());
+        state.looked_at = Some(looked_at);
         drop(state);
         Ok(info)
     }
@@ -445,7 +453,7 @@ pub(in crate::fs) fn source_of(object: &ObjectRef, info: &ObjectInfo) -> Source 
     Source { object, etag: info.etag.clone(), size: info.size }
 }
 
-fn replaced() -> Error {
+pub(super) fn replaced() -> Error {
     Error::new(Situation::Stale, "another client has replaced or removed the object")
 }
 

@@ -16,7 +16,7 @@ use crate::fs::name::{self, Component, Shown};
 use crate::fs::ops::names::touch_directory;
 use crate::fs::ops::remove::Kept;
 use crate::fs::tree::inode::{Content, Inode, Place, Role};
-use crate::store::{BucketService, Condition, ObjectRef, ObjectStore};
+use crate::store::{BucketService, Condition, ObjectLock, ObjectRef, ObjectStore};
 
 /// Whether a rename may replace what is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -161,7 +161,11 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             ));
         }
         let source = self.locate(inode)?.object()?;
-        let properties = self.kept(&source, &info, info.properties.clone(), TagsBy::of_copy(info.size)).await?;
+        let mut properties = self.kept(&source, &info, info.properties.clone(), TagsBy::of_copy(info.size)).await?;
+        if source.bucket != to.bucket {
+            // A lock is an agreement with its bucket: another one has rules of its own, and mostly takes no locks at all.
+            properties.lock = ObjectLock::default();
+        }
         let destination = with_token(&Destination { bucket: to.bucket.clone(), key: to.key.clone(), properties });
         let was_free = replaced == Base::Absent;
         let condition = match replaced {

@@ -52,16 +52,16 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     }
 
     async fn get_attribute(&self, inode: &Arc<Inode<S>>, name: &[u8], caller: Caller) -> Result<Vec<u8>> {
-        if let Some(text) = self.get_of_bucket(inode, name).await? {
+        let name = parse(name)?;
+        if let Some(text) = self.get_of_bucket(inode, &name).await? {
             return Ok(cut(text).into_bytes());
         }
-        let name = parse(name)?;
         if let Some(text) = self.get_in_document(inode, &name).await? {
             return Ok(cut(text).into_bytes());
         }
         let text = match name {
             Name::Foreign => return Err(foreign()),
-            Name::Unknown => return Err(no_attribute()),
+            Name::Unknown | Name::Location => return Err(no_attribute()),
             Name::Control(control) => self.get_control(inode, control, caller)?,
             Name::Error => inode.lock().last_error.as_deref().map(str::to_owned).ok_or_else(no_attribute)?,
             Name::Meta(meta) => return self.get_meta(inode, &meta).await,
@@ -161,7 +161,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         }
         match fresh {
             Fresh::Yes => self.fresh_info(inode).await,
-            Fresh::IfUnknown => self.known_info(inode).await,
+            Fresh::IfUnknown => self.info_in_walk(inode).await,
         }
     }
 
@@ -169,8 +169,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         match name {
             Name::All => {
                 let address = self.locate(inode)?;
-                let what = if inode.ino == Ino::ROOT { "prefix" } else { "key" };
-                Ok(format!("bucket={}\n{what}={}", address.bucket, address.key))
+                Ok(format!("bucket={}\nkey={}", address.bucket, address.key))
             }
             _ => Err(no_attribute()),
         }
@@ -189,10 +188,10 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     }
 
     async fn set_attribute(&self, inode: &Arc<Inode<S>>, name: &[u8], value: &[u8], how: SetHow, caller: Caller) -> Result<()> {
-        if self.set_of_bucket(inode, name, value, how)? {
+        let name = parse(name)?;
+        if self.set_of_bucket(inode, &name, value, how)? {
             return Ok(());
         }
-        let name = parse(name)?;
         if let Name::Control(control) = name {
             return self.set_control(inode, control, value, caller).await;
         }
@@ -206,7 +205,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         }
         match name {
             Name::Foreign => Err(foreign()),
-            Name::Unknown => Err(no_attribute()),
+            Name::Unknown | Name::Location => Err(no_attribute()),
             Name::Restore if !inode.is_directory() => self.restore(inode, xattr::parse_restore(text)?, Again::Extends).await,
             Name::Header(header) if !inode.is_directory() => self.set_header(inode, header, text, how).await,
             Name::StorageClass if !inode.is_directory() => self.set_class(inode, text).await,
@@ -282,16 +281,16 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     }
 
     async fn remove_attribute(&self, inode: &Arc<Inode<S>>, name: &[u8]) -> Result<()> {
-        if self.remove_of_bucket(inode, name)? {
+        let name = parse(name)?;
+        if self.remove_of_bucket(inode, &name)? {
             return Ok(());
         }
-        let name = parse(name)?;
         if self.remove_in_document(inode, &name).await? {
             return Ok(());
         }
         match name {
             Name::Foreign => Err(foreign()),
-            Name::Unknown => Err(no_attribute()),
+            Name::Unknown | Name::Location => Err(no_attribute()),
             Name::Error => inode.lock().last_error.take().map(|_| ()).ok_or_else(no_attribute),
             Name::Meta(meta) if posix::is_reserved(&meta) => Err(read_only()),
             Name::Meta(meta) => {

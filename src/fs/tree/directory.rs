@@ -8,7 +8,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use tokio::sync::watch;
+
 use super::inode::Role;
+use super::walk::Walk;
+use crate::fs::error;
 use crate::fs::name::Component;
 use crate::store::{ETag, ObjectInfo, StorageClass};
 
@@ -22,6 +26,9 @@ const FINDS_BEFORE_LISTING: u32 = 3;
 const UNLISTABLE_MEMORY: Duration = Duration::from_secs(300);
 /// Old edits are looked for when there are this many at least.
 const EDITS_BEFORE_PURGE: usize = 1024;
+
+/// The answer to a HEAD, once it has come.
+pub type HeadAnswer = watch::Receiver<Option<error::Result<Arc<ObjectInfo>>>>;
 
 /// An object as a listing shows it, with what HEAD added.
 #[derive(Debug, Clone)]
@@ -85,6 +92,8 @@ pub struct Directory {
     found: Option<(Instant, u32)>,
     /// When it was found to be larger than a page, or not to be listed.
     unlistable_at: Option<Instant>,
+    /// Objects of it that are asked about one after the other.
+    pub(in crate::fs) walk: Walk<HeadAnswer>,
 }
 
 impl Directory {
@@ -111,6 +120,7 @@ impl Directory {
     pub fn forget_listing(&mut self) {
         self.listing = None;
         self.absent.clear();
+        self.walk = Walk::default();
     }
 
     /// The store had nothing of a name at `asked`.

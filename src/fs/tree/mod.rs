@@ -5,3 +5,4 @@ pub mod inode;
 pub mod listing;
 pub mod probe;
 pub mod table;
+pub mod walk;

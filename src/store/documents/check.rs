@@ -154,6 +154,9 @@ fn lifecycle_rule(rule: &Map<String, Value>, at: &str) -> Checked {
     if let Some(Value::Object(abort)) = rule.get("AbortIncompleteMultipartUpload") {
         number(abort, &format!("{at}.AbortIncompleteMultipartUpload"), "DaysAfterInitiation", 1)?;
     }
+    if !rule.contains_key("Prefix") && !rule.contains_key("Filter") {
+        return Err(format!("{at}.Filter must be there: {{\"Prefix\":\"\"}} is every object of the bucket"));
+    }
     Ok(())
 }
 
@@ -208,6 +211,11 @@ mod tests {
             (ConfigKind::Cors, r#"{"CORSRules":[{"AllowedMethods":["GET"],"AllowedOrigins":["*.*"]}]}"#, "AllowedOrigins[0]"),
             (ConfigKind::Lifecycle, r#"{"Rules":[{"Status":"On","Expiration":{"Days":1}}]}"#, "Rules[0].Status"),
             (ConfigKind::Lifecycle, r#"{"Rules":[{"Status":"Enabled"}]}"#, "does nothing"),
+            (
+                ConfigKind::Lifecycle,
+                r#"{"Rules":[{"Status":"Enabled","Expiration":{"Days":1}}]}"#,
+                "Rules[0].Filter must be there",
+            ),
             (
                 ConfigKind::Lifecycle,
                 r#"{"Rules":[{"Status":"Enabled","Transitions":[{"Days":1}]}]}"#,

@@ -129,6 +129,14 @@ impl ConfigDocument {
         Ok(Self { kind, value })
     }
 
+    /// What S3 would refuse it for.
+    ///
+    /// # Errors
+    /// [`DocumentError`] with what is wrong and where.
+    pub fn check(&self) -> Result<(), DocumentError> {
+        check::check(self.kind, &self.value).map_err(DocumentError)
+    }
+
     /// Which configuration it is.
     #[must_use]
     pub const fn kind(&self) -> ConfigKind {
@@ -363,8 +371,7 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_kept() {
-        let text =
-            r#"{"Rules":[{"Status":"Enabled","Expiration":{"Days":1},"Novelty":{"Depth":"3","Kinds":["a","b"]}}],"Extra":"x"}"#;
+        let text = r#"{"Rules":[{"Status":"Enabled","Filter":{},"Expiration":{"Days":1},"Novelty":{"Depth":"3","Kinds":["a","b"]}}],"Extra":"x"}"#;
         round(ConfigKind::Lifecycle, text);
     }
 

@@ -8,14 +8,16 @@ use std::time::SystemTime;
 
 use super::content::Content;
 use super::failure::{
-    ACL_DISABLED, BUCKET_EXISTS, BUCKET_NOT_EMPTY, CONDITION_SENSELESS, INVALID_LOCATION, NO_SUCH_BUCKET, NO_SUCH_KEY,
-    NO_SUCH_UPLOAD, NO_SUCH_VERSION, Outcome,
+    ACL_DISABLED, BUCKET_EXISTS, BUCKET_NOT_EMPTY, CONDITION_SENSELESS, INVALID_LOCATION, NO_LOCKS, NO_SUCH_BUCKET, NO_SUCH_KEY,
+    NO_SUCH_UPLOAD, NO_SUCH_VERSION, Outcome, PUBLIC_ACL,
 };
 use super::object::{Object, check};
 use super::pattern;
 use super::uploads::StoredUpload;
 use crate::base::rng::Rng;
-use crate::store::{AclChange, CannedAcl, Condition, Document, ETag, Key, ObjectRef, Properties, Subresource, Upload, UploadId};
+use crate::store::{
+    AclChange, CannedAcl, Condition, Document, ETag, Key, ObjectLock, ObjectRef, Properties, Subresource, Upload, UploadId,
+};
 
 /// A bucket with all that is in it.
 #[derive(Debug)]
@@ -27,8 +29,17 @@ pub(super) struct Bucket {
     pub(super) uploads: BTreeMap<(String, String), StoredUpload>,
     /// Its documents, but the access list when that is only the owner's.
     pub(super) documents: HashMap<Subresource, Document>,
+    /// Whether it takes locks.
+    pub(super) locks: Locks,
     /// Whether keys that name a size exist.
     named_sizes: NamedSizes,
+}
+
+/// Whether a bucket was made for object locks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Locks {
+    Taken,
+    Refused,
 }
 
 /// Whether keys that name a size exist without being stored.
@@ -78,6 +89,7 @@ impl Account {
             objects: BTreeMap::new(),
             uploads: BTreeMap::new(),
             documents: HashMap::new(),
+            locks: Locks::Refused,
             named_sizes: self.named_sizes,
         };
         self.buckets.insert(name.to_owned(), bucket);
@@ -102,7 +114,7 @@ impl Account {
     }
 
     pub(super) fn begin_upload(&mut self, bucket: &str, key: &Key, properties: Properties, now: SystemTime) -> Outcome<UploadId> {
-        self.bucket(bucket)?;
+        self.bucket(bucket)?.check_lock(&properties.lock)?;
         self.uploads_begun += 1;
         // Ids ascend with time, as the order of a listing wants it.
         let id = format!("{:016x}{:016x}", self.uploads_begun, self.rng.next_u64());
@@ -133,6 +145,7 @@ impl Bucket {
     /// Puts `object` at `key` if the condition holds.
     pub(super) fn replace(&mut self, key: &str, condition: &Condition, object: Object) -> Outcome<Arc<Object>> {
         check(condition, self.find(key).as_deref())?;
+        self.check_lock(&object.properties.lock)?;
         let opens_up = !matches!(
             object.properties.acl,
             None | Some(AclChange::Canned(CannedAcl::Private | CannedAcl::BucketOwnerFullControl))
@@ -140,9 +153,17 @@ impl Bucket {
         if opens_up && self.disables_acls() {
             return Err(ACL_DISABLED);
         }
+        if self.refuses_public(object.properties.acl.as_ref()) {
+            return Err(PUBLIC_ACL);
+        }
         let object = Arc::new(object);
         self.objects.insert(key.to_owned(), Arc::clone(&object));
         Ok(object)
+    }
+
+    /// Whether an object may be locked like this.
+    pub(super) fn check_lock(&self, lock: &ObjectLock) -> Outcome<()> {
+        if self.locks == Locks::Refused && *lock != ObjectLock::default() { Err(NO_LOCKS) } else { Ok(()) }
     }
 
     pub(super) fn delete(&mut self, object: &ObjectRef, condition: &Condition) -> Outcome<()> {

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::Memory;
-use super::failure::{ACL_DISABLED, NO_OPERATION, Outcome, UNKNOWN_EMAIL};
+use super::failure::{ACL_DISABLED, MALFORMED, NO_OPERATION, Outcome, PUBLIC_ACL, UNKNOWN_EMAIL, UNKNOWN_GROUP};
+use super::object::{MAX_BUCKET_TAGS, MAX_OBJECT_TAGS, check_tags};
 use crate::base::encode;
 use crate::store::{
     Acl, AclChange, CannedAcl, ConfigDocument, ConfigKind, Document, Grant, Grantee, Owner, Resource, Result, Subresource, Tags,
@@ -13,12 +14,29 @@ use crate::store::{
 /// The account.
 pub const OWNER: &str = "pailfs";
 
+/// The groups that S3 knows.
+const GROUPS: [&str; 3] = ["AllUsers", "AuthenticatedUsers", "LogDelivery"];
+/// Who is in them is anybody.
+const PUBLIC_GROUPS: [&str; 2] = ["AllUsers", "AuthenticatedUsers"];
+
 fn owner() -> Owner {
     Owner { id: OWNER.to_owned(), display_name: Some(OWNER.to_owned()) }
 }
 
+/// Whether a grantee that is a group is one of those that S3 knows.
+pub(super) fn check_group(grantee: &Grantee) -> Outcome<()> {
+    let known = GROUPS.into_iter().any(|group| Grantee::group(group) == *grantee);
+    if known || !matches!(grantee, Grantee::Group(_)) { Ok(()) } else { Err(UNKNOWN_GROUP) }
+}
+
+/// Whether a list opens its resource to anybody.
+fn is_public(grants: &[Grant]) -> bool {
+    grants.iter().any(|grant| PUBLIC_GROUPS.into_iter().any(|group| Grantee::group(group) == grant.grantee))
+}
+
 /// Users are known by their ids; an address that could be one is somebody's.
 fn resolved(grant: &Grant) -> Outcome<Grant> {
+    check_group(&grant.grantee)?;
     let Grantee::Email(email) = &grant.grantee else { return Ok(grant.clone()) };
     let (name, host) = email.split_once('@').ok_or(UNKNOWN_EMAIL)?;
     if name.is_empty() || !host.contains('.') || email.contains(char::is_whitespace) {
@@ -92,10 +110,21 @@ impl Memory {
             _ => None,
         };
         let acl = acl.as_ref().map(spelled_out).transpose()?;
+        match document {
+            Document::Tags(tags) => {
+                let most = if resource.key.is_some() { MAX_OBJECT_TAGS } else { MAX_BUCKET_TAGS };
+                check_tags(tags, most)?;
+            }
+            Document::Config(config) if config.check().is_err() => return Err(MALFORMED),
+            _ => {}
+        }
         let mut account = self.account();
         let bucket = account.bucket_mut(resource.bucket.as_str())?;
         if acl.is_some() && bucket.disables_acls() {
             return Err(ACL_DISABLED);
+        }
+        if acl.as_ref().is_some_and(|acl| is_public(&acl.grants)) && bucket.blocks_public_acls() {
+            return Err(PUBLIC_ACL);
         }
         match (&resource.key, acl, document) {
             (None, Some(acl), _) => drop(bucket.documents.insert(Subresource::Acl, Document::Acl(acl))),
@@ -137,6 +166,21 @@ impl super::account::Bucket {
     pub(super) fn disables_acls(&self) -> bool {
         let controls = self.documents.get(&Subresource::Config(ConfigKind::OwnershipControls));
         matches!(controls, Some(Document::Config(config)) if config.disables_acls())
+    }
+
+    /// Whether a new list may not open anything to anybody.
+    fn blocks_public_acls(&self) -> bool {
+        let block = self.documents.get(&Subresource::Config(ConfigKind::PublicAccessBlock));
+        matches!(block, Some(Document::Config(config)) if config.value()["BlockPublicAcls"] == true)
+    }
+
+    /// Whether the list that a new object shall have is refused here.
+    pub(super) fn refuses_public(&self, change: Option<&AclChange>) -> bool {
+        let public = |change: &AclChange| match change {
+            AclChange::Canned(canned) => is_public(&canned.grants(&owner())),
+            AclChange::Grants(grants) => is_public(grants),
+        };
+        change.is_some_and(public) && self.blocks_public_acls()
     }
 
     /// Changes what an object has beside its bytes; it stays the same object.

@@ -111,6 +111,28 @@ pub(super) const METADATA_TOO_LARGE: Failure = Failure::new(
     "MetadataTooLarge",
     "Your metadata headers exceed the maximum allowed metadata size of 2048 bytes.",
 );
+pub(super) const NO_LOCKS: Failure =
+    Failure::new(ErrorKind::Invalid, 400, "InvalidRequest", "Bucket is missing Object Lock Configuration");
+pub(super) const RETENTION_OVER: Failure =
+    Failure::new(ErrorKind::Invalid, 400, "InvalidArgument", "The retain until date must be in the future!");
+pub(super) const TOO_MANY_TAGS: Failure =
+    Failure::new(ErrorKind::Invalid, 400, "BadRequest", "Object tags cannot be greater than 10");
+pub(super) const INVALID_TAG: Failure =
+    Failure::new(ErrorKind::Invalid, 400, "InvalidTag", "The TagKey or TagValue you have provided is invalid");
+pub(super) const UNKNOWN_GROUP: Failure = Failure::new(ErrorKind::Invalid, 400, "InvalidArgument", "Invalid group uri");
+pub(super) const MALFORMED: Failure = Failure::new(
+    ErrorKind::Invalid,
+    400,
+    "MalformedXML",
+    "The XML you provided was not well-formed or did not validate against our published schema",
+);
+/// `BlockPublicAcls` met one.
+pub(super) const PUBLIC_ACL: Failure = Failure::new(
+    ErrorKind::Denied,
+    403,
+    "AccessDenied",
+    "Access Denied: public access control lists are prevented by the BlockPublicAcls setting in S3 Block Public Access.",
+);
 pub(super) const SELF_COPY: Failure = Failure::new(
     ErrorKind::Invalid,
     400,

@@ -4,7 +4,8 @@
 //! plays another client with one. Every change is one step under one lock: conditions are atomic, and a `get` reads the
 //! object it found even when it is replaced meanwhile. Bytes are kept in the chunks they came in and are never copied.
 //!
-//! Errors carry S3's own code and status. What S3 does and this does not: versions, encryption, locks.
+//! Errors carry S3's own code and status. What S3 does and this does not: versions and encryption; of locks it keeps what
+//! is said, and refuses what S3 refuses.
 
 mod account;
 mod archive;
@@ -112,6 +113,13 @@ impl Memory {
     pub fn ensure_bucket(&self, bucket: &BucketName) {
         // The only failure is that it is there.
         let _ = self.account().create_bucket(bucket.as_str(), None, clock::now());
+    }
+
+    /// Lets the objects of `bucket` be locked: on S3 that is said when the bucket is made.
+    pub fn take_locks(&self, bucket: &BucketName) {
+        if let Ok(bucket) = self.account().bucket_mut(bucket.as_str()) {
+            bucket.locks = account::Locks::Taken;
+        }
     }
 
     fn account(&self) -> MutexGuard<'_, Account> {

@@ -1,17 +1,25 @@
-//! One stored object and the conditions on it. Pure: the time is an argument.
+//! One stored object and the conditions on it. Pure, but for whether a retention is over: elsewhere the time is an argument.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::archive::{self, Moment, Restore};
 use super::content::Content;
-use super::failure::{METADATA_TOO_LARGE, OBJECT_CHANGED, OBJECT_EXISTS, OBJECT_GONE, Outcome};
-use crate::base::encode;
-use crate::store::{Condition, ETag, Facts, ListedObject, ObjectInfo, Properties, Tags};
+use super::failure::{
+    INVALID_TAG, METADATA_TOO_LARGE, OBJECT_CHANGED, OBJECT_EXISTS, OBJECT_GONE, Outcome, RETENTION_OVER, TOO_MANY_TAGS,
+};
+use crate::base::{clock, encode};
+use crate::store::{AclChange, Condition, ETag, Facts, ListedObject, ObjectInfo, Properties, Retention, Tags};
 
 /// S3's limit on user metadata, in bytes of names and values.
 /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html>
 const MAX_METADATA_BYTES: usize = 2048;
+
+/// S3's limits on tags. <https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-tagging.html>
+pub(super) const MAX_OBJECT_TAGS: usize = 10;
+pub(super) const MAX_BUCKET_TAGS: usize = 50;
+const MAX_TAG_NAME_CHARS: usize = 128;
+const MAX_TAG_VALUE_CHARS: usize = 256;
 
 /// Checksums by lower-case algorithm name (`crc64nvme`), in base64.
 pub type Checksums = BTreeMap<String, String>;
@@ -90,6 +98,7 @@ impl Object {
                 facts.others.insert("sse-bucket-key", "true".to_owned());
             }
         }
+        facts.others.extend(self.properties.lock.to_facts());
         if !self.parts.is_empty() {
             facts.others.insert("parts", self.parts.len().to_string());
         }
@@ -132,7 +141,26 @@ pub(super) fn matches(tag: &ETag, object: &Object) -> Outcome<()> {
 /// Whether S3 would take these properties.
 pub(super) fn check_properties(properties: &Properties) -> Outcome<()> {
     let bytes: usize = properties.metadata.iter().map(|(name, value)| name.len() + value.len()).sum();
-    if bytes <= MAX_METADATA_BYTES { Ok(()) } else { Err(METADATA_TOO_LARGE) }
+    if bytes > MAX_METADATA_BYTES {
+        return Err(METADATA_TOO_LARGE);
+    }
+    properties.tags.as_ref().map_or(Ok(()), |tags| check_tags(tags, MAX_OBJECT_TAGS))?;
+    if let Some(AclChange::Grants(grants)) = &properties.acl {
+        grants.iter().try_for_each(|grant| super::documents::check_group(&grant.grantee))?;
+    }
+    let over = |retention: &Retention| retention.until <= clock::now();
+    if properties.lock.retention.as_ref().is_some_and(over) { Err(RETENTION_OVER) } else { Ok(()) }
+}
+
+/// Whether S3 would take these tags.
+pub(super) fn check_tags(tags: &Tags, most: usize) -> Outcome<()> {
+    if tags.len() > most {
+        return Err(TOO_MANY_TAGS);
+    }
+    let fits = |(name, value): (&str, &str)| {
+        (1..=MAX_TAG_NAME_CHARS).contains(&name.chars().count()) && value.chars().count() <= MAX_TAG_VALUE_CHARS
+    };
+    if tags.iter().all(fits) { Ok(()) } else { Err(INVALID_TAG) }
 }
 
 /// A CRC64NVME as S3 writes it.

@@ -80,6 +80,7 @@ impl Memory {
                 kept.storage_class.clone_from(class);
                 kept.headers.website_redirect = None;
                 kept.acl = None;
+                kept.lock = crate::store::ObjectLock::default();
                 kept
             }
         };

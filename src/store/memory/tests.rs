@@ -189,3 +189,60 @@ async fn synthetic_objects_exist_by_name_and_drop_what_is_sent() {
     assert_eq!(read(&memory, "sent", None).await, pattern_at(0, 3));
     assert_eq!(memory.head(&HeadObject { object: object("other") }).await.unwrap_err().kind(), ErrorKind::NotFound);
 }
+
+#[tokio::test]
+async fn documents_that_s3_refuses_are_refused() {
+    use crate::store::{
+        AclChange, CannedAcl, ConfigDocument, ConfigKind, Document, Grant, Grantee, Permission, Resource, Subresource,
+        Tags as ObjectTags,
+    };
+    let memory = store(Options::default());
+    memory.put(&put("f", "x")).await.unwrap();
+    let (file, all) = (Resource::from(object("f")), Resource::from(bucket()));
+    let tags = |pairs: &[(String, String)]| {
+        let mut tags = ObjectTags::default();
+        pairs.iter().for_each(|(name, value)| tags.set(name, value));
+        tags
+    };
+    let many = |count: usize| tags(&(0..count).map(|n| (format!("t{n}"), String::new())).collect::<Vec<_>>());
+    let long = |name: usize, value: usize| tags(&[("\u{fc}".repeat(name), "\u{fc}".repeat(value))]);
+    let code = |done: crate::store::Result<()>| done.err().and_then(|error| error.story().code.clone());
+    for (resource, tags, refused) in [
+        (&file, many(10), None),
+        (&file, many(11), Some("BadRequest")),
+        (&all, many(50), None),
+        (&all, many(51), Some("BadRequest")),
+        (&file, long(128, 256), None),
+        (&file, long(129, 1), Some("InvalidTag")),
+        (&file, long(1, 257), Some("InvalidTag")),
+        (&file, long(0, 1), Some("InvalidTag")),
+    ] {
+        assert_eq!(code(memory.put_document(resource, &Document::Tags(tags.clone())).await).as_deref(), refused, "{tags:?}");
+    }
+    let with = |properties| PutObject { properties, ..put("g", "x") };
+    let tagged = Properties { tags: Some(many(11)), ..Properties::default() };
+    assert_eq!(code(memory.put(&with(tagged)).await.map(drop)).as_deref(), Some("BadRequest"));
+    let stranger = Grant { grantee: Grantee::Group("http://example.com/everybody".into()), permission: Permission::Read };
+    let granted = Properties { acl: Some(AclChange::Grants(vec![stranger])), ..Properties::default() };
+    assert_eq!(code(memory.put(&with(granted)).await.map(drop)).as_deref(), Some("InvalidArgument"));
+
+    let public = || Properties { acl: Some(AclChange::Canned(CannedAcl::PublicRead)), ..Properties::default() };
+    memory.put(&with(public())).await.unwrap();
+    let block = ConfigDocument::parse(ConfigKind::PublicAccessBlock, r#"{"BlockPublicAcls":true}"#).unwrap();
+    memory.put_document(&all, &Document::Config(block)).await.unwrap();
+    assert_eq!(memory.put(&with(public())).await.unwrap_err().kind(), ErrorKind::Denied);
+    for (resource, canned, refused) in [
+        (&file, CannedAcl::AuthenticatedRead, Some("AccessDenied")),
+        (&all, CannedAcl::PublicReadWrite, Some("AccessDenied")),
+        (&all, CannedAcl::LogDeliveryWrite, None),
+        (&file, CannedAcl::Private, None),
+    ] {
+        assert_eq!(code(memory.put_document(resource, &Document::CannedAcl(canned)).await).as_deref(), refused, "{canned:?}");
+    }
+
+    let rule = b"<LifecycleConfiguration><Rule><Status>Enabled</Status><Expiration><Days>1</Days></Expiration></Rule></LifecycleConfiguration>";
+    let rule = ConfigDocument::from_body(ConfigKind::Lifecycle, rule).unwrap();
+    assert_eq!(code(memory.put_document(&all, &Document::Config(rule)).await).as_deref(), Some("MalformedXML"));
+    let lifecycle = Subresource::Config(ConfigKind::Lifecycle);
+    assert_eq!(memory.get_document(&all, lifecycle).await.unwrap(), None);
+}

@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::SystemTime;
 
 use super::names::{BucketName, ETag, Key, StorageClass, VersionId};
-use crate::store::{AclChange, Tags};
+use crate::store::{AclChange, ObjectLock, Tags};
 
 /// User metadata: names in lower case without `x-amz-meta-`, values as they travel.
 pub type Metadata = BTreeMap<String, String>;
@@ -56,6 +56,8 @@ pub struct Properties {
     pub tags: Option<Tags>,
     /// The access list, else the owner's own. HEAD does not tell it, and no copy keeps it.
     pub acl: Option<AclChange>,
+    /// What keeps it from being deleted. No copy keeps it.
+    pub lock: ObjectLock,
 }
 
 /// What HEAD says of an object that nobody sets with its bytes.
