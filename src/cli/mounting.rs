@@ -90,6 +90,7 @@ fn serve(arguments: &Mount) -> Outcome {
     let counters = Arc::new(Counters::default());
     let (store, s3) = runtime.block_on(async {
         let store = settings::store(&arguments.store).await;
+        settings.config.trusts_store = settings::is_aws(&store);
         if settings::is_aws(&store) && settings.config.source == Source::Account && arguments.location.is_none() {
             // AWS takes an unsaid location from its endpoint in us-east-1 only.
             settings.config.location = Location::parse(&store.region)?;

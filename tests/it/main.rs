@@ -9,6 +9,7 @@ mod buckets;
 #[cfg(feature = "demo")]
 mod buckets_mounted;
 mod clients;
+mod companions;
 mod conformance;
 mod documents;
 mod faults;

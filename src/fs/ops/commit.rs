@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::names::new_info;
+use super::put_back::Making;
 use crate::base::clock;
 use crate::data;
 use crate::data::write::commit::{Base, OnConflict};
@@ -69,6 +70,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             }
         })?;
         let key = done.destination.key.as_str().to_owned();
+        let sent = done.destination.properties.clone();
         {
             let mut state = inode.lock();
             state.attr.size = done.size;
@@ -80,7 +82,8 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             self.table.release(parent.ino);
         }
         tracing::debug!(key, bytes = done.size, "committed");
-        Ok(())
+        let making = if writing.writer.has_left() { Making::Upload } else { Making::Put };
+        self.put_back(&self.locate(inode)?.object()?, &sent, None, making).await
     }
 
     /// Points the writer at the present name with the present attributes.

@@ -45,7 +45,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         Ok(Properties { tags: tags?, acl: acl?, ..properties })
     }
 
-    async fn kept_tags(&self, object: &ObjectRef) -> Result<Option<Tags>> {
+    pub(super) async fn kept_tags(&self, object: &ObjectRef) -> Result<Option<Tags>> {
         match self.store.get_document(&Resource::from(object.clone()), Subresource::Tagging).await {
             Ok(Some(Document::Tags(tags))) => Ok(Some(tags)),
             Ok(_) => Ok(None),

@@ -11,6 +11,7 @@ pub(super) mod files;
 pub(super) mod keeping;
 pub(super) mod names;
 pub(super) mod open;
+pub(super) mod put_back;
 pub(super) mod remove;
 pub(super) mod rename;
 pub(super) mod restore;

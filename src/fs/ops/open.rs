@@ -287,6 +287,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     /// As [`Fs::known_info`], but always asked: what changes without the object changing (a restore).
     pub(in crate::fs) async fn fresh_info(&self, inode: &Arc<Inode<S>>) -> Result<Arc<ObjectInfo>> {
         let object = self.locate(inode)?.object()?;
+        let asked = clock::instant();
         let info = match self.store.head(&HeadObject { object }).await {
             Ok(info) => Arc::new(info),
             Err(error) if error.kind() == ErrorKind::NotFound => return Err(replaced()),
@@ -298,6 +299,10 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             self.object_facts(Arc::clone(&info))
         };
         let mut state = inode.lock();
+        if let Some(newer) = state.info.clone().filter(|_| state.committed_at.is_some_and(|at| at >= asked)) {
+            // What this mount did meanwhile it knows better.
+            return Ok(newer);
+        }
         let own = state.etag();
         if !inode.is_directory() && own.is_some_and(|own| own != info.etag) {
             return Err(replaced());
@@ -350,6 +355,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             return Ok(Some(self.new_reader(inode, object, &info)));
         };
         let permit = self.budget.acquire(Class::Read, range.len()).await;
+        let asked = clock::instant();
         let request = GetObject { object: object.clone(), range: Some(range), if_match: Some(etag) };
         let download = match self.store.get(&request).await {
             Ok(download) => download,
@@ -359,7 +365,14 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             Err(error) => return Err(error.into()),
         };
         let info = Arc::new(download.info.clone());
-        inode.lock().learn(&self.object_facts(Arc::clone(&info)));
+        let facts = self.object_facts(Arc::clone(&info));
+        {
+            let mut state = inode.lock();
+            // What this mount did meanwhile it knows better.
+            if state.committed_at.is_none_or(|at| at < asked) {
+                state.learn(&facts);
+            }
+        }
         judge(inode, shown, caller)?;
         let reader = self.new_reader(inode, object, &info);
         reader.adopt(download, permit);

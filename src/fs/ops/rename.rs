@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use super::keeping::TagsBy;
-use super::names::new_info;
+use super::names::copied_info;
+use super::put_back::Making;
 use crate::base::clock;
 use crate::data::write::Destination;
 use crate::data::write::commit::{Base, OnConflict, with_token};
@@ -155,6 +156,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         }
         let source = self.locate(inode)?.object()?;
         let properties = self.kept(&source, &info, info.properties.clone(), TagsBy::of_copy(info.size)).await?;
+        let tags = self.tags_to_put_back(&source, &info, &properties).await?;
         let destination = with_token(&Destination { bucket: to.bucket.clone(), key: to.key.clone(), properties });
         let was_free = replaced == Base::Absent;
         let condition = match replaced {
@@ -171,7 +173,10 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         // Readers go on at the new place before the old one is taken away, and back should it have to stay.
         let place = |object: &ObjectRef, version| ObjectRef { version, ..object.clone() };
         self.repin(inode, &place(to, committed.version.clone()), &committed.etag);
-        let deleted = self.delete_object(source.clone(), Some(info.etag.clone())).await;
+        let deleted = match self.put_back(to, &destination.properties, tags.as_ref(), Making::of_copy(info.size)).await {
+            Ok(()) => self.delete_object(source.clone(), Some(info.etag.clone())).await,
+            Err(error) => Err(error),
+        };
         if let Err(error) = deleted {
             self.repin(inode, &place(&source, info.version.clone()), &info.etag);
             if was_free {
@@ -183,7 +188,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             }
             return Err(error);
         }
-        inode.lock().committed(new_info(committed, info.size, destination.properties));
+        inode.lock().committed(copied_info(&info, committed, destination.properties));
         Ok(())
     }
 
