@@ -67,7 +67,11 @@ impl<S: ObjectStore + BucketService> Fs<S> {
                 self.account.learn_acls(&object.bucket, false);
                 Ok(None)
             }
-            Err(error) => Err(not_kept("access list", &error)),
+            Err(error) => {
+                let error = not_kept("access list", &error);
+                let words = format!("{}; a mount with --keep-acl no goes on without it", error.words());
+                Err(Error::new(error.situation(), words))
+            }
         }
     }
 
