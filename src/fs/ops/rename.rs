@@ -7,6 +7,7 @@ use super::keeping::TagsBy;
 use super::names::copied_info;
 use super::put_back::Making;
 use crate::base::clock;
+use crate::data::guess;
 use crate::data::write::Destination;
 use crate::data::write::commit::{Base, OnConflict, with_token};
 use crate::data::write::settle::{Source, copy_object};
@@ -73,7 +74,11 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             to.directory.lock().directory.forget_listing();
         })?;
         if let Some(writing) = inode.writing() {
-            writing.writer.redirect(|destination| (destination.bucket, destination.key) = (object.bucket, object.key));
+            writing.writer.redirect(|destination| {
+                let headers = &mut destination.properties.headers;
+                headers.content_type = guess::renamed(headers.content_type.take(), destination.key.as_str(), object.key.as_str());
+                (destination.bucket, destination.key) = (object.bucket, object.key);
+            });
         }
         if let Some(target) = &target {
             if let Some(bytes) = kept {
@@ -155,7 +160,10 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             ));
         }
         let source = self.locate(inode)?.object()?;
-        let properties = self.kept(&source, &info, info.properties.clone(), TagsBy::of_copy(info.size)).await?;
+        let mut properties = self.kept(&source, &info, info.properties.clone(), TagsBy::of_copy(info.size)).await?;
+        // rsync and editors write under another name first.
+        let content_type = &mut properties.headers.content_type;
+        *content_type = guess::renamed(content_type.take(), source.key.as_str(), to.key.as_str());
         let tags = self.tags_to_put_back(&source, &info, &properties).await?;
         let destination = with_token(&Destination { bucket: to.bucket.clone(), key: to.key.clone(), properties });
         let was_free = replaced == Base::Absent;
