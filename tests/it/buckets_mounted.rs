@@ -42,6 +42,8 @@ fn everyday_work_with_buckets() {
     assert!(why(&mount, "outer").contains("S3 cannot rename a bucket"));
     assert!(mount.sh_fails("rmdir outer").contains("not empty"));
     assert!(why(&mount, "outer").contains("it holds 'f'"));
+    // Of the name the kernel knows by itself that it is taken: whose it is, is told whatever else has failed there.
+    assert!(why(&mount, "outer").contains("this account's own"));
     assert!(mount.sh_fails("ls no-such-bucket").contains("No such file"));
     fs::remove_dir_all(tree).unwrap();
     mount.unmount();
