@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::archive::{self, Moment, Restore};
 use super::content::Content;
-use super::failure::{METADATA_TOO_LARGE, OBJECT_CHANGED, OBJECT_EXISTS, OBJECT_GONE, Outcome};
+use super::failure::{INVALID_STORAGE_CLASS, METADATA_TOO_LARGE, OBJECT_CHANGED, OBJECT_EXISTS, OBJECT_GONE, Outcome};
 use crate::base::encode;
 use crate::store::{Condition, ETag, Facts, ListedObject, ObjectInfo, Properties, Tags};
 
@@ -129,10 +129,29 @@ pub(super) fn matches(tag: &ETag, object: &Object) -> Outcome<()> {
     if *tag == object.etag || tag.as_str() == "*" { Ok(()) } else { Err(OBJECT_CHANGED) }
 }
 
+/// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutObject.html>
+const CLASSES: [&str; 11] = [
+    "STANDARD",
+    "REDUCED_REDUNDANCY",
+    "STANDARD_IA",
+    "ONEZONE_IA",
+    "INTELLIGENT_TIERING",
+    "GLACIER",
+    "DEEP_ARCHIVE",
+    "OUTPOSTS",
+    "GLACIER_IR",
+    "SNOW",
+    "EXPRESS_ONEZONE",
+];
+
 /// Whether S3 would take these properties.
 pub(super) fn check_properties(properties: &Properties) -> Outcome<()> {
     let bytes: usize = properties.metadata.iter().map(|(name, value)| name.len() + value.len()).sum();
-    if bytes <= MAX_METADATA_BYTES { Ok(()) } else { Err(METADATA_TOO_LARGE) }
+    if bytes > MAX_METADATA_BYTES {
+        return Err(METADATA_TOO_LARGE);
+    }
+    let known = properties.storage_class.as_ref().is_none_or(|class| CLASSES.contains(&class.as_str()));
+    if known { Ok(()) } else { Err(INVALID_STORAGE_CLASS) }
 }
 
 /// A CRC64NVME as S3 writes it.
