@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use pailfs::fs::attr::Ino;
 use pailfs::fs::config::Config;
+use pailfs::fs::error::Situation;
 use pailfs::fs::handles::OpenMode;
 use pailfs::fs::{Looked, Replace, SetHow};
 
@@ -152,4 +153,92 @@ async fn access_lists_that_puts_drop_are_put_back() {
         world.write("f", &content(round, 10)).await.unwrap();
         assert!(is_public(&world, "f").await, "{round}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_mounts_change_the_metadata_of_one_file_without_an_error() {
+    let memory = Memory::new();
+    let config = || Config::new(BucketName::new("bucket").unwrap());
+    let mount = || Arc::new(World::on(memory.clone(), config(), RetryPolicy::default(), std::time::Duration::from_secs(5)));
+    let (one, other) = (mount(), mount());
+    one.write("f", &content(1, 10)).await.unwrap();
+    let ten = |world: &Arc<World>, letter: char| {
+        let world = Arc::clone(world);
+        tokio::spawn(async move {
+            // The kernel knows the file by one number all the time.
+            let ino = ino(&world, "f").await;
+            for k in 0..10 {
+                let name = format!("user.{letter}{k}");
+                world.fs.setxattr(ino, name.as_bytes(), b"1", SetHow::Any, CALLER).await.unwrap();
+            }
+        })
+    };
+    let (first, second) = (ten(&one, 'd'), ten(&other, 'e'));
+    first.await.unwrap();
+    second.await.unwrap();
+    let object = ObjectRef::current(BucketName::new("bucket").unwrap(), Key::new("f").unwrap());
+    let metadata = memory.head(&HeadObject { object }).await.unwrap().properties.metadata;
+    assert_eq!(metadata.keys().filter(|name| name.len() == 2).count(), 20, "{metadata:?}");
+}
+
+#[tokio::test]
+async fn the_type_follows_the_name_as_long_as_it_was_a_guess() {
+    let world = world(Drops::Nothing);
+    for (from, to) in [(".a.txt.X8f2Qz", "a.txt"), ("b.txt", "b.html")] {
+        world.write(from, &content(1, 10)).await.unwrap();
+        world.fs.rename((Ino::ROOT, from.as_bytes()), (Ino::ROOT, to.as_bytes()), Replace::Allowed).await.unwrap();
+    }
+    // Before it is stored at all.
+    let handle = world.open("c.tmp", WRITE).await.unwrap();
+    world.fs.write(handle, 0, content(1, 10), CALLER).await.unwrap();
+    world.fs.rename((Ino::ROOT, b"c.tmp"), (Ino::ROOT, b"c.json"), Replace::Allowed).await.unwrap();
+    world.fs.flush(handle, |_| false).await.unwrap();
+    world.fs.release(handle).await.unwrap();
+    for (name, wanted) in [("a.txt", "text/plain"), ("b.html", "text/html"), ("c.json", "application/json")] {
+        let told = world.fs.getxattr(ino(&world, name).await, b"user.s3.content-type", CALLER).await.unwrap();
+        assert_eq!(String::from_utf8(told).unwrap(), wanted, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn more_uploads_than_an_attribute_holds_are_counted() {
+    let world = world(Drops::Nothing);
+    for number in 0..2500 {
+        let (bucket, key) = (BucketName::new("bucket").unwrap(), Key::new(format!("upload/{number:04}")).unwrap());
+        world.memory.create_upload(&CreateUpload { bucket, key, properties: Properties::default() }).await.unwrap();
+    }
+    let text = world.fs.getxattr(Ino::ROOT, b"user.s3.uploads", CALLER).await.unwrap();
+    let text = String::from_utf8(text).unwrap();
+    let (shown, last) = (text.lines().count() - 1, text.lines().last().unwrap());
+    assert_eq!(last, format!("... {} more", 2500 - shown));
+}
+
+#[tokio::test]
+async fn what_is_always_there_cannot_be_created() {
+    let world = world(Drops::Nothing);
+    world.write("f", &content(1, 10)).await.unwrap();
+    let f = ino(&world, "f").await;
+    for (name, value) in [("user.s3.acl", "private"), ("user.s3.storage-class", "STANDARD")] {
+        let refused = world.fs.setxattr(f, name.as_bytes(), value.as_bytes(), SetHow::Create, CALLER).await.unwrap_err();
+        assert_eq!(refused.situation(), Situation::Exists, "{name}");
+        world.fs.setxattr(f, name.as_bytes(), value.as_bytes(), SetHow::Replace, CALLER).await.unwrap();
+    }
+    let all = world.fs.getxattr(f, b"user.s3", CALLER).await.unwrap();
+    assert!(String::from_utf8(all).unwrap().starts_with("url=s3://bucket/f\netag="));
+    let handle = world.open("new", WRITE).await.unwrap();
+    let all = world.fs.getxattr(ino(&world, "new").await, b"user.s3", CALLER).await.unwrap();
+    assert!(String::from_utf8(all).unwrap().starts_with("url=s3://bucket/new\nsize=0\n"));
+    world.fs.release(handle).await.unwrap();
+}
+
+#[tokio::test]
+async fn names_that_s3_keeps_for_itself_are_no_buckets() {
+    let config = Config { source: pailfs::fs::config::Source::Account, ..Config::new(BucketName::new("bucket").unwrap()) };
+    let world = World::of(config, RetryPolicy::default());
+    for name in ["xn--att", "sthree-a", "amzn-s3-demo-a", "att-s3alias", "att--ol-s3", "att.mrap", "att--x-s3", "a--table-s3"] {
+        let refused = world.fs.mkdir(Ino::ROOT, name.as_bytes(), 0o755, CALLER).await.unwrap_err();
+        assert_eq!(refused.situation(), Situation::Invalid, "{name}: {refused}");
+    }
+    let missing = world.fs.getxattr(Ino::ROOT, b"user.s3.uploads", CALLER).await.unwrap_err();
+    assert_eq!(missing.situation(), Situation::NoAttribute);
 }

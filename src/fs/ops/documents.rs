@@ -20,9 +20,6 @@ use crate::store::{
     Properties, Resource, Subresource, Tags,
 };
 
-/// More uploads are not listed in an attribute.
-const MAX_UPLOADS: usize = 1000;
-
 impl<S: ObjectStore + BucketService> Fs<S> {
     /// What carries the documents of an inode: an object, or the bucket that a directory stands for.
     fn resource_of(&self, inode: &Arc<Inode<S>>) -> Result<Resource> {
@@ -68,7 +65,15 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     pub(super) async fn set_in_document(&self, inode: &Arc<Inode<S>>, name: &Name, text: &str, how: SetHow) -> Result<bool> {
         let _alone = self.alone(inode, name).await?;
         match name {
-            Name::Acl | Name::StorageClass if how == SetHow::Create => how.check(true)?,
+            Name::StorageClass if !inode.is_directory() => {
+                // It is always there.
+                how.check(true)?;
+                return Ok(false);
+            }
+            Name::Acl if how == SetHow::Create => {
+                self.resource_of(inode)?;
+                how.check(true)?;
+            }
             Name::Acl => self.set_acl(inode, acl::parse(text)?).await?,
             Name::AclGrant => self.add_grant(inode, acl::parse_grant(text)?).await?,
             Name::Tags => {
@@ -267,10 +272,11 @@ impl<S: ObjectStore + BucketService> Fs<S> {
 
     /// The incomplete uploads below a directory, one a line: when, key, id.
     async fn uploads_below(&self, inode: &Arc<Inode<S>>) -> Result<String> {
-        if !inode.is_directory() {
+        if !inode.is_directory() || self.is_account(inode) {
             return Err(no_attribute());
         }
         let address = self.locate(inode)?;
+        // All of them: what does not fit the attribute is counted.
         let mut lines = Vec::new();
         let mut after = None;
         loop {
@@ -279,7 +285,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
                 lines.push(format!("{} {} {}", date::iso8601(begun), upload.id.as_str(), upload.key));
             }
             match page.next {
-                Some(next) if after.as_ref() != Some(&next) && lines.len() < MAX_UPLOADS => after = Some(next),
+                Some(next) if after.as_ref() != Some(&next) => after = Some(next),
                 _ => break,
             }
         }

@@ -18,6 +18,7 @@ use crate::fs::config::AttrsMode;
 use crate::fs::error::{Error, Result, Situation};
 use crate::fs::handles::{HandleId, OpenFile, OpenMode};
 use crate::fs::meta::posix::{self, ExplicitTimes};
+use crate::fs::name::Shown;
 use crate::fs::ops::keeping::TagsBy;
 use crate::fs::tree::inode::{Content, Facts, Inode, Role, Writing};
 use crate::fs::{Fs, Stat};
@@ -196,6 +197,32 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         if let Some(parent) = inode.place().parent {
             parent.lock().directory.forget_listing();
         }
+    }
+
+    /// Sends the kernel to look again when a file's name is another object's now, and nobody has this one open.
+    pub(in crate::fs) fn is_current(&self, inode: &Arc<Inode<S>>) -> Result<()> {
+        let state = inode.lock();
+        let current = inode.is_directory() || state.linked || state.opens > 0;
+        if current { Ok(()) } else { Err(replaced()) }
+    }
+
+    /// What has a file's name after another client has replaced it, as `stale` says. The kernel looks again, but once only. Who
+    /// has the file open means that one and no other.
+    pub(in crate::fs) async fn successor(&self, inode: &Arc<Inode<S>>, stale: &Error) -> Option<Arc<Inode<S>>> {
+        self.forget_if_stale(inode, stale);
+        let (place, mine) = {
+            let state = inode.lock();
+            (state.place.clone(), state.opens > 0 || state.lost.is_some() || state.is_writing())
+        };
+        let parent = place.parent.filter(|_| !mine && !inode.is_directory())?;
+        let plain = Shown { component: place.component, beside_directory: false };
+        let found = match self.find(&parent, &plain).await.ok()?? {
+            directory if directory.is_directory() => {
+                self.find(&parent, &Shown { beside_directory: true, ..plain }).await.ok()??
+            }
+            file => file,
+        };
+        (found.kind == inode.kind && !Arc::ptr_eq(&found, inode)).then_some(found)
     }
 
     /// Begins a new content of an existing file, with nothing in it; the old object stays until it is committed.
