@@ -229,7 +229,7 @@ pub(super) struct RestoreFiles {
     #[arg(required = true)]
     pub(super) paths: Vec<PathBuf>,
     /// How long the restored copies stay
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(i32::MAX)))]
     pub(super) days: u32,
     /// How fast: Standard, Bulk or Expedited
     #[arg(long, value_parser = parse_tier)]

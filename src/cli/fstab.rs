@@ -9,6 +9,9 @@ use super::options::{self, Long};
 /// The flags of a helper: sloppy, fake, no mtab, verbose, read-only, read-write.
 const HELPER_FLAGS: &str = "sfnvrw";
 
+/// Commands to come: a bucket of such a name is mounted by `pailfs mount NAME DIR`.
+const RESERVED: [&str; 4] = ["status", "warm", "completions", "man"];
+
 /// Who speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Form {
@@ -25,6 +28,14 @@ enum Form {
 /// The arguments as a person would type them; `None` when nothing is to be done.
 pub(super) fn as_typed(argv: Vec<OsString>, commands: &[String]) -> Result<Option<Vec<OsString>>, String> {
     let form = form(&argv, commands);
+    if matches!(form, Form::Bare | Form::Other)
+        && let Some(word) = argv.get(1).and_then(|word| word.to_str()).filter(|word| RESERVED.contains(word))
+        && !commands.iter().any(|command| command == word)
+    {
+        return Err(format!(
+            "'{word}' is a command that this version does not have yet; a bucket of that name: pailfs mount {word} DIR"
+        ));
+    }
     let skipped = match form {
         Form::Helper | Form::Bare => 1,
         Form::Mount => 2,
@@ -138,6 +149,15 @@ mod tests {
         {
             same(other, other);
         }
+    }
+
+    #[test]
+    fn commands_to_come_are_no_buckets() {
+        for line in ["pailfs status /mnt", "pailfs warm /mnt/a", "pailfs status", "pailfs status /mnt --json"] {
+            assert!(typed(line).unwrap_err().contains("does not have yet"), "{line}");
+        }
+        same("pailfs mount status /mnt", "pailfs mount status /mnt");
+        same("mount.pailfs status /mnt", "pailfs mount status /mnt");
     }
 
     #[test]

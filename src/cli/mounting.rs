@@ -32,6 +32,9 @@ use crate::telemetry::subscriber::{self, LogFormat, LogLevel};
 const CHECK_LIMIT: Duration = Duration::from_secs(4);
 /// Threads of the runtime: signing, copying and waiting; the FUSE threads are beside them.
 const RUNTIME_THREADS: usize = 2;
+/// The stack of a thread, in bytes: an operation's futures nest through all layers down to the HTTP client, deeply where they
+/// are not optimised. Only what is used is taken.
+const WORKER_STACK_BYTES: usize = 16 << 20;
 
 /// The store as the file system sees it.
 pub(super) type FullStore = Retry<Limit<Traced<S3Store>>>;
@@ -90,6 +93,7 @@ fn serve(arguments: &Mount) -> Outcome {
     let counters = Arc::new(Counters::default());
     let (store, s3) = runtime.block_on(async {
         let store = settings::store(&arguments.store).await;
+        settings.config.trusts_store = settings::is_aws(&store);
         if settings::is_aws(&store) && settings.config.source == Source::Account && arguments.location.is_none() {
             // AWS takes an unsaid location from its endpoint in us-east-1 only.
             settings.config.location = Location::parse(&store.region)?;
@@ -134,6 +138,7 @@ fn install_log(arguments: &Mount) -> Result<LogLevel, String> {
 /// The runtime that everything but FUSE's own threads runs on.
 pub(super) fn runtime() -> Result<tokio::runtime::Runtime, String> {
     tokio::runtime::Builder::new_multi_thread()
+        .thread_stack_size(WORKER_STACK_BYTES)
         .worker_threads(RUNTIME_THREADS)
         .thread_name("pailfs")
         .enable_all()

@@ -64,6 +64,8 @@ pub(super) fn resolve(arguments: &args::Mount, directory: PathBuf) -> Result<Mou
             args::YesNo::No => KeepAcl::No,
         },
         auto_restore: arguments.auto_restore.map(|asked| AutoRestore { asked, limit: arguments.auto_restore_limit }),
+        // Known when the store is.
+        trusts_store: false,
         owner_uid: uid,
     };
     if arguments.memory_limit < crate::data::budget::MIN_LIMIT_BYTES {

@@ -2,14 +2,14 @@
 
 use std::time::{Duration, SystemTime};
 
-use futures_util::stream::{self, StreamExt as _};
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
 use super::args::{Uploads, UploadsAction, UploadsOf};
 use super::{Outcome, mounting, settings};
 use crate::base::{clock, date, rng::Rng};
 use crate::fs::config::Source;
 use crate::s3::S3Store;
-use crate::store::{BucketName, ObjectStore, Prefix, Retry, RetryPolicy, Upload};
+use crate::store::{BucketName, ErrorKind, ObjectStore, Prefix, Retry, RetryPolicy, Upload};
 
 /// Uploads that are asked about at once.
 const PARALLEL: usize = 16;
@@ -57,11 +57,14 @@ async fn find<S: ObjectStore>(
         }
     }
     let sized = stream::iter(uploads).map(|(upload, begun)| async move {
-        // One that ends meanwhile keeps nothing.
-        let parts = store.list_parts(&upload).await.unwrap_or_default();
-        Found { bytes: parts.iter().map(|part| part.size).sum(), upload, begun }
+        let parts = match store.list_parts(&upload).await {
+            // One that ends meanwhile keeps nothing.
+            Err(error) if error.kind() == ErrorKind::NoUpload => Vec::new(),
+            parts => parts?,
+        };
+        Ok(Found { bytes: parts.iter().map(|part| part.size).sum(), upload, begun })
     });
-    Ok(sized.buffered(PARALLEL).collect().await)
+    sized.buffered(PARALLEL).try_collect().await
 }
 
 fn show(found: &[Found], of: &UploadsOf) -> Outcome {

@@ -35,12 +35,15 @@ pub(super) fn why(arguments: &Why) -> Outcome {
             println!("{line}");
         } else {
             println!("{} ({} failed with {}, {})", harmless(&failure.story), failure.operation, failure.errno, failure.time);
-            return Ok(());
+            break;
         }
     }
-    match (found, bucket_words(&mount, &below)) {
-        (0, Some(words)) if !arguments.json => println!("{words}"),
-        (0, _) => return Err(format!("no failure on '{}' is remembered", arguments.path.display())),
+    // The kernel itself says that a name is taken, so that an older failure may be another matter's.
+    let bucket = if arguments.json { None } else { bucket_words(&mount, &below) };
+    match (found, bucket) {
+        (0, Some(words)) => println!("no failure is remembered; {words}"),
+        (_, Some(words)) => println!("{words}"),
+        (0, None) => return Err(format!("no failure on '{}' is remembered", arguments.path.display())),
         _ => {}
     }
     Ok(())
@@ -57,7 +60,7 @@ fn bucket_words(mount: &Mount, below: &Path) -> Option<String> {
         "own" => "this account's own: mkdir fails with EEXIST, mkdir -p is content",
         _ => "another account's: all accounts share the names, so mkdir fails with EEXIST; choose another",
     };
-    Some(format!("no failure is remembered; the bucket '{}' exists, and it is {whose}", below.display()))
+    Some(format!("the bucket '{}' exists, and it is {whose}", below.display()))
 }
 
 /// A story may name a key, and a key may hold what a terminal would obey.

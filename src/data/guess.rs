@@ -11,9 +11,23 @@ pub fn content_type(name: &str) -> String {
     mime_guess::from_path(name).first_raw().unwrap_or(UNKNOWN).to_owned()
 }
 
+/// The content type of what is renamed: one that was guessed from the old name is guessed anew.
+#[must_use]
+pub fn renamed(known: Option<String>, old: &str, new: &str) -> Option<String> {
+    if known.as_deref() == Some(content_type(old).as_str()) { Some(content_type(new)) } else { known }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_guess_follows_the_name() {
+        let renamed = |known: &str, old, new| renamed(Some(known.to_owned()), old, new).unwrap();
+        assert_eq!(renamed(UNKNOWN, "d/.a.txt.X8f2Qz", "d/a.txt"), "text/plain");
+        assert_eq!(renamed("text/plain", "a.txt", "a.html"), "text/html");
+        assert_eq!(renamed("text/x-mine", "a.txt", "a.html"), "text/x-mine");
+    }
 
     #[test]
     fn guesses_by_extension() {

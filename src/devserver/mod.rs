@@ -99,7 +99,7 @@ pub struct ServerConfig {
 
 impl Default for ServerConfig {
     fn default() -> Self {
-        let Options { tags, data, restore_ongoing, region } = Options::default();
+        let Options { tags, data, restore_ongoing, region, .. } = Options::default();
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             data,
@@ -148,6 +148,7 @@ impl Server {
             data: config.data,
             restore_ongoing: config.restore_ongoing,
             region: config.region.clone(),
+            ..Options::default()
         };
         let memory = Memory::with(options);
         for bucket in &config.buckets {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::meta::location::Location;
+use super::ops::put_back::{Companion, Making};
 use crate::store::BucketName;
 
 /// The account's state. Its locks are leaves.
@@ -17,13 +18,21 @@ pub struct Account {
     known: Mutex<HashMap<BucketName, String>>,
     /// Whether access lists count in the buckets that were asked for it.
     acls: Mutex<HashMap<BucketName, bool>>,
+    /// What the store was found to keep with an object that was made so, or not.
+    kept: Mutex<HashMap<(Companion, Making), bool>>,
 }
 
 impl Account {
     /// Buckets are made in `location`, until somebody says otherwise.
     #[must_use]
     pub fn new(location: Option<Location>) -> Self {
-        Self { default: location.clone(), next: Mutex::new(location), known: Mutex::default(), acls: Mutex::default() }
+        Self {
+            default: location.clone(),
+            next: Mutex::new(location),
+            known: Mutex::default(),
+            acls: Mutex::default(),
+            kept: Mutex::default(),
+        }
     }
 
     /// Where the next bucket is made; `None`: where the store puts it.
@@ -67,6 +76,17 @@ impl Account {
     /// Whether access lists count may have changed.
     pub fn forget_acls(&self, bucket: &BucketName) {
         lock(&self.acls).remove(bucket);
+    }
+
+    /// Whether the store keeps something with an object that is made so, as far as known.
+    #[must_use]
+    pub fn keeps(&self, companion: Companion, making: Making) -> Option<bool> {
+        lock(&self.kept).get(&(companion, making)).copied()
+    }
+
+    /// It does, or it does not.
+    pub fn learn_keeps(&self, companion: Companion, making: Making, kept: bool) {
+        lock(&self.kept).insert((companion, making), kept);
     }
 
     /// A bucket was made or removed: the next one of the name may lie elsewhere.

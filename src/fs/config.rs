@@ -118,6 +118,8 @@ pub struct Config {
     pub keep_acl: KeepAcl,
     /// What opening an archived object for reading does.
     pub auto_restore: Option<AutoRestore>,
+    /// The store is S3 itself: what it was told to keep need not be looked after.
+    pub trusts_store: bool,
     /// The user who mounted, who may ask the daemon.
     pub owner_uid: u32,
 }
@@ -147,6 +149,7 @@ impl Config {
             list_xattrs: ListXattrs::Portable,
             keep_acl: KeepAcl::Yes,
             auto_restore: None,
+            trusts_store: true,
             owner_uid: 0,
         }
     }

@@ -141,6 +141,10 @@ const fn situation_of(kind: ErrorKind, operation: Operation) -> Situation {
     }
 }
 
+/// The bucket, not the store, has no access lists.
+const ACLS_DISABLED: &str = "the bucket has access lists disabled: user.s3.object-ownership of its directory says \
+     BucketOwnerEnforced, and set to BucketOwnerPreferred or ObjectWriter it enables them";
+
 /// What a person can do about a store's failure, where there is something.
 const fn advice(kind: ErrorKind) -> Option<&'static str> {
     match kind {
@@ -163,7 +167,11 @@ const fn advice(kind: ErrorKind) -> Option<&'static str> {
 
 impl From<&store::Error> for Error {
     fn from(error: &store::Error) -> Self {
-        let words = advice(error.kind()).map_or_else(|| error.to_string(), |advice| format!("{error}; {advice}"));
+        let advice = match error.story().code.as_deref() {
+            Some("AccessControlListNotSupported") => Some(ACLS_DISABLED),
+            _ => advice(error.kind()),
+        };
+        let words = advice.map_or_else(|| error.to_string(), |advice| format!("{error}; {advice}"));
         Self::new(situation_of(error.kind(), error.story().operation), words)
     }
 }
@@ -193,7 +201,9 @@ impl From<store::InvalidName> for Error {
     fn from(error: store::InvalidName) -> Self {
         let situation = match error {
             store::InvalidName::KeyTooLong(_) => Situation::NameTooLong,
-            store::InvalidName::Bucket(_) | store::InvalidName::EmptyKey => Situation::Invalid,
+            store::InvalidName::Bucket(_) | store::InvalidName::ReservedBucket(..) | store::InvalidName::EmptyKey => {
+                Situation::Invalid
+            }
         };
         Self::new(situation, error.to_string())
     }

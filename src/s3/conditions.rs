@@ -11,27 +11,37 @@ use super::S3Store;
 use super::client::Answered;
 use super::dialect::Known;
 use super::request::Request;
+use super::response;
 use crate::base::date;
 use crate::store::{Condition, ETag, Error, ErrorKind, HeadObject, ObjectRef, ObjectStore as _, Operation, Result};
 
 /// No object has this tag.
 const IMPOSSIBLE_ETAG: &str = "00000000000000000000000000000000-pailfs";
 
+/// The answer to a condition that does not hold.
+const PRECONDITION_FAILED: u16 = 412;
+
 const UNMODIFIED_SINCE: &str = "x-amz-copy-source-if-unmodified-since";
 
 impl S3Store {
     /// Sends a request under its condition, whatever the store makes of it.
     pub(super) async fn call_conditional(&self, request: Request) -> Result<Answered> {
-        match request.condition.clone() {
+        let bucket = request.bucket.clone();
+        let answered = match request.condition.clone() {
             Condition::None => self.0.call(request).await,
             Condition::IfAbsent => self.call_if_absent(request).await,
             Condition::IfMatch(etag) => self.call_if_match(request, &etag).await,
+        }?;
+        if let Some(bucket) = bucket.filter(|_| !self.0.endpoint.is_aws()) {
+            self.0.dialect.learn_versions(&bucket, response::version(&answered.headers).is_some());
         }
+        Ok(answered)
     }
 
     async fn call_if_absent(&self, request: Request) -> Result<Answered> {
         // A PUT's `If-None-Match: *` needs no test: what else would the store answer? The others are ignored by some stores.
-        let trusted = match self.0.dialect.conditions(request.operation) {
+        let trusted = match self.0.dialect.conditions_in(request.bucket.as_ref(), request.operation) {
+            _ if !self.0.endpoint.is_aws() && self.0.dialect.doubts_absence(request.bucket.as_ref()) => false,
             Known::Yes => true,
             Known::Unknown => request.operation == Operation::PutObject,
             Known::No => false,
@@ -43,7 +53,7 @@ impl S3Store {
     }
 
     async fn call_if_match(&self, request: Request, etag: &ETag) -> Result<Answered> {
-        match self.0.dialect.conditions(request.operation) {
+        match self.0.dialect.conditions_in(request.bucket.as_ref(), request.operation) {
             Known::Yes => self.call_honoured(request, etag).await,
             Known::No => {
                 self.must_be(&request, etag).await?;
@@ -76,19 +86,48 @@ impl S3Store {
         }
     }
 
-    /// Sends a condition that the store keeps; a 412 against what HEAD shows is a matter of quotes.
+    /// Sends a condition that the store keeps. A 412 against what HEAD shows is a matter of quotes, or the bucket's: then
+    /// looking just before has to do.
     async fn call_honoured(&self, request: Request, etag: &ETag) -> Result<Answered> {
-        let error = match self.0.call(request.clone()).await {
-            Err(error) if error.kind() == ErrorKind::Changed && !self.0.dialect.bare_etags() => error,
-            answer => return answer,
+        let dialect = &self.0.dialect;
+        let mut error = match self.0.call(request.clone()).await {
+            Ok(answered) => {
+                dialect.learn_proven(request.bucket.as_ref());
+                return Ok(answered);
+            }
+            Err(error) => error,
         };
-        if self.0.endpoint.is_aws() || self.current_etag(&request).await?.as_ref() != Some(etag) {
-            return Err(error);
+        // One status for all conditions: with one on its source, too, nothing can be told.
+        let of_source = request.headers.iter().any(|(name, _)| name.starts_with("x-amz-copy-source-if"));
+        // Two tries in both forms: that another client has put the same bytes back meanwhile must not teach anything.
+        for bare in [true, dialect.bare_etags()] {
+            if of_source && (dialect.bare_etags() || !bare) {
+                return Err(error);
+            }
+            let failed = error.kind() == ErrorKind::Changed && error.story().status == Some(PRECONDITION_FAILED);
+            if !failed || self.0.endpoint.is_aws() || self.current_etag(&request).await?.as_ref() != Some(etag) {
+                return Err(error);
+            }
+            let form = if bare { etag.as_str().to_owned() } else { etag.quoted() };
+            let again = Request { condition: Condition::None, ..request.clone() }.header("if-match", form);
+            match self.0.call(Request { source_etag: Some(etag.clone()), ..again }).await {
+                Ok(answered) => {
+                    if bare {
+                        dialect.learn_bare_etags();
+                    }
+                    dialect.learn_proven(request.bucket.as_ref());
+                    return Ok(answered);
+                }
+                Err(another) => error = another,
+            }
         }
-        let bare = Request { condition: Condition::None, ..request }.header("if-match", etag.as_str());
-        let answered = self.0.call(Request { source_etag: Some(etag.clone()), ..bare }).await?;
-        self.0.dialect.learn_bare_etags();
-        Ok(answered)
+        let Some(bucket) = request.bucket.as_ref().filter(|_| error.story().status == Some(PRECONDITION_FAILED)) else {
+            return Err(error);
+        };
+        self.must_be(&request, etag).await?;
+        dialect.learn_refused(bucket, request.operation);
+        tracing::warn!(%bucket, operation = %request.operation, "conditions fail in this bucket though they are right: others' changes are looked for just before");
+        self.0.call(Request { condition: Condition::None, ..request }).await
     }
 
     /// The source of a copy, looked at first where the store is not known to do so.
@@ -108,7 +147,8 @@ impl S3Store {
     pub(super) async fn learn_source_condition(&self, request: &Request) -> Result<Option<Answered>> {
         let dialect = &self.0.dialect;
         // With a destination whose condition is not kept for sure, a copy that succeeds could replace what it must not.
-        let in_order = request.condition == Condition::None || dialect.conditions(request.operation) == Known::Yes;
+        let in_order = request.condition == Condition::None
+            || dialect.conditions_in(request.bucket.as_ref(), request.operation) == Known::Yes;
         if request.source_etag.is_none() || dialect.source_conditions() != Known::Unknown || !in_order {
             return Ok(None);
         }
@@ -140,7 +180,10 @@ impl S3Store {
     pub(super) async fn copy_unchanged(&self, request: Request, source: &ObjectRef, since: SystemTime) -> Result<Answered> {
         let dialect = &self.0.dialect;
         let dated = |time| request.clone().header(UNMODIFIED_SINCE, date::http(time));
-        let kept = || request.condition == Condition::None || dialect.conditions(request.operation) == Known::Yes;
+        let kept = || {
+            request.condition == Condition::None
+                || dialect.conditions_in(request.bucket.as_ref(), request.operation) == Known::Yes
+        };
         if kept() && dialect.source_dates() == Known::Yes {
             return self.call_conditional(dated(since)).await;
         }
@@ -150,12 +193,12 @@ impl S3Store {
             return Err(conflict(&request, ErrorKind::Changed));
         }
         if matches!(request.condition, Condition::IfMatch(_))
-            && dialect.conditions(request.operation) == Known::Unknown
+            && dialect.conditions_in(request.bucket.as_ref(), request.operation) == Known::Unknown
             && let Some(answered) = self.learn_condition(&request).await?
         {
             return Ok(answered);
         }
-        if dialect.conditions(request.operation) == Known::No {
+        if dialect.conditions_in(request.bucket.as_ref(), request.operation) == Known::No {
             // It was looked at just now.
             return self.0.call(Request { condition: Condition::None, ..request }).await;
         }

@@ -1,10 +1,10 @@
 //! What is known of a store that not all stores do: learnt by looking at what it answers, never by writing for a test.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
-use crate::store::{Level, Operation, Subresource};
+use crate::store::{BucketName, Level, Operation, Subresource};
 
 /// Whether a store does something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -31,6 +31,18 @@ struct Facts {
     speaks_s3: bool,
     documents: HashSet<(Subresource, Level)>,
     every_document: bool,
+    buckets: HashMap<BucketName, InBucket>,
+}
+
+/// What is otherwise in one bucket than on the rest of the endpoint.
+#[derive(Debug, Default)]
+struct InBucket {
+    /// It keeps versions. radosgw 16 confuses conditions there: a right tag never matches, and `*` matches nothing.
+    versioned: bool,
+    /// A condition that was right was kept.
+    proven: bool,
+    /// Operations whose conditions fail though they are right.
+    refused: Vec<Operation>,
 }
 
 /// The dialect of one endpoint. Shared by all its clones.
@@ -53,6 +65,7 @@ impl Dialect {
             speaks_s3: true,
             documents: HashSet::new(),
             every_document: true,
+            buckets: HashMap::new(),
         }))
     }
 
@@ -71,6 +84,51 @@ impl Dialect {
     #[must_use]
     pub fn conditions(&self, operation: Operation) -> Known {
         self.with(|facts| *slot(facts, operation))
+    }
+
+    /// As [`Dialect::conditions`], in one bucket.
+    #[must_use]
+    pub fn conditions_in(&self, bucket: Option<&BucketName>, operation: Operation) -> Known {
+        self.with(|facts| {
+            let refused = in_bucket(facts, bucket).is_some_and(|there| there.refused.contains(&operation));
+            if refused { Known::No } else { *slot(facts, operation) }
+        })
+    }
+
+    /// A condition that was right has failed in a bucket: it is of no use there.
+    pub fn learn_refused(&self, bucket: &BucketName, operation: Operation) {
+        self.with(|facts| facts.buckets.entry(bucket.clone()).or_default().refused.push(operation));
+    }
+
+    /// A condition that was right was kept in a bucket.
+    pub fn learn_proven(&self, bucket: Option<&BucketName>) {
+        self.with(|facts| {
+            if let Some(there) = bucket.and_then(|bucket| facts.buckets.get_mut(bucket)) {
+                there.proven = true;
+            }
+        });
+    }
+
+    /// The answer to a change in a bucket has named a version, or none.
+    pub fn learn_versions(&self, bucket: &BucketName, named: bool) {
+        self.with(|facts| {
+            // Not for each request anew.
+            if !facts.buckets.contains_key(bucket) {
+                facts.buckets.insert(bucket.clone(), InBucket::default());
+            }
+            if let Some(there) = facts.buckets.get_mut(bucket).filter(|_| named) {
+                there.versioned = true;
+            }
+        });
+    }
+
+    /// Whether a store's word that nothing was there must not be taken for it: in a bucket that nothing was changed in yet, or
+    /// that keeps versions and has kept no condition.
+    #[must_use]
+    pub fn doubts_absence(&self, bucket: Option<&BucketName>) -> bool {
+        self.with(|facts| {
+            in_bucket(facts, bucket).is_none_or(|there| !there.refused.is_empty() || there.versioned && !there.proven)
+        })
     }
 
     /// What a request with a tag that could not match has shown.
@@ -138,6 +196,10 @@ impl Dialect {
     }
 }
 
+fn in_bucket<'a>(facts: &'a Facts, bucket: Option<&BucketName>) -> Option<&'a InBucket> {
+    facts.buckets.get(bucket?)
+}
+
 const fn slot(facts: &mut Facts, operation: Operation) -> &mut Known {
     match operation {
         Operation::CompleteMultipartUpload => &mut facts.complete,
@@ -160,5 +222,23 @@ mod tests {
         assert_eq!(dialect.conditions(Operation::DeleteObject), Known::No);
         assert_eq!(dialect.conditions(Operation::CopyObject), Known::Unknown);
         assert_eq!(Dialect::aws().conditions(Operation::CopyObject), Known::Yes);
+    }
+
+    #[test]
+    fn a_bucket_with_versions_is_doubted_until_it_has_kept_a_condition() {
+        let (dialect, odd, good) = (Dialect::default(), BucketName::new("odd").unwrap(), BucketName::new("good").unwrap());
+        dialect.learn_conditions(Operation::PutObject, true);
+        for bucket in [&odd, &good] {
+            assert!(dialect.doubts_absence(Some(bucket)));
+            dialect.learn_versions(bucket, false);
+            assert!(!dialect.doubts_absence(Some(bucket)));
+            dialect.learn_versions(bucket, true);
+            assert!(dialect.doubts_absence(Some(bucket)));
+        }
+        dialect.learn_refused(&odd, Operation::PutObject);
+        dialect.learn_proven(Some(&good));
+        assert!(dialect.doubts_absence(Some(&odd)) && !dialect.doubts_absence(Some(&good)));
+        assert_eq!(dialect.conditions_in(Some(&odd), Operation::PutObject), Known::No);
+        assert_eq!(dialect.conditions_in(Some(&good), Operation::PutObject), Known::Yes);
     }
 }

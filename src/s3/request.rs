@@ -309,14 +309,12 @@ pub fn list_parts(upload: &Upload, after: Option<&str>) -> Request {
     }
 }
 
-/// `ListMultipartUploads`, after markers.
+/// `ListMultipartUploads`, after markers; with encoded names, or as they are.
 #[must_use]
-pub fn list_uploads(bucket: &BucketName, prefix: &Prefix, after: Option<&(String, String)>) -> Request {
-    let list = Request::new(Operation::ListMultipartUploads, "GET")
-        .bucket(bucket)
-        .query("uploads", "")
-        .query("encoding-type", "url")
-        .query("prefix", prefix.as_str());
+pub fn list_uploads(bucket: &BucketName, prefix: &Prefix, after: Option<&(String, String)>, encoded: bool) -> Request {
+    let list = Request::new(Operation::ListMultipartUploads, "GET").bucket(bucket).query("uploads", "");
+    let list = if encoded { list.query("encoding-type", "url") } else { list };
+    let list = list.query("prefix", prefix.as_str());
     match after {
         Some((key, id)) => list.query("key-marker", key.as_str()).query("upload-id-marker", id.as_str()),
         None => list,

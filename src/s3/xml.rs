@@ -110,21 +110,22 @@ pub fn parts_page(body: &[u8]) -> Option<(Vec<Part>, Option<String>)> {
     Some((parts, root.text("NextPartNumberMarker").filter(|_| more).map(str::to_owned)))
 }
 
-/// Reads a page of `ListMultipartUploads`.
+/// Reads a page of `ListMultipartUploads` for which encoded names were `asked`, or not.
 #[must_use]
-pub fn uploads_page(body: &[u8], bucket: &BucketName) -> Option<UploadPage> {
+pub fn uploads_page(body: &[u8], bucket: &BucketName, asked: bool) -> Option<UploadPage> {
     let root = parse(body).filter(|root| root.name == "ListMultipartUploadsResult")?;
     let encoded = root.text("EncodingType") == Some("url");
-    let name = |text: &str| if encoded { url_decoded(text) } else { Some(text.to_owned()) };
+    let name = |text: &str, encoded| if encoded { url_decoded(text) } else { Some(text.to_owned()) };
     let mut page = UploadPage::default();
     for upload in root.all("Upload") {
-        let key = Key::new(name(upload.text("Key")?)?).ok()?;
+        // It is asked only after names that XML cannot hold: with them it could be read only if they were encoded.
+        let key = Key::new(name(upload.text("Key")?, encoded || asked)?).ok()?;
         let begun = upload.text("Initiated").and_then(date::parse_iso8601)?;
         let id = UploadId::new(upload.text("UploadId")?);
         page.uploads.push((Upload { bucket: bucket.clone(), key, id, declares_checksums: false }, begun));
     }
     if root.text("IsTruncated").is_some_and(|text| text.trim() == "true") {
-        page.next = Some((name(root.text("NextKeyMarker")?)?, root.text("NextUploadIdMarker")?.to_owned()));
+        page.next = Some((name(root.text("NextKeyMarker")?, encoded)?, root.text("NextUploadIdMarker")?.to_owned()));
     }
     Some(page)
 }
@@ -254,6 +255,27 @@ mod tests {
         assert_eq!(page.next, Some(PageToken::new("a&b==")));
         assert_eq!(list_page(b"<html>hello</html>"), None);
         assert_eq!(list_page(b"not xml <"), None);
+    }
+
+    #[test]
+    fn uploads_as_stores_write_them() {
+        let bucket = BucketName::new("bucket").unwrap();
+        let body = |encoding: &str, key: &str, marker: &str| {
+            format!(
+                "<ListMultipartUploadsResult>{encoding}<IsTruncated>true</IsTruncated><NextKeyMarker>{marker}</NextKeyMarker>\
+                 <NextUploadIdMarker>i</NextUploadIdMarker><Upload><Key>{key}</Key><UploadId>i</UploadId>\
+                 <Initiated>2020-01-01T00:00:00Z</Initiated></Upload></ListMultipartUploadsResult>"
+            )
+        };
+        for (encoding, key, marker, asked) in [
+            ("", "up/x y", "up/x y", false),
+            ("", "up/x%20y", "up/x y", true),
+            ("<EncodingType>url</EncodingType>", "up%2Fx+y", "up%2Fx+y", true),
+        ] {
+            let page = uploads_page(body(encoding, key, marker).as_bytes(), &bucket, asked).unwrap();
+            assert_eq!(page.uploads[0].0.key.as_str(), "up/x y");
+            assert_eq!(page.next, Some(("up/x y".to_owned(), "i".to_owned())));
+        }
     }
 
     #[test]

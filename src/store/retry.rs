@@ -55,9 +55,14 @@ enum Again {
     Always,
     /// The same, and what it brings is small: further attempts end at the deadline, since somebody waits.
     Shortly,
+    /// As that; but a 500 that comes again and again is the answer: moto has no other for the list of what was uploaded in parts.
+    Briefly,
     /// Only when the store definitely did not carry it out.
     IfNotApplied,
 }
+
+/// So often a 500 is asked for again where it may be the answer.
+const BRIEF_ATTEMPTS: u32 = 4;
 
 fn again(condition: &Condition) -> Again {
     if *condition == Condition::None { Again::Always } else { Again::IfNotApplied }
@@ -89,22 +94,28 @@ impl<S> Retry<S> {
                 Err(error) => error,
             };
             let last = self.pause_or_give_up(&mut series, again, error).await?;
-            if again == Again::Shortly {
+            if matches!(again, Again::Shortly | Again::Briefly) {
                 // What reads may be left: a store that is silent is not waited for a second whole time.
-                return self.attempt_until(&mut series, last, call).await;
+                return self.attempt_until(&mut series, again, last, call).await;
             }
         }
     }
 
     /// The further attempts of what changes nothing: each ends at the deadline.
-    async fn attempt_until<T, F>(&self, series: &mut Series, mut last: Error, mut call: impl FnMut() -> F + Send) -> Result<T>
+    async fn attempt_until<T, F>(
+        &self,
+        series: &mut Series,
+        again: Again,
+        mut last: Error,
+        mut call: impl FnMut() -> F + Send,
+    ) -> Result<T>
     where
         F: Future<Output = Result<T>> + Send,
     {
         loop {
             last = match clock::deadline(series.left(), call()).await {
                 Ok(Ok(answer)) => return Ok(answer),
-                Ok(Err(error)) => self.pause_or_give_up(series, Again::Shortly, error).await?,
+                Ok(Err(error)) => self.pause_or_give_up(series, again, error).await?,
                 Err(_) => return Err(last.with(|story| story.attempts = series.attempts + 1)),
             };
         }
@@ -151,8 +162,10 @@ impl Series {
             error.kind(),
             ErrorKind::Busy | ErrorKind::Unavailable | ErrorKind::TimedOut | ErrorKind::Unreachable | ErrorKind::Corrupt
         );
-        let allowed = matches!(again, Again::Always | Again::Shortly) || error.outcome() == Outcome::NotApplied;
-        if !passing || !allowed || self.attempts >= self.policy.attempts {
+        let allowed = again != Again::IfNotApplied || error.outcome() == Outcome::NotApplied;
+        let brief = again == Again::Briefly && error.story().status == Some(500);
+        let most = if brief { self.policy.attempts.min(BRIEF_ATTEMPTS) } else { self.policy.attempts };
+        if !passing || !allowed || self.attempts >= most {
             return None;
         }
         // Half of it by chance: clients that failed together do not come back together, and none of them at once.
@@ -338,7 +351,8 @@ impl<S: BucketService> BucketService for Retry<S> {
     }
 
     async fn get_document(&self, resource: &Resource, subresource: Subresource) -> Result<Option<Document>> {
-        self.attempt(Again::Shortly, || self.inner.get_document(resource, subresource)).await
+        let again = if subresource == Subresource::Acl { Again::Briefly } else { Again::Shortly };
+        self.attempt(again, || self.inner.get_document(resource, subresource)).await
     }
 
     async fn put_document(&self, resource: &Resource, document: &Document) -> Result<()> {

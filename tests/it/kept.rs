@@ -69,6 +69,8 @@ fn a_bucket_without_access_lists_says_so() {
     assert_eq!(value(&mount, "user.s3.object-ownership", "."), "BucketOwnerEnforced");
     assert!(mount.sh_fails("setfattr -n user.s3.acl -v public-read f").contains("not supported"));
     assert!(mount.why("f").contains("AccessControlListNotSupported"), "{}", mount.why("f"));
+    assert!(mount.why("f").contains("user.s3.object-ownership"), "{}", mount.why("f"));
+    assert!(!mount.why("f").contains("does not offer"), "{}", mount.why("f"));
     // Nothing is asked about lists that do not count.
     mount.sh("setfattr -n user.a -v 1 f");
     site.server.reset_counters();

@@ -12,6 +12,7 @@ mod buckets;
 mod buckets_mounted;
 mod capabilities;
 mod clients;
+mod companions;
 mod conformance;
 mod documents;
 mod faults;

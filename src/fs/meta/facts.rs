@@ -35,13 +35,17 @@ pub fn restore_text(info: &ObjectInfo) -> String {
 
 /// Everything that is known of an object, one `name=value` a line.
 #[must_use]
-pub fn all_text(info: &ObjectInfo, error: Option<&str>) -> String {
+pub fn all_text(info: &ObjectInfo, url: &str, error: Option<&str>) -> String {
     let mut text = String::new();
     let mut line = |name: &str, value: &str| {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "{name}={value}");
     };
-    line("etag", info.etag.as_str());
+    line("url", url);
+    // What is being written has none yet.
+    if !info.etag.as_str().is_empty() {
+        line("etag", info.etag.as_str());
+    }
     line("size", &info.size.to_string());
     line("last-modified", &date::http(info.last_modified));
     line("storage-class", info.storage_class().as_str());

@@ -175,7 +175,7 @@ impl Header {
             Self::ContentDisposition => "attachment",
             Self::ContentEncoding => "gzip",
             Self::ContentLanguage => "en",
-            Self::Expires => "Fri, 21 Dec 2030 00:00:00 GMT",
+            Self::Expires => "Sat, 21 Dec 2030 00:00:00 GMT",
             Self::WebsiteRedirect => "/other/page",
         }
     }

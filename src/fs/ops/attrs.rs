@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::keeping::TagsBy;
-use super::names::new_info;
+use super::names::{copied_info, new_info};
+use super::put_back::Making;
 use crate::base::clock;
 use crate::data;
 use crate::data::guess;
@@ -204,7 +205,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     }
 
     /// As [`Fs::update`], for a caller who holds the gate alone.
-    async fn update_alone(&self, inode: &Arc<Inode<S>>, apply: impl Fn(&mut Properties) + Send) -> Result<()> {
+    pub(super) async fn update_alone(&self, inode: &Arc<Inode<S>>, apply: impl Fn(&mut Properties) + Send) -> Result<()> {
         let lost = inode.lock().lost.clone();
         if let Some(lost) = lost {
             return Err(lost.in_situation(Situation::Stale));
@@ -260,14 +261,14 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         }
         let object = self.locate(inode)?.object()?;
         let old = info.etag.clone();
-        let info = self.replace(object.clone(), info, properties).await?;
+        let (info, put_back) = self.replace(object.clone(), info, properties).await?;
         let (version, etag) = (info.version.clone(), info.etag.clone());
         if let Some(writing) = inode.writing() {
             writing.writer.redirect(|destination| destination.properties = info.properties.clone());
         }
         inode.lock().committed(info);
         self.repin(inode, &old, &ObjectRef { version, ..object }, &etag);
-        Ok(())
+        put_back
     }
 
     /// Lets those who read the object `old` of an inode go on with what this mount has made of it, or where: the bytes are the
@@ -282,19 +283,17 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         }
     }
 
-    async fn replace(&self, object: ObjectRef, info: &ObjectInfo, properties: Properties) -> Result<ObjectInfo> {
+    /// What the object is then; the second result is that of putting back what the store has dropped.
+    async fn replace(&self, object: ObjectRef, info: &ObjectInfo, properties: Properties) -> Result<(ObjectInfo, Result<()>)> {
         let bucket = object.bucket.clone();
         let properties = self.kept(&object, info, properties, TagsBy::of_copy(info.size)).await?;
+        let tags = self.tags_to_put_back(&object, info, &properties).await?;
         let destination = with_token(&Destination { bucket, key: object.key.clone(), properties });
         let sent = destination.properties.clone();
-        let source = Source { object, etag: info.etag.clone(), size: info.size };
+        let source = Source { object: object.clone(), etag: info.etag.clone(), size: info.size };
         let committed = replace_properties(&self.store, source, info.last_modified, destination.properties).await?;
-        let made = new_info(committed, info.size, sent);
-        let mut facts = info.facts.clone();
-        // A retention that is over has not gone along.
-        facts.others.retain(|name, _| !name.starts_with("lock."));
-        facts.others.extend(made.facts.others.clone());
-        Ok(ObjectInfo { checksums: info.checksums.clone(), facts, ..made })
+        let put_back = self.put_back(&object, &sent, tags.as_ref(), Making::of_copy(info.size)).await;
+        Ok((copied_info(info, committed, sent), put_back))
     }
 
     /// A directory's attributes are those of its marker, which is made when it has none. A bucket has none, nor has an
@@ -320,9 +319,10 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         apply(&mut properties);
         let destination = with_token(&address.destination(properties)?);
         let committed = put_empty(&self.store, &destination, condition).await?;
+        let put_back = self.put_back(&address.object()?, &destination.properties, None, Making::Put).await;
         let made = new_info(committed, 0, destination.properties);
         inode.lock().committed(made);
-        Ok(())
+        put_back
     }
 
     /// Where a symbolic link leads.

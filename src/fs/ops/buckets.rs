@@ -164,6 +164,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     pub(in crate::fs) async fn make_bucket(&self, root: &Arc<Inode<S>>, name: &[u8]) -> Result<Stat> {
         self.writable()?;
         let bucket = BucketName::new(utf8(name)?)?;
+        bucket.check_new()?;
         let shown = Component::new(bucket.as_str());
         let component = shown.ok_or_else(|| Error::new(Situation::Invalid, "a bucket's name has no slash"))?;
         let address = self.locate_in(root, &component, Role::Directory)?;

@@ -5,14 +5,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::names::new_info;
+use super::put_back::Making;
 use crate::base::clock;
 use crate::data;
 use crate::data::write::commit::{Base, OnConflict};
 use crate::fs::Fs;
 use crate::fs::error::{Error, Result, Situation};
 use crate::fs::meta::posix;
+use crate::fs::ops::begin::source_of;
 use crate::fs::ops::keeping::TagsBy;
-use crate::fs::ops::open::source_of;
 use crate::fs::tree::inode::{Content, Inode, Writing};
 use crate::store::{BucketService, ErrorKind, HeadObject, ObjectStore};
 
@@ -88,6 +89,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             }
         })?;
         let key = done.destination.key.as_str().to_owned();
+        let sent = done.destination.properties.clone();
         {
             let mut state = inode.lock();
             state.attr.size = done.size;
@@ -99,7 +101,8 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             self.table.release(parent.ino);
         }
         tracing::debug!(key, bytes = done.size, "committed");
-        Ok(())
+        let making = if writing.writer.has_left() { Making::Upload } else { Making::Put };
+        self.put_back(&self.locate(inode)?.object()?, &sent, None, making).await
     }
 
     /// Another client has changed the object that was appended to: appends to what it has made. `None` when what was appended

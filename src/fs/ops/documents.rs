@@ -5,20 +5,20 @@
 
 use std::sync::Arc;
 
+use tokio::sync::RwLockWriteGuard;
+
 use super::xattrs::{SetHow, no_attribute, read_only};
-use crate::base::date;
+use crate::base::{clock, date};
+use crate::data::write::commit::Base;
 use crate::fs::Fs;
 use crate::fs::error::{Error, Result, Situation};
 use crate::fs::meta::acl::{self, MAX_BUCKET_TAGS, MAX_OBJECT_TAGS, Wanted};
 use crate::fs::meta::xattr::Name;
-use crate::fs::tree::inode::Inode;
+use crate::fs::tree::inode::{Content, Inode};
 use crate::store::{
     Acl, AclChange, BucketService, CannedAcl, ConfigDocument, ConfigKind, Document, Grant, Level, ObjectStore, ObjectVersion,
-    Resource, Subresource, Tags,
+    Properties, Resource, Subresource, Tags,
 };
-
-/// More uploads are not listed in an attribute.
-const MAX_UPLOADS: usize = 1000;
 
 impl<S: ObjectStore + BucketService> Fs<S> {
     /// What carries the documents of an inode: an object, or the bucket that a directory stands for.
@@ -63,7 +63,17 @@ impl<S: ObjectStore + BucketService> Fs<S> {
 
     /// Sets an attribute that is, or is in, a document; `false` for every other.
     pub(super) async fn set_in_document(&self, inode: &Arc<Inode<S>>, name: &Name, text: &str, how: SetHow) -> Result<bool> {
+        let _alone = self.alone(inode, name).await?;
         match name {
+            Name::StorageClass if !inode.is_directory() => {
+                // It is always there.
+                how.check(true)?;
+                return Ok(false);
+            }
+            Name::Acl if how == SetHow::Create => {
+                self.resource_of(inode)?;
+                how.check(true)?;
+            }
             Name::Acl => self.set_acl(inode, acl::parse(text)?).await?,
             Name::AclGrant => self.add_grant(inode, acl::parse_grant(text)?).await?,
             Name::Tags => {
@@ -94,6 +104,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         if matches!(name, Name::Acl | Name::Tags | Name::Tag(_) | Name::Config(_)) {
             self.writable()?;
         }
+        let _alone = self.alone(inode, name).await?;
         match name {
             Name::Acl => self.set_acl(inode, Wanted::Canned(CannedAcl::Private)).await?,
             Name::Tags => {
@@ -152,44 +163,83 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         }
     }
 
-    async fn set_acl(&self, inode: &Arc<Inode<S>>, wanted: Wanted) -> Result<()> {
-        if self.pending_properties(inode).is_some() {
-            let change = match wanted {
-                Wanted::Canned(canned) => AclChange::Canned(canned),
-                Wanted::Grants(grants) => AclChange::Grants(grants),
-            };
-            return self.update(inode, move |properties| properties.acl = Some(change.clone())).await;
+    /// The gate of an inode whose list or tags are changed, held alone: between what is read and what is set nothing may replace
+    /// the object, nor may a commit carry what was read before.
+    async fn alone<'a>(&self, inode: &'a Arc<Inode<S>>, name: &Name) -> Result<Option<RwLockWriteGuard<'a, ()>>> {
+        if !matches!(name, Name::Acl | Name::AclGrant | Name::Tags | Name::Tag(_)) {
+            return Ok(None);
         }
-        let resource = self.resource_of(inode)?;
-        let document = match wanted {
-            Wanted::Canned(canned) => Document::CannedAcl(canned),
-            // The owner must be named, and stays who he is.
-            Wanted::Grants(grants) => Document::Acl(Acl { grants, ..self.stored_acl(&resource).await? }),
+        let alone = inode.gate.write().await;
+        let state = inode.lock();
+        if !state.linked || state.lost.is_some() || matches!(state.content, Content::Orphan(_)) {
+            // The name is another object's now.
+            return Err(Error::new(Situation::Stale, "the file has no name any more"));
+        }
+        drop(state);
+        Ok(Some(alone))
+    }
+
+    /// Whether the store has an object that carries the documents of an inode.
+    fn has_object(&self, inode: &Arc<Inode<S>>) -> bool {
+        inode.is_directory() || !inode.writing().is_some_and(|writing| writing.base == Base::Absent)
+    }
+
+    /// What was set on an object goes into what replaces it, too, when that has begun: it was asked for the old ones then.
+    fn note_in_upload(&self, inode: &Arc<Inode<S>>, apply: impl FnOnce(&mut Properties)) {
+        if let Some(writing) = inode.writing() {
+            writing.writer.redirect(|destination| apply(&mut destination.properties));
+        }
+        if !inode.is_directory() {
+            // Who has asked the store before knows less.
+            inode.lock().committed_at = Some(clock::instant());
+        }
+    }
+
+    /// The gate is held alone.
+    async fn set_acl(&self, inode: &Arc<Inode<S>>, wanted: Wanted) -> Result<()> {
+        let change = match wanted {
+            Wanted::Canned(canned) => AclChange::Canned(canned),
+            Wanted::Grants(grants) => AclChange::Grants(grants),
         };
-        self.store.put_document(&resource, &document).await?;
+        if self.has_object(inode) {
+            let resource = self.resource_of(inode)?;
+            let document = match &change {
+                AclChange::Canned(canned) => Document::CannedAcl(*canned),
+                // The owner must be named, and stays who he is.
+                AclChange::Grants(grants) => Document::Acl(Acl { grants: grants.clone(), ..self.stored_acl(&resource).await? }),
+            };
+            self.store.put_document(&resource, &document).await?;
+        }
+        self.note_in_upload(inode, |properties| properties.acl = Some(change));
         Ok(())
     }
 
+    /// The gate is held alone.
     async fn add_grant(&self, inode: &Arc<Inode<S>>, grant: Grant) -> Result<()> {
-        let Some(pending) = self.pending_properties(inode) else {
+        if self.has_object(inode) {
             let resource = self.resource_of(inode)?;
             let mut acl = self.stored_acl(&resource).await?;
             acl.add(grant);
-            self.store.put_document(&resource, &Document::Acl(acl)).await?;
+            let document = Document::Acl(acl);
+            self.store.put_document(&resource, &document).await?;
+            // An address has become an id there.
+            let Document::Acl(acl) = document else { return Ok(()) };
+            self.note_in_upload(inode, |properties| properties.acl = Some(AclChange::Grants(acl.grants)));
             return Ok(());
-        };
+        }
         // What the upload will have, and the grant; a new object is the bucket owner's.
         let bucket = Resource::from(self.locate(inode)?.bucket);
         let owner = self.stored_acl(&bucket).await?.owner;
-        let grants = match pending.acl {
+        let pending = inode.writing().and_then(|writing| writing.writer.destination().properties.acl);
+        let grants = match pending {
             Some(AclChange::Grants(grants)) => grants,
             Some(AclChange::Canned(canned)) => canned.grants(&owner),
             None => CannedAcl::Private.grants(&owner),
         };
         let mut acl = Acl { owner, grants };
         acl.add(grant);
-        let grants = acl.grants;
-        self.update(inode, move |properties| properties.acl = Some(AclChange::Grants(grants.clone()))).await
+        self.note_in_upload(inode, |properties| properties.acl = Some(AclChange::Grants(acl.grants)));
+        Ok(())
     }
 
     async fn tags_of(&self, inode: &Arc<Inode<S>>) -> Result<Tags> {
@@ -203,31 +253,34 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         }
     }
 
+    /// The gate is held alone.
     async fn set_tags(&self, inode: &Arc<Inode<S>>, tags: Tags) -> Result<()> {
         acl::check_tags(&tags, if inode.is_directory() { MAX_BUCKET_TAGS } else { MAX_OBJECT_TAGS })?;
-        if self.pending_properties(inode).is_some() {
-            return self.update(inode, move |properties| properties.tags = Some(tags.clone())).await;
+        if self.has_object(inode) {
+            let resource = self.resource_of(inode)?;
+            if tags.is_empty() {
+                self.store.delete_document(&resource, Subresource::Tagging).await?;
+            } else {
+                self.store.put_document(&resource, &Document::Tags(tags.clone())).await?;
+            }
         }
-        let resource = self.resource_of(inode)?;
-        if tags.is_empty() {
-            self.store.delete_document(&resource, Subresource::Tagging).await?;
-        } else {
-            self.store.put_document(&resource, &Document::Tags(tags.clone())).await?;
-        }
+        let count = u32::try_from(tags.len()).unwrap_or(u32::MAX);
+        self.note_in_upload(inode, |properties| properties.tags = Some(tags));
         if !inode.is_directory()
             && let Some(info) = &mut inode.lock().info
         {
-            Arc::make_mut(info).facts.tag_count = u32::try_from(tags.len()).unwrap_or(u32::MAX);
+            Arc::make_mut(info).facts.tag_count = count;
         }
         Ok(())
     }
 
     /// The incomplete uploads below a directory, one a line: when, key, id.
     async fn uploads_below(&self, inode: &Arc<Inode<S>>) -> Result<String> {
-        if !inode.is_directory() {
+        if !inode.is_directory() || self.is_account(inode) {
             return Err(no_attribute());
         }
         let address = self.locate(inode)?;
+        // All of them: what does not fit the attribute is counted.
         let mut lines = Vec::new();
         let mut after = None;
         loop {
@@ -236,7 +289,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
                 lines.push(format!("{} {} {}", date::iso8601(begun), upload.id.as_str(), upload.key));
             }
             match page.next {
-                Some(next) if after.as_ref() != Some(&next) && lines.len() < MAX_UPLOADS => after = Some(next),
+                Some(next) if after.as_ref() != Some(&next) => after = Some(next),
                 _ => break,
             }
         }

@@ -45,7 +45,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         Ok(Properties { tags: tags?, acl: acl?, ..properties })
     }
 
-    async fn kept_tags(&self, object: &ObjectRef) -> Result<Option<Tags>> {
+    pub(super) async fn kept_tags(&self, object: &ObjectRef) -> Result<Option<Tags>> {
         match self.store.get_document(&Resource::from(object.clone()), Subresource::Tagging).await {
             Ok(Some(Document::Tags(tags))) => Ok(Some(tags)),
             Ok(_) => Ok(None),
@@ -67,7 +67,11 @@ impl<S: ObjectStore + BucketService> Fs<S> {
                 self.account.learn_acls(&object.bucket, false);
                 Ok(None)
             }
-            Err(error) => Err(not_kept("access list", &error)),
+            Err(error) => {
+                let error = not_kept("access list", &error);
+                let words = format!("{}; a mount with --keep-acl no goes on without it", error.words());
+                Err(Error::new(error.situation(), words))
+            }
         }
     }
 

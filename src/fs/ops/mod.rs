@@ -2,6 +2,7 @@
 
 pub(super) mod ahead;
 pub(super) mod attrs;
+pub(super) mod begin;
 pub(super) mod bucket_xattrs;
 pub(super) mod buckets;
 pub(super) mod commit;
@@ -12,6 +13,7 @@ pub(super) mod files;
 pub(super) mod keeping;
 pub(super) mod names;
 pub(super) mod open;
+pub(super) mod put_back;
 pub(super) mod ranges;
 pub(super) mod remove;
 pub(super) mod rename;

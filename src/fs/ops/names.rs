@@ -449,6 +449,20 @@ pub(in crate::fs) fn new_info(committed: crate::store::Committed, size: u64, pro
     }
 }
 
+/// As [`new_info`], of a copy: what is known of its source holds for it, too.
+pub(in crate::fs) fn copied_info(source: &ObjectInfo, committed: crate::store::Committed, properties: Properties) -> ObjectInfo {
+    let sent_tags = properties.tags.is_some();
+    let made = new_info(committed, source.size, properties);
+    let mut facts = source.facts.clone();
+    if sent_tags {
+        facts.tag_count = made.facts.tag_count;
+    }
+    // A retention that is over has not gone along.
+    facts.others.retain(|name, _| !name.starts_with("lock."));
+    facts.others.extend(made.facts.others.clone());
+    ObjectInfo { checksums: source.checksums.clone(), facts, ..made }
+}
+
 /// Names in it have changed.
 pub(in crate::fs) fn touch_directory(attr: &mut Attr) {
     let now = clock::now();

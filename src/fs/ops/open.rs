@@ -18,13 +18,13 @@ use crate::fs::attr::{Attr, Caller, Ino, Kind};
 use crate::fs::config::AttrsMode;
 use crate::fs::error::{Error, Result, Situation};
 use crate::fs::handles::{HandleId, OpenFile, OpenMode};
-use crate::fs::meta::posix::{self, ExplicitTimes};
-use crate::fs::ops::keeping::TagsBy;
+use crate::fs::meta::posix::ExplicitTimes;
+use crate::fs::name::Shown;
+use crate::fs::ops::begin::{is_readable, source_of};
 use crate::fs::tree::inode::{Content, Facts, Inode, Role, Writing};
 use crate::fs::{Fs, Stat};
 use crate::store::{
     BucketService, ByteRange, ETag, ErrorKind, GetObject, HeadObject, Headers, ObjectInfo, ObjectRef, ObjectStore, Properties,
-    RestoreState,
 };
 
 /// What was looked at so recently is not asked for again before it is changed.
@@ -199,95 +199,30 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         }
     }
 
-    /// Begins a new content of an existing file, with nothing in it; the old object stays until it is committed.
-    pub(in crate::fs) async fn begin_whole(&self, inode: &Arc<Inode<S>>, caller: Caller) -> Result<()> {
-        let _alone = inode.gate.write().await;
-        let writing = inode.writing();
-        match writing {
-            Some(writing) => writing.writer.truncate(0).await?,
-            None => self.begin_writing(inode, OnConflict::Replace).await?,
-        }
-        {
-            let mut state = inode.lock();
-            match &mut state.content {
-                Content::Orphan(bytes) => *bytes = Some(bytes::Bytes::new()),
-                // Whatever it was begun for: from now on it is written whole.
-                Content::Writing(writing) if writing.on_conflict == OnConflict::Stale => {
-                    writing.on_conflict = OnConflict::Replace
-                }
-                _ => {}
+    /// Sends the kernel to look again when a file's name is another object's now, and nobody has this one open.
+    pub(in crate::fs) fn is_current(&self, inode: &Arc<Inode<S>>) -> Result<()> {
+        let state = inode.lock();
+        let current = inode.is_directory() || state.linked || state.opens > 0;
+        if current { Ok(()) } else { Err(replaced()) }
+    }
+
+    /// What has a file's name after another client has replaced it, as `stale` says. The kernel looks again, but once only. Who
+    /// has the file open means that one and no other.
+    pub(in crate::fs) async fn successor(&self, inode: &Arc<Inode<S>>, stale: &Error) -> Option<Arc<Inode<S>>> {
+        self.forget_if_stale(inode, stale);
+        let (place, mine) = {
+            let state = inode.lock();
+            (state.place.clone(), state.opens > 0 || state.lost.is_some() || state.is_writing())
+        };
+        let parent = place.parent.filter(|_| !mine && !inode.is_directory())?;
+        let plain = Shown { component: place.component, beside_directory: false };
+        let found = match self.find(&parent, &plain).await.ok()?? {
+            directory if directory.is_directory() => {
+                self.find(&parent, &Shown { beside_directory: true, ..plain }).await.ok()??
             }
-            state.note_changed(0, caller);
-        }
-        self.dress(inode);
-        Ok(())
-    }
-
-    /// Puts the inode's attributes into what the next upload of its content carries.
-    pub(in crate::fs) fn dress(&self, inode: &Arc<Inode<S>>) {
-        let (attr, explicit) = {
-            let state = inode.lock();
-            (state.attr, state.explicit)
+            file => file,
         };
-        if let Some(writing) = inode.writing() {
-            writing.writer.redirect(|destination| {
-                posix::encode(&self.config, inode.kind, &attr, explicit, &mut destination.properties.metadata);
-            });
-        }
-    }
-
-    /// Turns a clean file into one that is written: from its start (`OnConflict::Replace`), or as a change of what is there.
-    /// The caller holds the gate alone.
-    pub(in crate::fs) async fn begin_writing(&self, inode: &Arc<Inode<S>>, on_conflict: OnConflict) -> Result<()> {
-        let (content, linked, attr) = {
-            let state = inode.lock();
-            (state.content.clone(), state.linked, state.attr)
-        };
-        // Others have replaced it: what is written here would belong to nothing.
-        if !linked && attr.nlink > 0 {
-            return Err(replaced());
-        }
-        let nameless = match content {
-            Content::Clean(_) if !linked && attr.size == 0 => Some(bytes::Bytes::new()),
-            Content::Clean(_) => None,
-            Content::Orphan(Some(bytes)) => Some(bytes),
-            Content::Orphan(None) => return Err(Error::new(Situation::Stale, "the file was removed")),
-            Content::Writing(_) | Content::Directory => return Ok(()),
-        };
-        let address = self.locate(inode)?;
-        if let Some(bytes) = nameless {
-            // What has no name is written in memory only, and ends with its last handle.
-            let writer = Writer::nameless(self.writes.clone(), address.destination(Properties::default())?, &bytes);
-            inode.lock().content = Content::Writing(Writing { writer, base: Base::Absent, on_conflict: OnConflict::Fail });
-            return Ok(());
-        }
-        let object = address.object()?;
-        if !linked {
-            // Its object is there until it is closed.
-            let info = self.known_info(inode).await?;
-            let (shared, destination) = (self.writes.clone(), address.destination(Properties::default())?);
-            let writer = Writer::of_object(shared, destination, source_of(&object, &info));
-            writer.stay();
-            let base = Base::Object(info.etag.clone());
-            inode.lock().content = Content::Writing(Writing { writer, base, on_conflict });
-            return Ok(());
-        }
-        // No older than a second: under the same tag another client may have changed the metadata, and a PUT has no condition
-        // that would tell.
-        let info = self.current_info(inode).await?;
-        let whole = on_conflict == OnConflict::Replace;
-        if !whole && !is_readable(&info) {
-            return Err(archived(&object));
-        }
-        let properties = self.kept(&object, &info, info.properties.clone(), TagsBy::Request).await?;
-        let (shared, destination) = (self.writes.clone(), address.destination(properties)?);
-        let writer = match whole {
-            true => Writer::new(shared, destination),
-            false => Writer::of_object(shared, destination, source_of(&object, &info)),
-        };
-        let base = Base::Object(info.etag.clone());
-        inode.lock().content = Content::Writing(Writing { writer, base, on_conflict });
-        Ok(())
+        (found.kind == inode.kind && !Arc::ptr_eq(&found, inode)).then_some(found)
     }
 
     /// All that HEAD says about an object, asked when it is not known. It is that of the inode's own tag, or the inode is
@@ -320,29 +255,34 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     /// As [`Fs::known_info`], but always asked: what changes without the object changing (a restore).
     pub(in crate::fs) async fn fresh_info(&self, inode: &Arc<Inode<S>>) -> Result<Arc<ObjectInfo>> {
         let object = self.locate(inode)?.object()?;
+        let asked = clock::instant();
         let info = match self.store.head(&HeadObject { object }).await {
             Ok(info) => Arc::new(info),
             Err(error) if error.kind() == ErrorKind::NotFound => return Err(replaced()),
             Err(error) => return Err(error.into()),
         };
-        self.learn_head(inode, info, clock::instant())
+        self.learn_head(inode, info, asked)
     }
 
-    /// Takes over what HEAD said at `looked_at`; the inode is stale if that is about another object.
-    pub(super) fn learn_head(&self, inode: &Inode<S>, info: Arc<ObjectInfo>, looked_at: Instant) -> Result<Arc<ObjectInfo>> {
+    /// Takes over what HEAD said when it was `asked`; the inode is stale if that is about another object.
+    pub(super) fn learn_head(&self, inode: &Inode<S>, info: Arc<ObjectInfo>, asked: Instant) -> Result<Arc<ObjectInfo>> {
         let facts = if inode.is_directory() {
             self.directory_facts(Some(Arc::clone(&info)))
         } else {
             self.object_facts(Arc::clone(&info))
         };
         let mut state = inode.lock();
+        if let Some(newer) = state.info.clone().filter(|_| state.committed_at.is_some_and(|at| at >= asked)) {
+            // What this mount did meanwhile it knows better.
+            return Ok(newer);
+        }
         let own = state.etag();
         if !inode.is_directory() && own.is_some_and(|own| own != info.etag) {
             return Err(replaced());
         }
         state.learn(&facts);
         state.info = Some(Arc::clone(&info));
-        state.looked_at = Some(looked_at);
+        state.looked_at = Some(asked);
         drop(state);
         Ok(info)
     }
@@ -387,6 +327,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             return Ok(Some(self.new_reader(inode, object, &info)));
         };
         let permit = self.budget.acquire(Class::Read, range.len()).await;
+        let asked = clock::instant();
         let request = GetObject { object: object.clone(), range: Some(range), if_match: Some(etag) };
         let download = match self.store.get(&request).await {
             Ok(download) => download,
@@ -396,7 +337,14 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             Err(error) => return Err(error.into()),
         };
         let info = Arc::new(download.info.clone());
-        inode.lock().learn(&self.object_facts(Arc::clone(&info)));
+        let facts = self.object_facts(Arc::clone(&info));
+        {
+            let mut state = inode.lock();
+            // What this mount did meanwhile it knows better.
+            if state.committed_at.is_none_or(|at| at < asked) {
+                state.learn(&facts);
+            }
+        }
         judge(inode, shown, caller)?;
         let reader = self.new_reader(inode, object, &info);
         reader.adopt(download, permit);
@@ -441,22 +389,10 @@ fn judge<S>(inode: &Arc<Inode<S>>, shown: Attr, caller: Caller) -> Result<()> {
     Err(Error::new(Situation::Stale, "mode and owner in the object's metadata are not what the listing let expect"))
 }
 
-/// Whether the store gives the bytes out.
-pub(in crate::fs) fn is_readable(info: &ObjectInfo) -> bool {
-    !info.archived() || info.size == 0 || matches!(info.restore, Some(RestoreState::Until(_)))
-}
-
-/// The object at `object` as `info` has it, for those who copy or read it later. Where the bucket keeps versions, the bytes
-/// stay to be had after a change.
-pub(in crate::fs) fn source_of(object: &ObjectRef, info: &ObjectInfo) -> Source {
-    let object = ObjectRef { version: info.version.clone(), ..object.clone() };
-    Source { object, etag: info.etag.clone(), size: info.size }
-}
-
 pub(super) fn replaced() -> Error {
     Error::new(Situation::Stale, "another client has replaced or removed the object")
 }
 
-fn archived(object: &ObjectRef) -> Error {
+pub(super) fn archived(object: &ObjectRef) -> Error {
     crate::store::Error::new(ErrorKind::Archived, crate::store::Operation::GetObject, object, "the object is archived").into()
 }

@@ -8,7 +8,7 @@ use crate::fs::Fs;
 use crate::fs::attr::Caller;
 use crate::fs::error::{Error, Result, Situation};
 use crate::fs::handles::{HandleId, OpenFile};
-use crate::fs::ops::open::{is_readable, source_of};
+use crate::fs::ops::begin::{is_readable, source_of};
 use crate::fs::tree::inode::{Content, Inode};
 use crate::store::{BucketService, MIN_PART_BYTES, ObjectStore};
 
@@ -119,12 +119,12 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         if Arc::ptr_eq(&source.inode, &target.inode) {
             return Err(elsewhere("ranges of one file are read and written"));
         }
-        let stored = {
-            let state = source.inode.lock();
+        let has_object = |inode: &Inode<S>| {
+            let state = inode.lock();
             state.linked && !matches!(state.content, Content::Orphan(_))
         };
-        if !stored {
-            return Err(elsewhere("a removed file has no object to copy from"));
+        if !has_object(&source.inode) || !has_object(&target.inode) {
+            return Err(elsewhere("a removed file has no object to copy from, and will have none"));
         }
         self.commit(&source.inode).await?;
         let info = self.known_info(&source.inode).await?;
@@ -148,13 +148,25 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     /// gate.
     pub(in crate::fs) async fn make_copies_of(&self, source: &Arc<Inode<S>>) -> Result<()> {
         for copy in self.copies.take(source) {
-            // Whose copy may be the source of another one.
-            if let Err(error) = Box::pin(self.commit(&copy)).await {
+            if let Err(error) = self.make_copy(&copy).await {
                 self.copies.add(source, &copy);
                 return Err(error);
             }
         }
         Ok(())
+    }
+
+    async fn make_copy(&self, copy: &Arc<Inode<S>>) -> Result<()> {
+        let linked = copy.lock().linked;
+        match copy.writing() {
+            // A removed file will never be an object: it gets the bytes.
+            Some(writing) if !linked => {
+                let _alone = copy.gate.write().await;
+                Ok(writing.writer.pull().await?)
+            }
+            // What is copied may itself be the source of another copy.
+            _ => Box::pin(self.commit(copy)).await,
+        }
     }
 
     fn file_to_write(&self, handle: HandleId) -> Result<Arc<OpenFile<S>>> {

@@ -4,8 +4,10 @@
 use std::sync::Arc;
 
 use super::keeping::TagsBy;
-use super::names::new_info;
+use super::names::copied_info;
+use super::put_back::Making;
 use crate::base::clock;
+use crate::data::guess;
 use crate::data::write::Destination;
 use crate::data::write::commit::{Base, OnConflict, with_token};
 use crate::data::write::settle::{Source, copy_object};
@@ -79,7 +81,11 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             to.directory.lock().directory.forget_listing();
         })?;
         if let Some(writing) = inode.writing() {
-            writing.writer.redirect(|destination| (destination.bucket, destination.key) = (object.bucket, object.key));
+            writing.writer.redirect(|destination| {
+                let headers = &mut destination.properties.headers;
+                headers.content_type = guess::renamed(headers.content_type.take(), destination.key.as_str(), object.key.as_str());
+                (destination.bucket, destination.key) = (object.bucket, object.key);
+            });
         }
         if let Some(target) = &target {
             if let Some(bytes) = kept {
@@ -166,6 +172,10 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             // A lock is an agreement with its bucket: another one has rules of its own, and mostly takes no locks at all.
             properties.lock = ObjectLock::default();
         }
+        // rsync and editors write under another name first.
+        let content_type = &mut properties.headers.content_type;
+        *content_type = guess::renamed(content_type.take(), source.key.as_str(), to.key.as_str());
+        let tags = self.tags_to_put_back(&source, &info, &properties).await?;
         let destination = with_token(&Destination { bucket: to.bucket.clone(), key: to.key.clone(), properties });
         let was_free = replaced == Base::Absent;
         let condition = match replaced {
@@ -182,7 +192,10 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         // Readers go on at the new place before the old one is taken away, and back should it have to stay.
         let place = |object: &ObjectRef, version| ObjectRef { version, ..object.clone() };
         self.repin(inode, &info.etag, &place(to, committed.version.clone()), &committed.etag);
-        let deleted = self.delete_object(source.clone(), Some(info.etag.clone())).await;
+        let deleted = match self.put_back(to, &destination.properties, tags.as_ref(), Making::of_copy(info.size)).await {
+            Ok(()) => self.delete_object(source.clone(), Some(info.etag.clone())).await,
+            Err(error) => Err(error),
+        };
         if let Err(error) = deleted {
             self.repin(inode, &committed.etag, &place(&source, info.version.clone()), &info.etag);
             if was_free {
@@ -194,7 +207,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             }
             return Err(error);
         }
-        inode.lock().committed(new_info(committed, info.size, destination.properties));
+        inode.lock().committed(copied_info(&info, committed, destination.properties));
         Ok(())
     }
 

@@ -36,6 +36,8 @@ impl SetHow {
     }
 }
 
+/// So often an attribute is set anew on what another client has put in the place of a file meanwhile.
+const MAX_SUCCESSORS: usize = 8;
 /// No value is longer: the kernel's own limit, in bytes.
 const MAX_VALUE_BYTES: usize = 64 << 10;
 
@@ -52,6 +54,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     }
 
     async fn get_attribute(&self, inode: &Arc<Inode<S>>, name: &[u8], caller: Caller) -> Result<Vec<u8>> {
+        self.is_current(inode)?;
         let name = parse(name)?;
         if let Some(text) = self.get_of_bucket(inode, &name).await? {
             return Ok(cut(text).into_bytes());
@@ -82,7 +85,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         let fresh = if matches!(name, Name::Restore | Name::All) { Fresh::Yes } else { Fresh::IfUnknown };
         let info = self.shown_info(inode, fresh).await?;
         match name {
-            Name::All => Ok(facts::all_text(&info, inode.lock().last_error.as_deref())),
+            Name::All => Ok(facts::all_text(&info, &self.locate(inode)?.to_string(), inode.lock().last_error.as_deref())),
             Name::Fact(fact) => facts::fact_text(&info, fact).ok_or_else(no_attribute),
             Name::StorageClass => Ok(info.storage_class().as_str().to_owned()),
             Name::Restore => Ok(facts::restore_text(&info)),
@@ -181,10 +184,20 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     /// [`Situation::NotPermitted`] for what is read-only, [`Situation::Invalid`] and [`Situation::NoSpace`] for a value that S3
     /// cannot hold, [`Situation::Unsupported`], [`Situation::Already`] for a restore under way, and the store's failures.
     pub async fn setxattr(&self, ino: Ino, name: &[u8], value: &[u8], how: SetHow, caller: Caller) -> Result<()> {
-        let inode = self.inode(ino)?;
-        let done = self.set_attribute(&inode, name, value, how, caller).await;
-        // The kernel looks the name up again, and must not find the old object.
-        done.inspect_err(|error| self.forget_if_stale(&inode, error))
+        let mut inode = self.inode(ino)?;
+        let mut left = MAX_SUCCESSORS;
+        loop {
+            // In a box: it is large, and the stack of a debug build is not.
+            match Box::pin(self.set_attribute(&inode, name, value, how, caller)).await {
+                // The kernel looks the name up again, and must not find the old object.
+                Err(stale) if stale.situation() == Situation::Stale => match self.successor(&inode, &stale).await {
+                    Some(next) if left > 0 => inode = next,
+                    _ => return Err(stale),
+                },
+                done => return done,
+            }
+            left -= 1;
+        }
     }
 
     async fn set_attribute(&self, inode: &Arc<Inode<S>>, name: &[u8], value: &[u8], how: SetHow, caller: Caller) -> Result<()> {
@@ -275,9 +288,20 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     /// # Errors
     /// As [`Fs::setxattr`]; [`Situation::NoAttribute`].
     pub async fn removexattr(&self, ino: Ino, name: &[u8]) -> Result<()> {
-        let inode = self.inode(ino)?;
-        let done = self.remove_attribute(&inode, name).await;
-        done.inspect_err(|error| self.forget_if_stale(&inode, error))
+        let mut inode = self.inode(ino)?;
+        let mut left = MAX_SUCCESSORS;
+        loop {
+            // In a box: it is large, and the stack of a debug build is not.
+            match Box::pin(self.remove_attribute(&inode, name)).await {
+                // The kernel looks the name up again, and must not find the old object.
+                Err(stale) if stale.situation() == Situation::Stale => match self.successor(&inode, &stale).await {
+                    Some(next) if left > 0 => inode = next,
+                    _ => return Err(stale),
+                },
+                done => return done,
+            }
+            left -= 1;
+        }
     }
 
     async fn remove_attribute(&self, inode: &Arc<Inode<S>>, name: &[u8]) -> Result<()> {
@@ -322,6 +346,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     /// The store's failures.
     pub async fn listxattr(&self, ino: Ino) -> Result<Vec<String>> {
         let inode = self.inode(ino)?;
+        self.is_current(&inode)?;
         if self.config.list_xattrs == ListXattrs::Known && !self.is_described(&inode) {
             return Ok(Vec::new());
         }

@@ -121,6 +121,9 @@ const ACTIONS: [&str; 5] = [
     "AbortIncompleteMultipartUpload",
 ];
 
+/// What a filter asks for; of several at once only in And.
+const CONDITIONS: [&str; 5] = ["Prefix", "Tag", "ObjectSizeGreaterThan", "ObjectSizeLessThan", "And"];
+
 fn lifecycle_rule(rule: &Map<String, Value>, at: &str) -> Checked {
     one_of(rule, at, "Status", &["Enabled", "Disabled"])?;
     // One that we do not know may be what it does.
@@ -131,6 +134,12 @@ fn lifecycle_rule(rule: &Map<String, Value>, at: &str) -> Checked {
     if rule.contains_key("Prefix") && rule.contains_key("Filter") {
         return Err(format!("{at} has both Prefix and Filter: the prefix belongs into the filter"));
     }
+    if let Some(Value::Object(filter)) = rule.get("Filter")
+        && filter.len() > 1
+        && filter.keys().all(|name| CONDITIONS.contains(&name.as_str()))
+    {
+        return Err(format!("{at}.Filter has {} conditions: put them into And", filter.len()));
+    }
     for list in ["Transitions", "NoncurrentVersionTransitions"] {
         let Some(value) = rule.get(list) else { continue };
         let Value::Array(transitions) = value else { return Err(format!("{at}.{list} must be a list")) };
@@ -138,8 +147,13 @@ fn lifecycle_rule(rule: &Map<String, Value>, at: &str) -> Checked {
             let at = format!("{at}.{list}[{index}]");
             let Value::Object(transition) = each else { return Err(format!("{at} must be an object")) };
             when(transition, &at, (list == "Transitions").then_some(0))?;
-            if transition.get("StorageClass").and_then(Value::as_str).is_none_or(str::is_empty) {
-                return Err(format!("{at}.StorageClass must be there, for example GLACIER"));
+            match transition.get("StorageClass").and_then(Value::as_str) {
+                None | Some("") => return Err(format!("{at}.StorageClass must be there, for example GLACIER")),
+                // A store may have more of them, but none is written otherwise.
+                Some(class) if !class.bytes().all(|byte| matches!(byte, b'A'..=b'Z' | b'0'..=b'9' | b'_')) => {
+                    return Err(format!("{at}.StorageClass is '{class}', and no class is called so; GLACIER, for example, is"));
+                }
+                Some(_) => {}
             }
         }
     }
@@ -225,6 +239,16 @@ mod tests {
                 ConfigKind::Lifecycle,
                 r#"{"Rules":[{"Status":"Enabled","Transitions":[{"StorageClass":"GLACIER"}]}]}"#,
                 "either Days or Date",
+            ),
+            (
+                ConfigKind::Lifecycle,
+                r#"{"Rules":[{"Status":"Enabled","Transitions":[{"Days":1,"StorageClass":"glacier"}]}]}"#,
+                "Transitions[0].StorageClass is 'glacier'",
+            ),
+            (
+                ConfigKind::Lifecycle,
+                r#"{"Rules":[{"Status":"Enabled","Expiration":{"Days":1},"Filter":{"Prefix":"a","ObjectSizeGreaterThan":1}}]}"#,
+                "Rules[0].Filter has 2 conditions",
             ),
             (ConfigKind::Lifecycle, r#"{"Rules":[{"Status":"Enabled","Expiration":{"Days":"5"}}]}"#, "Expiration.Days"),
             (

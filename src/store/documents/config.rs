@@ -68,6 +68,8 @@ pub struct DocumentError(pub String);
 pub struct ConfigDocument {
     kind: ConfigKind,
     value: Value,
+    /// A policy as it was written: S3 keeps the text.
+    text: Option<String>,
 }
 
 /// Elements that are lists in JSON: the element, the list's name, and the element they are in (any, when empty).
@@ -126,7 +128,8 @@ impl ConfigDocument {
         if kind == ConfigKind::Lifecycle {
             spell_days_out(&mut value);
         }
-        Ok(Self { kind, value })
+        let text = (kind == ConfigKind::Policy).then(|| policy_text(text)).flatten();
+        Ok(Self { kind, value, text })
     }
 
     /// What S3 would refuse it for.
@@ -160,6 +163,9 @@ impl ConfigDocument {
     /// As JSON for people.
     #[must_use]
     pub fn to_json(&self) -> String {
+        if let Some(text) = &self.text {
+            return text.clone();
+        }
         // A value that was parsed can be printed.
         serde_json::to_string_pretty(&self.value).unwrap_or_default()
     }
@@ -168,7 +174,7 @@ impl ConfigDocument {
     #[must_use]
     pub fn to_body(&self) -> String {
         if self.kind == ConfigKind::Policy {
-            return self.value.to_string();
+            return self.text.clone().unwrap_or_else(|| self.value.to_string());
         }
         let mut inner = String::new();
         if let Value::Object(map) = &self.value {
@@ -201,7 +207,8 @@ impl ConfigDocument {
     #[must_use]
     pub fn from_body(kind: ConfigKind, body: &[u8]) -> Option<Self> {
         if kind == ConfigKind::Policy {
-            return serde_json::from_slice(body).ok().map(|value| Self { kind, value });
+            let text = std::str::from_utf8(body).ok()?;
+            return serde_json::from_str(text).ok().map(|value| Self { kind, value, text: Some(text.trim().to_owned()) });
         }
         let root = xml::parse(body)?;
         // Other names of the same: an older one, radosgw's, moto's.
@@ -211,7 +218,15 @@ impl ConfigDocument {
             ConfigKind::Versioning => "GetBucketVersioningResponse",
             _ => "",
         };
-        (root.name == kind.root() || root.name == other).then(|| Self { kind, value: to_json(&root) })
+        (root.name == kind.root() || root.name == other).then(|| Self { kind, value: to_json(&root), text: None })
+    }
+}
+
+/// A policy as it was written, or as it is a text in what `aws s3api` prints.
+fn policy_text(text: &str) -> Option<String> {
+    match serde_json::from_str(text).ok()? {
+        Value::Object(map) if map.len() == 1 && map.contains_key("Policy") => map["Policy"].as_str().map(str::to_owned),
+        _ => Some(text.to_owned()),
     }
 }
 
@@ -367,6 +382,13 @@ mod tests {
         round(ConfigKind::Versioning, r#"{"Status":"Enabled"}"#);
         round(ConfigKind::OwnershipControls, r#"{"Rules":[{"ObjectOwnership":"BucketOwnerEnforced"}]}"#);
         round(ConfigKind::PublicAccessBlock, r#"{"BlockPublicAcls":true,"IgnorePublicAcls":false}"#);
+    }
+
+    #[test]
+    fn a_policy_stays_the_text_that_was_set() {
+        let text = "{ \"Version\":\"2012-10-17\",\n\t\"Statement\": [] }";
+        let policy = round(ConfigKind::Policy, text);
+        assert_eq!((policy.to_body().as_str(), policy.to_json().as_str()), (text, text));
     }
 
     #[test]

@@ -77,6 +77,8 @@ pub(super) const UNKNOWN_EMAIL: Failure = Failure::new(
 /// S3 has no such request.
 pub(super) const NO_OPERATION: Failure =
     Failure::new(ErrorKind::Unsupported, 405, "MethodNotAllowed", "The specified method is not allowed against this resource.");
+pub(super) const INVALID_STORAGE_CLASS: Failure =
+    Failure::new(ErrorKind::Invalid, 400, "InvalidStorageClass", "The storage class you specified is not valid");
 pub(super) const INVALID_LOCATION: Failure = Failure::new(
     ErrorKind::Invalid,
     400,

@@ -58,6 +58,18 @@ pub enum Data {
     Synthetic,
 }
 
+/// What a store forgets that S3 keeps.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Drops {
+    /// Nothing, as S3.
+    #[default]
+    Nothing,
+    /// The tags of what it copies, as radosgw 16.
+    TagsOfCopies,
+    /// The access list of what is put, as SeaweedFS 4.
+    AclsOfPuts,
+}
+
 /// How a [`Memory`] behaves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
@@ -69,6 +81,8 @@ pub struct Options {
     pub restore_ongoing: Duration,
     /// The region of buckets made without a location.
     pub region: String,
+    /// What is forgotten.
+    pub drops: Drops,
 }
 
 /// How long a restore takes unless told otherwise: enough to be seen, short enough to be waited for.
@@ -76,7 +90,13 @@ const RESTORE_ONGOING: Duration = Duration::from_secs(2);
 
 impl Default for Options {
     fn default() -> Self {
-        Self { tags: Tags::default(), data: Data::default(), restore_ongoing: RESTORE_ONGOING, region: "us-east-1".to_owned() }
+        Self {
+            tags: Tags::default(),
+            data: Data::default(),
+            restore_ongoing: RESTORE_ONGOING,
+            region: "us-east-1".to_owned(),
+            drops: Drops::default(),
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use super::failure::{
 use super::listing::{self, Entry, Query};
 use super::object::{Checksums, Object, check, check_properties, matches, with_crc64nvme};
 use super::uploads::{StoredPart, Whole, md5_tag};
-use super::{Data, Memory, Restored, Tags, archive, moment};
+use super::{Data, Drops, Memory, Restored, Tags, archive, moment};
 use crate::base::{clock, date};
 use crate::store::{
     BucketName, ByteRange, CompleteUpload, CopyObject, CopyPart, CreateUpload, ETag, Error, GetObject, Key, ListPage,
@@ -47,7 +47,11 @@ impl Memory {
         check_properties(&request.properties)?;
         let (content, sent) = self.keep(&request.payload, sent);
         let tag = self.tag_of(&content);
-        let object = Object::new(content, tag, request.properties.clone(), clock::now()).summed(sent);
+        let mut properties = request.properties.clone();
+        if self.options().drops == Drops::AclsOfPuts {
+            properties.acl = None;
+        }
+        let object = Object::new(content, tag, properties, clock::now()).summed(sent);
         self.commit(&request.bucket, &request.key, &request.condition, object)
     }
 
@@ -85,6 +89,8 @@ impl Memory {
             }
         };
         check_properties(&properties)?;
+        let tags = properties.tags.clone().filter(|_| self.options().drops != Drops::TagsOfCopies);
+        let properties = Properties { tags, ..properties };
         let tag = self.tag_of(&source.content);
         let mut object = Object::new(source.content.clone(), tag, properties, clock::now());
         object.checksums.clone_from(&source.checksums);

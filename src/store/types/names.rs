@@ -24,6 +24,9 @@ pub enum InvalidName {
         "'{0}' is not a bucket name: 3 to 63 lower-case letters, digits, '-' and '.', beginning and ending with a letter or digit"
     )]
     Bucket(String),
+    /// A name that S3 keeps for itself.
+    #[error("'{0}' cannot be a bucket's name: S3 keeps names with '{1}' for itself")]
+    ReservedBucket(String, &'static str),
     /// An object key must not be empty.
     #[error("an object key must not be empty")]
     EmptyKey,
@@ -108,6 +111,27 @@ impl BucketName {
             && !name.contains("..")
             && name.parse::<std::net::Ipv4Addr>().is_err();
         if valid { Ok(Self(name.into())) } else { Err(InvalidName::Bucket(name.to_owned())) }
+    }
+}
+
+/// Beginnings and ends of names that S3 keeps for itself.
+/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html>
+const RESERVED_PREFIXES: [&str; 3] = ["xn--", "sthree-", "amzn-s3-demo-"];
+const RESERVED_SUFFIXES: [&str; 5] = ["-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3"];
+
+impl BucketName {
+    /// Checks that a bucket may be made under the name. (What has a reserved one is there by other means, and may be used.)
+    ///
+    /// # Errors
+    /// [`InvalidName::ReservedBucket`].
+    pub fn check_new(&self) -> Result<(), InvalidName> {
+        let name = self.as_str();
+        let reserved = RESERVED_PREFIXES.iter().find(|prefix| name.starts_with(**prefix));
+        let reserved = reserved.or_else(|| RESERVED_SUFFIXES.iter().find(|suffix| name.ends_with(**suffix)));
+        match reserved {
+            Some(part) => Err(InvalidName::ReservedBucket(name.to_owned(), part)),
+            None => Ok(()),
+        }
     }
 }
 

@@ -1,0 +1,122 @@
+//! What a new content begins with: the object that is changed, nothing where it is written whole, or what a removed file had.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::keeping::TagsBy;
+use super::open::{archived, replaced};
+use crate::data::write::Writer;
+use crate::data::write::commit::{Base, OnConflict};
+use crate::data::write::settle::Source;
+use crate::fs::Fs;
+use crate::fs::attr::Caller;
+use crate::fs::error::{Error, Result, Situation};
+use crate::fs::meta::posix;
+use crate::fs::tree::inode::{Content, Inode, Writing};
+use crate::store::{BucketService, ObjectInfo, ObjectRef, ObjectStore, Properties, RestoreState};
+
+impl<S: ObjectStore + BucketService> Fs<S> {
+    /// Begins a new content of an existing file, with nothing in it; the old object stays until it is committed.
+    pub(in crate::fs) async fn begin_whole(&self, inode: &Arc<Inode<S>>, caller: Caller) -> Result<()> {
+        let _alone = inode.gate.write().await;
+        let writing = inode.writing();
+        match writing {
+            Some(writing) => writing.writer.truncate(0).await?,
+            None => self.begin_writing(inode, OnConflict::Replace).await?,
+        }
+        {
+            let mut state = inode.lock();
+            match &mut state.content {
+                Content::Orphan(bytes) => *bytes = Some(Bytes::new()),
+                // Whatever it was begun for: from now on it is written whole.
+                Content::Writing(writing) if writing.on_conflict == OnConflict::Stale => {
+                    writing.on_conflict = OnConflict::Replace
+                }
+                _ => {}
+            }
+            state.note_changed(0, caller);
+        }
+        self.dress(inode);
+        Ok(())
+    }
+
+    /// Puts the inode's attributes into what the next upload of its content carries.
+    pub(in crate::fs) fn dress(&self, inode: &Arc<Inode<S>>) {
+        let (attr, explicit) = {
+            let state = inode.lock();
+            (state.attr, state.explicit)
+        };
+        if let Some(writing) = inode.writing() {
+            writing.writer.redirect(|destination| {
+                posix::encode(&self.config, inode.kind, &attr, explicit, &mut destination.properties.metadata);
+            });
+        }
+    }
+
+    /// Turns a clean file into one that is written: from its start (`OnConflict::Replace`), or as a change of what is there.
+    /// The caller holds the gate alone.
+    pub(in crate::fs) async fn begin_writing(&self, inode: &Arc<Inode<S>>, on_conflict: OnConflict) -> Result<()> {
+        let (content, linked, attr) = {
+            let state = inode.lock();
+            (state.content.clone(), state.linked, state.attr)
+        };
+        // Others have replaced it: what is written here would belong to nothing.
+        if !linked && attr.nlink > 0 {
+            return Err(replaced());
+        }
+        let nameless = match content {
+            Content::Clean(_) if !linked && attr.size == 0 => Some(Bytes::new()),
+            Content::Clean(_) => None,
+            Content::Orphan(Some(bytes)) => Some(bytes),
+            Content::Orphan(None) => return Err(Error::new(Situation::Stale, "the file was removed")),
+            Content::Writing(_) | Content::Directory => return Ok(()),
+        };
+        let address = self.locate(inode)?;
+        if let Some(bytes) = nameless {
+            // What has no name is written in memory only, and ends with its last handle.
+            let writer = Writer::nameless(self.writes.clone(), address.destination(Properties::default())?, &bytes);
+            inode.lock().content = Content::Writing(Writing { writer, base: Base::Absent, on_conflict: OnConflict::Fail });
+            return Ok(());
+        }
+        let object = address.object()?;
+        if !linked {
+            // Its object is there until it is closed.
+            let info = self.known_info(inode).await?;
+            let (shared, destination) = (self.writes.clone(), address.destination(Properties::default())?);
+            let writer = Writer::of_object(shared, destination, source_of(&object, &info));
+            writer.stay();
+            let base = Base::Object(info.etag.clone());
+            inode.lock().content = Content::Writing(Writing { writer, base, on_conflict });
+            return Ok(());
+        }
+        // No older than a second: under the same tag another client may have changed the metadata, and a PUT has no condition
+        // that would tell.
+        let info = self.current_info(inode).await?;
+        let whole = on_conflict == OnConflict::Replace;
+        if !whole && !is_readable(&info) {
+            return Err(archived(&object));
+        }
+        let properties = self.kept(&object, &info, info.properties.clone(), TagsBy::Request).await?;
+        let (shared, destination) = (self.writes.clone(), address.destination(properties)?);
+        let writer = match whole {
+            true => Writer::new(shared, destination),
+            false => Writer::of_object(shared, destination, source_of(&object, &info)),
+        };
+        let base = Base::Object(info.etag.clone());
+        inode.lock().content = Content::Writing(Writing { writer, base, on_conflict });
+        Ok(())
+    }
+}
+
+/// Whether the store gives the bytes out.
+pub(in crate::fs) fn is_readable(info: &ObjectInfo) -> bool {
+    !info.archived() || info.size == 0 || matches!(info.restore, Some(RestoreState::Until(_)))
+}
+
+/// The object at `object` as `info` has it, for those who copy or read it later. Where the bucket keeps versions, the bytes
+/// stay to be had after a change.
+pub(in crate::fs) fn source_of(object: &ObjectRef, info: &ObjectInfo) -> Source {
+    let object = ObjectRef { version: info.version.clone(), ..object.clone() };
+    Source { object, etag: info.etag.clone(), size: info.size }
+}

@@ -1,0 +1,146 @@
+//! What some stores drop of what they were sent, or should have kept, is put back behind the change that lost it.
+//!
+//! radosgw 16 drops the tags with every copy, SeaweedFS the access list with every upload. Amazon's S3 does not; of any other
+//! store it is looked once, after the first object that has some, and remembered. Between the change and what is put back
+//! there is a moment without.
+
+use crate::fs::Fs;
+use crate::fs::error::{Error, Result};
+use crate::store::{
+    Acl, AclChange, BucketService, Document, Grant, Grantee, MAX_PART_BYTES, ObjectInfo, ObjectRef, ObjectStore, Properties,
+    Resource, Subresource, Tags,
+};
+
+/// How an object was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Making {
+    /// By one PUT.
+    Put,
+    /// By a copy inside the store.
+    Copy,
+    /// Of parts: so seldom, and by so many requests, that it is looked each time.
+    Upload,
+}
+
+impl Making {
+    /// How an object of `size` bytes is copied.
+    pub(in crate::fs) const fn of_copy(size: u64) -> Self {
+        if size > MAX_PART_BYTES { Self::Upload } else { Self::Copy }
+    }
+}
+
+/// What may get lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Companion {
+    /// The tags.
+    Tags,
+    /// The access list.
+    Acl,
+}
+
+impl<S: ObjectStore + BucketService> Fs<S> {
+    /// The tags of what is to be copied, where the store is not known to copy them.
+    pub(super) async fn tags_to_put_back(
+        &self,
+        source: &ObjectRef,
+        info: &ObjectInfo,
+        sent: &Properties,
+    ) -> Result<Option<Tags>> {
+        let kept = sent.tags.is_some() || info.facts.tag_count == 0 || self.keeps(Companion::Tags, Making::Copy) == Some(true);
+        if kept { Ok(None) } else { self.kept_tags(source).await }
+    }
+
+    /// Makes sure that `object`, which was just made, has the tags and the access list that it was `sent` with, or the `tags`
+    /// that a copy should have kept.
+    pub(super) async fn put_back(
+        &self,
+        object: &ObjectRef,
+        sent: &Properties,
+        tags: Option<&Tags>,
+        making: Making,
+    ) -> Result<()> {
+        let resource = Resource::from(ObjectRef { version: None, ..object.clone() });
+        if let Some(tags) = tags.or(sent.tags.as_ref()).filter(|tags| !tags.is_empty()) {
+            self.put_tags_back(&resource, tags, making).await.map_err(|error| lost("tags", &error))?;
+        }
+        match &sent.acl {
+            Some(acl) => self.put_acl_back(&resource, acl, making).await.map_err(|error| lost("access list", &error)),
+            None => Ok(()),
+        }
+    }
+
+    async fn put_tags_back(&self, resource: &Resource, tags: &Tags, making: Making) -> crate::store::Result<()> {
+        match self.keeps(Companion::Tags, making) {
+            Some(true) => return Ok(()),
+            Some(false) => {}
+            None => {
+                let there = self.store.get_document(resource, Subresource::Tagging).await?;
+                let kept = matches!(&there, Some(Document::Tags(there)) if same_tags(there, tags));
+                self.learn_keeps(Companion::Tags, making, kept);
+                if kept {
+                    return Ok(());
+                }
+            }
+        }
+        self.store.put_document(resource, &Document::Tags(tags.clone())).await
+    }
+
+    async fn put_acl_back(&self, resource: &Resource, sent: &AclChange, making: Making) -> crate::store::Result<()> {
+        let known = self.keeps(Companion::Acl, making);
+        if known == Some(true) {
+            return Ok(());
+        }
+        // The owner has to be named, and is not always the same.
+        let Some(Document::Acl(there)) = self.store.get_document(resource, Subresource::Acl).await? else { return Ok(()) };
+        let grants = match sent {
+            AclChange::Canned(canned) => canned.grants(&there.owner),
+            AclChange::Grants(grants) => grants.clone(),
+        };
+        // The store has turned an address into an id: that cannot be compared.
+        let comparable = grants.iter().all(|grant| !matches!(grant.grantee, Grantee::Email(_)));
+        let kept = !comparable || has_all(&there.grants, &grants);
+        if known.is_none() {
+            self.learn_keeps(Companion::Acl, making, kept);
+        }
+        if kept {
+            return Ok(());
+        }
+        let document = match sent {
+            AclChange::Canned(canned) => Document::CannedAcl(*canned),
+            AclChange::Grants(_) => Document::Acl(Acl { grants, ..there }),
+        };
+        self.store.put_document(resource, &document).await
+    }
+
+    /// Whether the store keeps something by itself, as far as known.
+    fn keeps(&self, companion: Companion, making: Making) -> Option<bool> {
+        if self.config.trusts_store { Some(true) } else { self.account.keeps(companion, making) }
+    }
+
+    fn learn_keeps(&self, companion: Companion, making: Making, kept: bool) {
+        if !kept {
+            tracing::warn!(?companion, ?making, "the store has dropped what an object should have kept: it is put back");
+        }
+        if making != Making::Upload {
+            self.account.learn_keeps(companion, making, kept);
+        }
+    }
+}
+
+/// In whatever order.
+fn same_tags(left: &Tags, right: &Tags) -> bool {
+    left.len() == right.len() && left.iter().all(|(name, value)| right.get(name) == Some(value))
+}
+
+fn has_all(there: &[Grant], wanted: &[Grant]) -> bool {
+    let has = |grant: &Grant| there.iter().any(|have| have.permission == grant.permission && have.grantee.is(&grant.grantee));
+    wanted.iter().all(has)
+}
+
+fn lost(what: &str, error: &crate::store::Error) -> Error {
+    let error = Error::from(error);
+    Error::new(
+        error.situation(),
+        format!("the object was changed, but its {what}, which the store has dropped, could not be put back: {}", error.words()),
+    )
+}
