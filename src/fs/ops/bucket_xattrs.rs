@@ -52,6 +52,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         if let Ok(location) = self.location_of(bucket).await {
             text.push_str(&format!("\nlocation={location}"));
         }
+        text.push_str(&format!("\n{OF_A_BUCKET}"));
         Ok(text)
     }
 
@@ -107,6 +108,10 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         }
     }
 }
+
+/// What a bucket answers, for people.
+pub(super) const OF_A_BUCKET: &str = "\
+user.s3.location, .acl, .cors, .lifecycle, .policy, .tags, .versioning, .object-ownership, .public-access-block, .uploads=can be asked for here";
 
 /// What the root of an account answers, for people.
 const CAN_BE_ASKED: &str = "\

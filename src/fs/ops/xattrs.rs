@@ -173,7 +173,8 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             Name::All => {
                 let address = self.locate(inode)?;
                 let what = if inode.ino == Ino::ROOT { "prefix" } else { "key" };
-                Ok(format!("bucket={}\n{what}={}", address.bucket, address.key))
+                let text = format!("bucket={}\n{what}={}", address.bucket, address.key);
+                Ok(if inode.ino == Ino::ROOT { format!("{text}\n{}", super::bucket_xattrs::OF_A_BUCKET) } else { text })
             }
             _ => Err(no_attribute()),
         }
@@ -260,6 +261,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         }
         self.may_describe(inode)?;
         metadata::check_name(&meta)?;
+        self.may_keep(inode, &meta)?;
         let info = if how == SetHow::Any || inode.is_directory() {
             self.described(inode).await?
         } else {
@@ -270,10 +272,11 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         let text = metadata::stored_value(value);
         all.insert(meta.clone(), text.clone());
         metadata::check_size(&all)?;
-        self.update(inode, move |properties| {
+        let insert = |properties: &mut Properties| {
             properties.metadata.insert(meta.clone(), text.clone());
-        })
-        .await
+        };
+        self.update(inode, insert).await?;
+        self.must_keep(inode, &meta).await
     }
 
     /// The root of a bucket has no object that could carry metadata.
