@@ -106,7 +106,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         // The store has turned an address into an id: that cannot be compared.
         let comparable = grants.iter().all(|grant| !matches!(grant.grantee, Grantee::Email(_)));
         let kept = !comparable || has_all(&there.grants, &grants);
-        if known.is_none() {
+        if known.is_none() && comparable {
             self.learn_keeps(Companion::Acl, making, kept);
         }
         if kept {
