@@ -63,8 +63,9 @@
 //!
 //! **Documents.** Access lists, tags and the configurations of a bucket are documents of their own (`store::documents`), read
 //! and set by name (`fs::ops::documents`). What replaces an object asks for its list and tags first and sends them along
-//! (`fs::ops::keeping`), since S3 resets them. A store is never sent a PUT or DELETE of a document that it has not shown to
-//! know: one that ignores the query would take it for the object's, or the bucket's.
+//! (`fs::ops::keeping`), since S3 resets them; what a store drops all the same is put back (`fs::ops::put_back`). They are set
+//! under the gate alone, on the object and in what is about to replace it. A store is never sent a PUT or DELETE of a document
+//! that it has not shown to know: one that ignores the query would take it for the object's, or the bucket's.
 //!
 //! # Invariants
 //!

@@ -46,8 +46,15 @@ impl S3Store {
             Known::Unknown => request.operation == Operation::PutObject,
             Known::No => false,
         };
-        if !trusted && self.current_etag(&request).await?.is_some() {
-            return Err(conflict(&request, ErrorKind::Exists));
+        if !trusted {
+            let there = match self.current_etag(&request).await {
+                // Who may only write has to believe the store.
+                Err(error) if error.kind() == ErrorKind::Denied && request.operation == Operation::PutObject => None,
+                there => there?,
+            };
+            if there.is_some() {
+                return Err(conflict(&request, ErrorKind::Exists));
+            }
         }
         self.0.call(request).await
     }

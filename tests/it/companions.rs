@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use pailfs::fs::attr::Ino;
+use pailfs::fs::attr::{Ino, SetAttr, SetTime};
 use pailfs::fs::config::Config;
 use pailfs::fs::error::Situation;
 use pailfs::fs::handles::OpenMode;
@@ -170,6 +170,9 @@ async fn two_mounts_change_the_metadata_of_one_file_without_an_error() {
             for k in 0..10 {
                 let name = format!("user.{letter}{k}");
                 world.fs.setxattr(ino, name.as_bytes(), b"1", SetHow::Any, CALLER).await.unwrap();
+                let mtime = Some(SetTime::At(std::time::UNIX_EPOCH + std::time::Duration::from_secs(k)));
+                let stat = world.fs.setattr(ino, SetAttr { mtime, ..SetAttr::default() }, CALLER).await.unwrap();
+                assert_eq!(stat.ino, ino);
             }
         })
     };

@@ -143,6 +143,29 @@ async fn a_region_redirect_is_followed_and_remembered() {
     }
 }
 
+/// As radosgw 16 in a bucket that keeps versions: the right tag never matches, in whatever form, and `*` matches nothing.
+#[tokio::test]
+async fn a_bucket_in_which_no_condition_holds_is_looked_at_just_before() {
+    let there = answer("200 OK", &[("etag", "\"e\""), ("last-modified", "Fri, 21 Dec 2012 00:00:00 GMT")], "");
+    let failed = answer("412 Precondition Failed", &[("x-amz-request-id", "R")], "");
+    let done = answer("200 OK", &[("etag", "\"f\""), ("x-amz-version-id", "v")], "");
+    let twice = [&there, &failed, &failed, &there, &failed, &there, &failed, &there, &done];
+    let known = [&there, &done, &there];
+    let script = Script::of(twice.into_iter().chain(known).cloned().collect());
+    let store = script.client().await;
+    let request = PutObject { condition: Condition::IfMatch(ETag::new("e")), ..put("a") };
+    store.put(&request).await.unwrap();
+    let sent = [Some("00000000000000000000000000000000-pailfs"), Some("e"), Some("e"), Some("e"), None];
+    let puts: Vec<Seen> = (0..9).map(|_| script.next()).filter(|seen| seen[0].starts_with("PUT")).collect();
+    let tags = puts.iter().map(|seen| header(seen, "if-match").map(|tag| tag.trim_matches('"').to_owned()));
+    assert_eq!(tags.collect::<Vec<_>>(), sent.map(|tag| tag.map(str::to_owned)));
+    // From now on it is looked, whatever shall be there.
+    store.put(&request).await.unwrap();
+    assert!(script.next()[0].starts_with("HEAD") && header(&script.next(), "if-match").is_none());
+    let refused = store.put(&PutObject { condition: Condition::IfAbsent, ..put("a") }).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Exists);
+}
+
 #[tokio::test]
 async fn the_path_that_is_sent_is_the_one_that_was_signed() {
     let keys = ["a/../b", "../x", ".", "..", "a\\b", "a//b", "%2e%2e/x", "a?b#c", "a b+c", "ä", "a\nb", "./", "x/.."];

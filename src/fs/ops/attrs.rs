@@ -82,10 +82,23 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     /// failures.
     pub async fn setattr(&self, ino: Ino, change: SetAttr, caller: Caller) -> Result<Stat> {
         self.writable()?;
-        let inode = self.inode(ino)?;
-        let changed = self.change(&inode, change, caller).await;
-        changed.inspect_err(|error| self.forget_if_stale(&inode, error))?;
-        Ok(self.stat(&inode))
+        let mut inode = self.inode(ino)?;
+        let mut left = MAX_CONFLICTS;
+        loop {
+            // In a box: it is large, and the stack of a debug build is not.
+            let stale = match Box::pin(self.change(&inode, change, caller)).await {
+                // The number is the one that the kernel knows.
+                Ok(()) => return Ok(Stat { ino, ..self.stat(&inode) }),
+                Err(error) if error.situation() == Situation::Stale => error,
+                Err(error) => return Err(error),
+            };
+            // Whose the file is has decided whether it may be changed.
+            match self.successor(&inode, &stale, |old, new| old.uid == new.uid).await {
+                Some(next) if left > 0 && change.size.is_none() => inode = next,
+                _ => return Err(stale),
+            }
+            left -= 1;
+        }
     }
 
     async fn change(&self, inode: &Arc<Inode<S>>, change: SetAttr, caller: Caller) -> Result<()> {

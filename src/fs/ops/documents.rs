@@ -243,8 +243,10 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     }
 
     async fn tags_of(&self, inode: &Arc<Inode<S>>) -> Result<Tags> {
-        if let Some(pending) = self.pending_properties(inode) {
-            return Ok(pending.tags.unwrap_or_default());
+        let pending = self.pending_properties(inode).map(|pending| pending.tags);
+        // Without a word of its own an upload keeps what the object had; another client may have set some since.
+        if let Some(tags) = pending.filter(|tags| tags.is_some() || !self.has_object(inode)) {
+            return Ok(tags.unwrap_or_default());
         }
         let resource = self.resource_of(inode)?;
         match self.store.get_document(&resource, Subresource::Tagging).await? {

@@ -207,8 +207,14 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     }
 
     /// What has a file's name after another client has replaced it, as `stale` says. The kernel looks again, but once only. Who
-    /// has the file open means that one and no other.
-    pub(in crate::fs) async fn successor(&self, inode: &Arc<Inode<S>>, stale: &Error) -> Option<Arc<Inode<S>>> {
+    /// has the file open means that one and no other; and where the kernel's judgement of the old attributes would not be that
+    /// of the new ones, it has to look.
+    pub(in crate::fs) async fn successor(
+        &self,
+        inode: &Arc<Inode<S>>,
+        stale: &Error,
+        same_judgement: fn(&Attr, &Attr) -> bool,
+    ) -> Option<Arc<Inode<S>>> {
         self.forget_if_stale(inode, stale);
         let (place, mine) = {
             let state = inode.lock();
@@ -222,7 +228,9 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             }
             file => file,
         };
-        (found.kind == inode.kind && !Arc::ptr_eq(&found, inode)).then_some(found)
+        let (old, new) = (inode.lock().attr, found.lock().attr);
+        let same = found.kind == inode.kind && same_judgement(&old, &new);
+        (same && !Arc::ptr_eq(&found, inode)).then_some(found)
     }
 
     /// All that HEAD says about an object, asked when it is not known. It is that of the inode's own tag, or the inode is

@@ -4,11 +4,14 @@
 //! store it is looked once, after the first object that has some, and remembered. Between the change and what is put back
 //! there is a moment without.
 
+use std::sync::Arc;
+
 use crate::fs::Fs;
-use crate::fs::error::{Error, Result};
+use crate::fs::error::{Error, Result, Situation};
+use crate::fs::tree::inode::Inode;
 use crate::store::{
-    Acl, AclChange, BucketService, Document, Grant, Grantee, MAX_PART_BYTES, ObjectInfo, ObjectRef, ObjectStore, Properties,
-    Resource, Subresource, Tags,
+    Acl, AclChange, BucketService, Document, Grant, Grantee, HeadObject, MAX_PART_BYTES, ObjectInfo, ObjectRef, ObjectStore,
+    Properties, Resource, Subresource, Tags,
 };
 
 /// How an object was made.
@@ -36,6 +39,10 @@ pub enum Companion {
     Tags,
     /// The access list.
     Acl,
+    /// Metadata whose name is encoded: moto drops what has a '%'.
+    EncodedNames,
+    /// The metadata of a directory's marker: SeaweedFS drops it.
+    OfMarkers,
 }
 
 impl<S: ObjectStore + BucketService> Fs<S> {
@@ -99,7 +106,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         // The store has turned an address into an id: that cannot be compared.
         let comparable = grants.iter().all(|grant| !matches!(grant.grantee, Grantee::Email(_)));
         let kept = !comparable || has_all(&there.grants, &grants);
-        if known.is_none() {
+        if known.is_none() && comparable {
             self.learn_keeps(Companion::Acl, making, kept);
         }
         if kept {
@@ -110,6 +117,30 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             AclChange::Grants(_) => Document::Acl(Acl { grants, ..there }),
         };
         self.store.put_document(resource, &document).await
+    }
+
+    /// Refuses metadata that the store is known to drop.
+    pub(super) fn may_keep(&self, inode: &Inode<S>, name: &str) -> Result<()> {
+        match odd(inode, name).map(|(odd, making)| self.keeps(odd, making)) {
+            Some(Some(false)) => Err(dropped(inode)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Looks, the first time on a store that is not known, whether it has kept metadata that was just set.
+    pub(super) async fn must_keep(&self, inode: &Arc<Inode<S>>, name: &str) -> Result<()> {
+        let Some((odd, making)) = odd(inode, name) else { return Ok(()) };
+        if self.keeps(odd, making).is_some() || inode.lock().is_dirty() {
+            return Ok(());
+        }
+        let info = self.store.head(&HeadObject { object: self.locate(inode)?.object()? }).await?;
+        let kept = info.properties.metadata.contains_key(name);
+        self.account.learn_keeps(odd, making, kept);
+        if kept {
+            return Ok(());
+        }
+        inode.lock().info = Some(Arc::new(info));
+        Err(dropped(inode))
     }
 
     /// Whether the store keeps something by itself, as far as known.
@@ -125,6 +156,20 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             self.account.learn_keeps(companion, making, kept);
         }
     }
+}
+
+/// What is odd about metadata, and who sends it.
+fn odd<S>(inode: &Inode<S>, name: &str) -> Option<(Companion, Making)> {
+    match (inode.is_directory(), name.contains('%')) {
+        (true, _) => Some((Companion::OfMarkers, Making::Put)),
+        (false, true) => Some((Companion::EncodedNames, Making::Copy)),
+        (false, false) => None,
+    }
+}
+
+fn dropped<S>(inode: &Inode<S>) -> Error {
+    let what = if inode.is_directory() { "of directories" } else { "whose name has a '%' (as other characters are encoded)" };
+    Error::new(Situation::Unsupported, format!("this store drops the metadata {what} without a word"))
 }
 
 /// In whatever order.

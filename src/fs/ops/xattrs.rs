@@ -6,7 +6,7 @@ use super::restore::Again;
 use crate::base::clock;
 use crate::data::guess;
 use crate::fs::Fs;
-use crate::fs::attr::{Caller, Ino};
+use crate::fs::attr::{Attr, Caller, Ino};
 use crate::fs::config::ListXattrs;
 use crate::fs::error::{Error, Result, Situation};
 use crate::fs::meta::metadata::{self, Refused};
@@ -190,7 +190,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             // In a box: it is large, and the stack of a debug build is not.
             match Box::pin(self.set_attribute(&inode, name, value, how, caller)).await {
                 // The kernel looks the name up again, and must not find the old object.
-                Err(stale) if stale.situation() == Situation::Stale => match self.successor(&inode, &stale).await {
+                Err(stale) if stale.situation() == Situation::Stale => match self.successor(&inode, &stale, same_access).await {
                     Some(next) if left > 0 => inode = next,
                     _ => return Err(stale),
                 },
@@ -259,6 +259,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         }
         self.may_describe(inode)?;
         metadata::check_name(&meta)?;
+        self.may_keep(inode, &meta)?;
         let info = if how == SetHow::Any || inode.is_directory() {
             self.described(inode).await?
         } else {
@@ -269,10 +270,11 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         let text = metadata::stored_value(value);
         all.insert(meta.clone(), text.clone());
         metadata::check_size(&all)?;
-        self.update(inode, move |properties| {
+        let insert = |properties: &mut Properties| {
             properties.metadata.insert(meta.clone(), text.clone());
-        })
-        .await
+        };
+        self.update(inode, insert).await?;
+        self.must_keep(inode, &meta).await
     }
 
     /// The root of a bucket has no object that could carry metadata.
@@ -294,7 +296,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             // In a box: it is large, and the stack of a debug build is not.
             match Box::pin(self.remove_attribute(&inode, name)).await {
                 // The kernel looks the name up again, and must not find the old object.
-                Err(stale) if stale.situation() == Situation::Stale => match self.successor(&inode, &stale).await {
+                Err(stale) if stale.situation() == Situation::Stale => match self.successor(&inode, &stale, same_access).await {
                     Some(next) if left > 0 => inode = next,
                     _ => return Err(stale),
                 },
@@ -426,6 +428,11 @@ pub(super) fn no_attribute() -> Error {
 
 pub(super) fn read_only() -> Error {
     Error::new(Situation::NotPermitted, "this attribute is read-only")
+}
+
+/// Whether whoever may write to the one may write to the other.
+fn same_access(old: &Attr, new: &Attr) -> bool {
+    (old.mode, old.uid, old.gid) == (new.mode, new.uid, new.gid)
 }
 
 /// A value that would pass 64 KiB is cut at a line.
