@@ -45,8 +45,8 @@
 //! **Write.** Where each byte of a changed file lies is said by its extents: in an object that the store has, here, in a part
 //! that was sent, or nowhere, being zero. The kernel's buffer is copied once, into a page that the budget paid for
 //! ([`data::write`]). Bytes that are written in order leave as parts meanwhile; what must come back out of a part, or change
-//! there, has the file committed as it stands first. Without memory the writer waits, or the file is committed. Flush and
-//! fsync commit: a pure plan turns the extents into one PUT, one copy, or an upload in which unchanged ranges are copied
+//! there, has the file committed as it stands first. Without memory the writer waits; what cannot leave goes to the staging
+//! directory, or the file is committed. Flush and fsync commit: a pure plan turns the extents into one PUT, one copy, or an upload in which unchanged ranges are copied
 //! inside the store; the request that makes the object carries a condition on what this mount believes is there. What was
 //! sent and not answered is settled by looking for the commit token, never guessed; a later try knows the tokens of earlier
 //! ones. After a failure the bytes stay and the error goes to the call that caused it. What was only appended is appended anew

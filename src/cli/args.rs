@@ -76,6 +76,10 @@ pub(super) struct Mount {
     /// root, else ~/.cache/pailfs]
     #[arg(long, value_name = "DIR")]
     pub(super) cache_dir: Option<PathBuf>,
+    /// Disk space (in the cache directory's staging/) for changes that do not fit into memory [default: the smaller of 4GiB and a
+    /// quarter of what is free]
+    #[arg(long, value_parser = parse_bytes, value_name = "SIZE")]
+    pub(super) staging_limit: Option<u64>,
     /// How long names and attributes of others are believed, for example 5s or 500ms
     #[arg(long, default_value = "5s", value_parser = parse_duration, value_name = "TIME")]
     pub(super) ttl: Duration,
@@ -229,7 +233,7 @@ pub(super) struct RestoreFiles {
     #[arg(required = true)]
     pub(super) paths: Vec<PathBuf>,
     /// How long the restored copies stay
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(i32::MAX)))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=36_500))]
     pub(super) days: u32,
     /// How fast: Standard, Bulk or Expedited
     #[arg(long, value_parser = parse_tier)]

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{args, options};
+use crate::data::write::staging::Staging;
 use crate::fs::config::{AttrsMode, AutoRestore, Config, KeepAcl, ListXattrs, Source};
 use crate::fs::meta::location::Location;
 use crate::mount::MountSettings;
@@ -11,6 +12,11 @@ use crate::s3::config::{Addressing, CredentialsSource, PayloadSigning, S3Config,
 use crate::s3::endpoint::Endpoint;
 use crate::s3::shared;
 use crate::store::{BucketName, Ownership};
+
+/// Of the free disk space, one part in so many may be used for staging, but no more than the constant below unless told.
+const STAGED_SHARE_OF_FREE: u64 = 4;
+/// See there.
+const MAX_STAGING_BYTES: u64 = 4 << 30;
 
 /// The region when nobody names one: S3's own default.
 const DEFAULT_REGION: &str = "us-east-1";
@@ -28,6 +34,7 @@ pub(super) fn resolve(arguments: &args::Mount, directory: PathBuf) -> Result<Mou
     let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
     // Without --allow-other nobody else can look, so everything is the user's own; root sees what is stored.
     let own = uid != 0 && !arguments.allow_other;
+    let cache = cache_directory(arguments.cache_dir.as_deref(), uid)?;
     let mut config = Config {
         source,
         location,
@@ -47,7 +54,8 @@ pub(super) fn resolve(arguments: &args::Mount, directory: PathBuf) -> Result<Mou
             args::Attrs::Auto => AttrsMode::Auto,
         },
         memory_limit: arguments.memory_limit,
-        kept_directory: Some(cache_directory(arguments.cache_dir.as_deref(), uid)?.join("kept")),
+        kept_directory: Some(cache.join("kept")),
+        staging: staging(&cache, arguments.staging_limit),
         ownership: arguments.object_ownership.map(|ownership| match ownership {
             args::ObjectOwnership::BucketOwnerEnforced => Ownership::BucketOwnerEnforced,
             args::ObjectOwnership::BucketOwnerPreferred => Ownership::BucketOwnerPreferred,
@@ -100,6 +108,18 @@ fn cache_directory(told: Option<&Path>, uid: u32) -> Result<PathBuf, String> {
     let custom =
         || if uid == 0 { Some("/var/cache/pailfs".into()) } else { variable("HOME").map(|home| home.join(".cache/pailfs")) };
     found.or_else(custom).ok_or_else(|| "HOME is not set: name a directory with --cache-dir".to_owned())
+}
+
+/// The staging directory, and how much may lie there.
+fn staging(cache: &Path, told: Option<u64>) -> Staging {
+    let directory = cache.join("staging");
+    let free = || {
+        // It is made when it is needed: until then the file system of what is there counts.
+        let there = directory.ancestors().find_map(|place| rustix::fs::statvfs(place).ok());
+        there.map_or(0, |there| there.f_bavail.saturating_mul(there.f_frsize))
+    };
+    let limit_bytes = told.unwrap_or_else(|| (free() / STAGED_SHARE_OF_FREE).min(MAX_STAGING_BYTES));
+    Staging::new(directory, limit_bytes)
 }
 
 /// The client's settings: options first, then the standard variables and the profile.

@@ -73,7 +73,8 @@ fn show(found: &[Found], of: &UploadsOf) -> Outcome {
         if of.json {
             println!("{}", serde_json::json!({ "begun": begun, "bytes": bytes, "key": key, "id": id }));
         } else {
-            println!("{begun}\t{bytes}\t{key}\t{id}");
+            // One a line, whatever the key holds.
+            println!("{begun}\t{bytes}\t{}\t{id}", key.escape_debug());
         }
     }
     Ok(())

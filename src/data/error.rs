@@ -25,6 +25,9 @@ pub enum Error {
     /// Bytes that should be here are not: nothing is sent.
     #[error("bytes of the content are missing: nothing was stored")]
     Incomplete,
+    /// What lies in the staging directory cannot be read.
+    #[error("what was written lies in the staging directory, which cannot be read: {0}")]
+    Staging(Arc<std::io::Error>),
     /// There is no memory, and what holds it could not be stored.
     #[error("the memory limit is used up by files that could not be uploaded: see what 'pailfs umount' says of them")]
     Full,
@@ -44,6 +47,12 @@ impl From<store::Error> for Error {
 }
 
 impl Error {
+    /// Of the staging directory.
+    #[must_use]
+    pub fn of_staging(error: std::io::Error) -> Self {
+        Self::Staging(Arc::new(error))
+    }
+
     /// Of a read: an object that is gone, or too short for the range, is not the one that was opened.
     #[must_use]
     pub fn of_reading(error: store::Error) -> Self {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::meta::location::Location;
+use crate::data::write::staging::Staging;
 use crate::fs::meta::xattr::Restore;
 use crate::store::{BucketName, Ownership};
 
@@ -108,6 +109,8 @@ pub struct Config {
     pub memory_limit: u64,
     /// Where contents go that can never be stored; without one they stay in memory.
     pub kept_directory: Option<PathBuf>,
+    /// Where changes go that do not fit into memory.
+    pub staging: Staging,
     /// Whose the objects of new buckets are.
     pub ownership: Option<Ownership>,
     /// How long `user.s3.presigned-url` is good.
@@ -144,6 +147,7 @@ impl Config {
             attrs: AttrsMode::Auto,
             memory_limit: 512 << 20,
             kept_directory: None,
+            staging: Staging::default(),
             ownership: None,
             presign_ttl: Duration::from_secs(3600),
             list_xattrs: ListXattrs::Portable,

@@ -189,7 +189,7 @@ impl From<data::Error> for Error {
             data::Error::Stale => Situation::Stale,
             data::Error::Exists => Situation::Exists,
             data::Error::CommitFirst => Situation::Busy,
-            data::Error::Incomplete => Situation::Io,
+            data::Error::Incomplete | data::Error::Staging(_) => Situation::Io,
             data::Error::TooLarge => Situation::TooLarge,
             data::Error::Full => Situation::NoSpace,
         };

@@ -91,7 +91,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         };
         let nowhere = Place { parent: None, component: Component::new("").expect("the empty component is valid") };
         let budget = Budget::new(config.memory_limit);
-        let writes = WriteShared::new(store.clone(), budget.clone());
+        let writes = WriteShared::new(store.clone(), budget.clone(), config.staging.clone());
         Arc::new(Self {
             table: Table::new(Inode::new(Ino::ROOT, nowhere, facts)),
             handles: Handles::default(),

@@ -68,7 +68,7 @@ fn a_bucket_without_access_lists_says_so() {
     mount.sh("setfattr -n user.s3.object-ownership -v BucketOwnerEnforced .");
     assert_eq!(value(&mount, "user.s3.object-ownership", "."), "BucketOwnerEnforced");
     assert!(mount.sh_fails("setfattr -n user.s3.acl -v public-read f").contains("not supported"));
-    assert!(mount.why("f").contains("AccessControlListNotSupported"), "{}", mount.why("f"));
+    assert!(mount.why("f").contains("disabled"), "{}", mount.why("f"));
     assert!(mount.why("f").contains("user.s3.object-ownership"), "{}", mount.why("f"));
     assert!(!mount.why("f").contains("does not offer"), "{}", mount.why("f"));
     // Nothing is asked about lists that do not count.
@@ -135,6 +135,9 @@ fn what_is_set_while_a_file_is_written_travels_with_it() {
     use std::io::Write as _;
     let site = Site::start();
     let mount = site.mount(&[]);
+    // Whether lists count is asked once a bucket.
+    fs::write(mount.at("warm"), "x").unwrap();
+    mount.sh("setfattr -n user.s3.acl -v private warm");
     let mut file = fs::File::create(mount.at("f")).unwrap();
     file.write_all(b"x").unwrap();
     site.server.reset_counters();
@@ -221,4 +224,26 @@ fn new_buckets_are_as_the_mount_was_told() {
     mount.sh("mkdir closed && echo x > closed/f");
     assert_eq!(value(&mount, "user.s3.object-ownership", "closed"), "BucketOwnerEnforced");
     assert!(mount.sh_fails("setfattr -n user.s3.acl -v public-read closed/f").contains("not supported"));
+}
+
+#[test]
+fn an_open_file_that_is_changed_between_two_commits_keeps_its_list_and_tags() {
+    let site = Site::start();
+    let mount = site.mount(&[]);
+    let changes = ["os.fchmod(f.fileno(), 0o640)", "os.setxattr(f.fileno(), 'user.new', b'1')", "os.utime(f.fileno(), (1, 1))"];
+    for (number, change) in changes.iter().enumerate() {
+        for mode in ["w", "a", "r+"] {
+            let name = format!("f{number}{}", mode.len());
+            fs::write(mount.at(&name), "x").unwrap();
+            mount.sh(&format!("setfattr -n user.s3.acl -v public-read {name} && setfattr -n user.s3.tags -v t=1 {name}"));
+            let program = format!(
+                "import os\nwith open('{name}', '{mode}') as f:\n  f.write('x'); f.flush(); os.fsync(f.fileno()); {change}; f.write('y')"
+            );
+            mount.sh(&format!("python3 -c \"{program}\""));
+            assert_eq!((tags(&site, &name).as_str(), grants(&site, &name)), ("t=1", 2), "{mode} {change}");
+        }
+    }
+    mount.sh("echo a > p; exec 5> p; setfattr -n user.s3.acl -v public-read p; setfattr -n user.s3.tags -v a=b p; \
+              setfattr -n user.m1 -v 1 p; echo z >&5; exec 5>&-");
+    assert_eq!((tags(&site, "p").as_str(), grants(&site, "p")), ("a=b", 2));
 }

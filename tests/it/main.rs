@@ -32,6 +32,8 @@ mod servers;
 #[cfg(feature = "demo")]
 mod servers_buckets;
 #[cfg(feature = "demo")]
+mod staging;
+#[cfg(feature = "demo")]
 mod support;
 mod tidy;
 #[cfg(feature = "demo")]

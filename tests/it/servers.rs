@@ -186,9 +186,19 @@ mod mounted {
 
     /// What a copy, a rename and a new content keep beside the bytes, on stores that drop it, too.
     fn companions(mount: &Mount) {
+        kept_over(mount, &[]);
+    }
+
+    /// As well by what is made of parts.
+    fn large_companions(mount: &Mount) {
+        kept_over(mount, &["head -c 20000000 /dev/zero > f", "echo x >> f", "truncate -s 9000000 f"]);
+    }
+
+    fn kept_over(mount: &Mount, more: &[&str]) {
         mount.sh("echo 1 > f && setfattr -n user.s3.tags -v \"$(printf 'a=1\\nb=2')\" f");
         let tags = |file: &str| mount.sh(&format!("getfattr -n user.s3.tags --only-values {file}"));
-        for change in ["chmod 600 f", "setfattr -n user.x -v 1 f", "echo 2 > f", "chmod 640 f", "mv f g && mv g f"] {
+        let small = ["chmod 600 f", "setfattr -n user.x -v 1 f", "echo 2 > f", "chmod 640 f", "mv f g && mv g f"];
+        for change in small.iter().chain(more) {
             mount.sh(change);
             assert_eq!(tags("f"), "a=1\nb=2", "{change}");
         }
@@ -196,7 +206,7 @@ mod mounted {
         // Where lists are disabled they are not kept; radosgw does not know the setting.
         mount.try_sh("setfattr -n user.s3.object-ownership -v ObjectWriter .");
         if mount.try_sh("setfattr -n user.s3.acl -v public-read f").status.success() {
-            for change in ["echo 3 > f", "chmod 600 f", "mv f g && mv g f"] {
+            for change in ["echo 3 > f", "chmod 600 f", "mv f g && mv g f"].iter().chain(more) {
                 mount.sh(change);
                 let acl = mount.sh("getfattr -n user.s3.acl --only-values f");
                 assert!(acl.contains("READ group=AllUsers"), "{change}: {acl}");
@@ -206,12 +216,12 @@ mod mounted {
 
     #[test]
     fn radosgw_keeps_tags_and_access_lists() {
-        scenario("rgw", companions);
+        scenario("rgw", large_companions);
     }
 
     #[test]
     fn seaweedfs_keeps_tags_and_access_lists() {
-        scenario("seaweed", companions);
+        scenario("seaweed", large_companions);
     }
 
     #[test]

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::extents::{Extents, Place, SourceId};
-use super::pages::NeedMemory;
+use super::pages::Missing;
+use super::plan::PART_BYTES;
 use super::settle::Source;
 use super::{State, Stored, Streams, Writer};
 use crate::base::clock;
-use crate::data::budget::Class;
+use crate::data::budget::{Class, PAGE_BYTES, Permit};
 use crate::data::{Error, Result};
 use crate::store::{ByteRange, MAX_PART_BYTES, MAX_PARTS, ObjectStore};
 
@@ -17,6 +18,9 @@ use crate::store::{ByteRange, MAX_PART_BYTES, MAX_PARTS, ObjectStore};
 const MAX_OBJECT_BYTES: u64 = MAX_PARTS as u64 * MAX_PART_BYTES;
 /// So many parts are left for what is here when a file is committed because its parts are nearly used up.
 const SPARE_PARTS: u64 = 200;
+
+/// With more pages in memory than a part has, and one that is being written, a file is not about to send one.
+const PAGES_OF_A_PART: usize = (PART_BYTES as usize / PAGE_BYTES) + 1;
 
 /// Where a write goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,7 +69,7 @@ impl<S: ObjectStore> Writer<S> {
         let mut state = self.lock();
         match self.take(&mut state, at, data)? {
             Ok(()) => Ok(Written::Done),
-            Err(NeedMemory(_)) => Ok(Written::MustWait),
+            Err(_) => Ok(Written::MustWait),
         }
     }
 
@@ -87,29 +91,60 @@ impl<S: ObjectStore> Writer<S> {
             let part_done = self.part_done.notified();
             tokio::pin!(part_done);
             part_done.as_mut().enable();
-            let needed = {
+            let missing = {
                 let mut state = self.lock();
                 match self.take(&mut state, at, &data)? {
                     Ok(()) => return Ok(()),
-                    Err(NeedMemory(needed)) => {
-                        // What has failed is tried again at the commit; until then its memory is not coming back.
-                        state.sending.failure()?;
-                        // What can leave shall leave now: others, or this one, get its memory.
-                        self.cut_early(&mut state);
-                        needed
-                    }
+                    Err(missing) => missing,
                 }
             };
-            let budget = &self.shared.budget;
-            let permit = tokio::select! {
-                permit = budget.acquire(Class::Write, needed) => permit,
-                () = part_done => continue,
-                () = self.shared.pressure.nothing_will_free_any() => {
-                    self.must_not_wait()?;
-                    budget.overdraw(Class::Write, needed)
-                }
+            let needed = match missing {
+                Missing::Memory(bytes) => bytes,
+                Missing::Page(_) => PAGE_BYTES as u64,
             };
-            self.lock().pages.prepay(permit);
+            let permit = match self.shared.budget.try_acquire(Class::Write, needed) {
+                Some(permit) => permit,
+                None => match self.wait_for_memory(needed, part_done).await? {
+                    Some(permit) => permit,
+                    None => continue,
+                },
+            };
+            match missing {
+                Missing::Memory(_) => self.lock().pages.prepay(permit),
+                Missing::Page(page) => self.fetch_page(page, permit).await?,
+            }
+        }
+    }
+
+    /// Waits for so many bytes, or for something to have changed: then it is tried again.
+    async fn wait_for_memory(
+        self: &Arc<Self>,
+        needed: u64,
+        part_done: std::pin::Pin<&mut tokio::sync::futures::Notified<'_>>,
+    ) -> Result<Option<Permit>> {
+        {
+            let mut state = self.lock();
+            // What has failed is tried again at the commit; until then its memory is not coming back.
+            state.sending.failure()?;
+            // What can leave shall leave now: others, or this one, get its memory. What cannot goes to the staging file, unless
+            // it is about to become a part.
+            if !self.cut_early(&mut state) {
+                self.spill(&mut state, PAGES_OF_A_PART);
+            }
+        }
+        let budget = &self.shared.budget;
+        tokio::select! {
+            // What has come free meanwhile is taken before anything is given up.
+            biased;
+            permit = budget.acquire(Class::Write, needed) => Ok(Some(permit)),
+            () = part_done => Ok(None),
+            () = self.shared.pressure.nothing_will_free_any() => {
+                if self.spill(&mut self.lock(), 1) {
+                    return Ok(None);
+                }
+                self.must_not_wait()?;
+                Ok(Some(budget.overdraw(Class::Write, needed)))
+            }
         }
     }
 
@@ -124,7 +159,7 @@ impl<S: ObjectStore> Writer<S> {
         if self.shared.pressure.has_failures() { Err(Error::Full) } else { Ok(()) }
     }
 
-    fn take(self: &Arc<Self>, state: &mut State<S>, at: At, data: &[u8]) -> Result<std::result::Result<(), NeedMemory>> {
+    fn take(self: &Arc<Self>, state: &mut State<S>, at: At, data: &[u8]) -> Result<std::result::Result<(), Missing>> {
         let len = state.extents.len();
         let offset = match at {
             At::Offset(offset) => offset,
@@ -136,8 +171,9 @@ impl<S: ObjectStore> Writer<S> {
             return Ok(Err(missing));
         }
         state.extents.set(range, Place::Staged);
-        // What begins behind the end goes on too: the hole is never filled, as a rule.
-        let goes_on = offset == state.run.1 || offset >= len && state.run.1 == len;
+        // What begins a little behind the end goes on too: the hole is never filled, as a rule. A large one may well be.
+        let behind = offset >= len && offset - len <= PART_BYTES && state.run.1 == len;
+        let goes_on = offset == state.run.1 || behind;
         state.run = (if goes_on { state.run.0 } else { offset }, range.end());
         state.changed();
         state.appended_only &= at == At::End;
@@ -216,7 +252,8 @@ impl<S: ObjectStore> Writer<S> {
         let old = state.own.and_then(|own| state.sources.get(own.0)).map_or(0, |stored| stored.pin.size);
         let new = now.as_ref().map_or(0, |now| now.size);
         let len = state.extents.len();
-        let here = !state.extents.any(old, len, |place| place != Place::Staged);
+        let here = !state.extents.any(old, len, |place| place != Place::Staged)
+            && ByteRange::new(old, len).is_none_or(|range| !state.pages.is_away(range));
         if !state.appended_only || !here || state.sending.end > 0 {
             return Err(Error::Stale);
         }
@@ -224,11 +261,10 @@ impl<S: ObjectStore> Writer<S> {
         if let Some(range) = ByteRange::new(old, len) {
             state.pages.read(range, &mut appended);
         }
-        state.pages.clear();
         state.extents = Extents::of_object(SourceId(0), new);
         state.own = now.as_ref().map(|_| SourceId(0));
         state.sources = now.into_iter().map(|pin| Stored { pin, reader: None }).collect();
-        state.stage(&self.shared.budget, new, &appended);
+        state.stage_anew(&self.shared.budget, new, &appended);
         state.changed();
         Ok(())
     }

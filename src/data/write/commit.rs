@@ -16,8 +16,8 @@ use super::{Destination, Writer};
 use crate::base::{clock, rng};
 use crate::data::{Error, Result};
 use crate::store::{
-    ByteRange, Committed, CompleteUpload, Condition, CopyObject, ETag, ErrorKind, HeadObject, ObjectInfo, ObjectRef, ObjectStore,
-    Outcome, Part, Properties, PutObject,
+    ByteRange, Committed, CompleteUpload, Condition, CopyObject, ETag, ErrorKind, HeadObject, MAX_PART_BYTES, ObjectInfo,
+    ObjectRef, ObjectStore, Outcome, Part, Properties, PutObject,
 };
 
 /// The metadata name that carries the token of a commit; never shown to users.
@@ -58,6 +58,19 @@ pub struct CommitDone {
     pub destination: Destination,
     /// Its size in bytes.
     pub size: u64,
+    /// By which request.
+    pub by: MadeBy,
+}
+
+/// The request that has made an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MadeBy {
+    /// One PUT.
+    Put,
+    /// A copy inside the store.
+    Copy,
+    /// The completion of an upload.
+    Upload,
 }
 
 impl<S: ObjectStore> Writer<S> {
@@ -213,9 +226,14 @@ impl<S: ObjectStore> Writer<S> {
 
     /// Sends the request that makes the object.
     async fn finish(&self, intent: Intent, destination: Destination, size: u64, change: Change) -> Result<CommitDone> {
+        let by = match &change {
+            Change::Put(_) => MadeBy::Put,
+            Change::Copy(_) => MadeBy::Copy,
+            Change::Complete(_) => MadeBy::Upload,
+        };
         let committed = conditional(&self.shared.store, &destination, intent, change).await;
         let committed = committed.inspect_err(|error| self.note_doubt(error, &destination))?;
-        Ok(CommitDone { committed, destination, size })
+        Ok(CommitDone { committed, destination, size, by })
     }
 
     /// Remembers a commit of which nobody knows whether it was applied.
@@ -258,7 +276,8 @@ impl<S: ObjectStore> Writer<S> {
             ..ObjectRef::current(destination.bucket.clone(), destination.key.clone())
         };
         self.repin(&done.committed.etag, &object, &committed.etag);
-        Ok(CommitDone { committed, destination, size: done.size })
+        let by = if done.size > MAX_PART_BYTES { MadeBy::Upload } else { MadeBy::Copy };
+        Ok(CommitDone { committed, destination, size: done.size, by })
     }
 }
 

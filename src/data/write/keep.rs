@@ -65,7 +65,7 @@ struct Holdings {
     destination: Destination,
     bytes: u64,
     /// What was written, with its bytes.
-    here: Vec<(u64, Vec<Bytes>)>,
+    here: Vec<(u64, Vec<Piece>)>,
     written: Vec<Range>,
     /// What only objects have.
     stored: Vec<(Range, Source, u64)>,
@@ -91,7 +91,7 @@ impl<S: ObjectStore> State<S> {
             let ends = (range.start(), range.end());
             match place {
                 Place::Staged => {
-                    holdings.here.push((range.start(), self.pages.share(range)));
+                    holdings.here.push((range.start(), self.pages.share(range).into_iter().map(Piece::from).collect()));
                     holdings.written.push(ends);
                 }
                 Place::Stored { source, at } => holdings.stored.push((ends, self.sources[source.0].pin.clone(), at)),
@@ -101,11 +101,9 @@ impl<S: ObjectStore> State<S> {
         }
         for (range, slot) in self.sending.parts.values().filter(|(range, _)| range.start() < self.sending.end) {
             let PartSlot::Failed(Work::Send(pieces), _) = slot else { continue };
-            let here = pieces.iter().filter_map(|piece| if let Piece::Here(bytes) = piece { Some(bytes.clone()) } else { None });
-            let here: Vec<Bytes> = here.collect();
-            // A part that was to be fetched in part begins anywhere: it stays missing.
-            if here.iter().map(|bytes| bytes.len() as u64).sum::<u64>() == range.len() {
-                holdings.here.push((range.start(), here));
+            // A part that was to be fetched in part stays missing.
+            if !pieces.iter().any(|piece| matches!(piece, Piece::There(..))) {
+                holdings.here.push((range.start(), pieces.clone()));
                 holdings.written.push((range.start(), range.end()));
                 holdings.missing = without(&holdings.missing, (range.start(), range.end()));
             }
@@ -139,8 +137,8 @@ impl<S: ObjectStore> Writer<S> {
             DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(&in_directory)?;
             let file = create(&into)?;
             file.set_len(bytes)?;
-            for (offset, pieces) in &here {
-                write_all(&file, *offset, pieces)?;
+            for (offset, pieces) in here {
+                write_pieces(&file, offset, pieces)?;
             }
             file.sync_all()?;
             io::Result::Ok(file)
@@ -192,7 +190,7 @@ impl<S: ObjectStore> Writer<S> {
                 let Some(range) = ByteRange::new(from, from + bytes) else { break };
                 let Ok((payload, _permit)) = self.payload(vec![Piece::There(source.clone(), range)], bytes).await else { break };
                 let offset = next;
-                file = tasks::blocking(move || write_all(&file, offset, payload.chunks()).map(|()| file)).await?;
+                file = tasks::blocking(move || write_all(&file, offset, payload.chunks()).map(|_| file)).await?;
                 left -= bytes;
                 next += bytes;
             }
@@ -204,13 +202,31 @@ impl<S: ObjectStore> Writer<S> {
     }
 }
 
-fn write_all(file: &File, offset: u64, pieces: &[Bytes]) -> io::Result<()> {
+fn write_pieces(file: &File, offset: u64, pieces: Vec<Piece>) -> io::Result<()> {
+    let mut at = offset;
+    for piece in pieces {
+        let bytes = match piece {
+            Piece::Here(bytes) => bytes,
+            Piece::Away(staged, from, len) => {
+                let mut read = Vec::with_capacity(len);
+                staged.read(from, len, &mut read)?;
+                read.into()
+            }
+            Piece::There(..) => return Err(io::Error::other("bytes of an object are fetched, not written")),
+        };
+        at += write_all(file, at, &[bytes])?;
+    }
+    Ok(())
+}
+
+/// Returns how many bytes that were.
+fn write_all(file: &File, offset: u64, pieces: &[Bytes]) -> io::Result<u64> {
     let mut at = offset;
     for piece in pieces {
         file.write_all_at(piece, at)?;
         at += piece.len() as u64;
     }
-    Ok(())
+    Ok(at - offset)
 }
 
 fn create(path: &Path) -> io::Result<File> {

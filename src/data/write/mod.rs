@@ -20,6 +20,8 @@ pub mod plan;
 mod pressure;
 mod readback;
 pub mod settle;
+mod spill;
+pub mod staging;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -31,11 +33,13 @@ use tokio::sync::{Notify, Semaphore};
 pub use self::access::{At, Change, Written};
 use self::commit::CommitDone;
 use self::extents::{Extents, Place, Seek, SourceId};
-use self::pages::{NeedMemory, Pages};
+use self::pages::{Missing, Pages};
 use self::parts::Sending;
 use self::plan::Limits;
 use self::pressure::{Failed, Pressure};
 use self::settle::Source;
+use self::spill::Away;
+use self::staging::Staging;
 use crate::base::clock;
 use crate::data::budget::{Budget, Class, Holder};
 use crate::data::read::Reader;
@@ -59,19 +63,21 @@ pub struct WriteShared<S> {
     overdrawn: Arc<Semaphore>,
     /// Whether the store makes parts of ranges of objects, as far as is known.
     copies: Arc<AtomicBool>,
+    staging: Staging,
     pressure: Arc<Pressure>,
 }
 
 impl<S> WriteShared<S> {
-    /// Writers over `store`, within `budget`.
+    /// Writers over `store`, within `budget`; what does not fit goes to `staging`.
     #[must_use]
-    pub fn new(store: S, budget: Budget) -> Self {
+    pub fn new(store: S, budget: Budget, staging: Staging) -> Self {
         Self {
             store,
             budget,
             slots: Arc::new(Semaphore::new(MAX_PARTS_IN_FLIGHT)),
             overdrawn: Arc::new(Semaphore::new(1)),
             copies: Arc::new(AtomicBool::new(true)),
+            staging,
             pressure: Arc::default(),
         }
     }
@@ -93,8 +99,10 @@ pub struct Destination {
 pub struct Writer<S> {
     shared: WriteShared<S>,
     state: Mutex<State<S>>,
-    /// A part has ended.
+    /// A part has ended, or pages have gone to the staging file.
     part_done: Notify,
+    /// Itself, for tasks that somebody else has begun.
+    me: Weak<Self>,
 }
 
 /// Whether parts may leave while the file is written.
@@ -124,6 +132,7 @@ struct State<S> {
     /// The object of the file's own name, when bytes are taken from it.
     own: Option<SourceId>,
     sending: Sending,
+    away: Away,
     /// The bytes written last without going back: first, and one past the last.
     run: (u64, u64),
     /// Nothing was changed but by appending.
@@ -152,6 +161,7 @@ impl<S: ObjectStore> Writer<S> {
             sources: Vec::new(),
             own: None,
             sending: Sending::default(),
+            away: Away::default(),
             run: (0, 0),
             appended_only: true,
             streams: Streams::Yes,
@@ -162,7 +172,8 @@ impl<S: ObjectStore> Writer<S> {
             failed: None,
             used_at: clock::instant(),
         };
-        let writer = Arc::new(Self { shared, state: Mutex::new(state), part_done: Notify::new() });
+        let writer =
+            Arc::new_cyclic(|me| Self { shared, state: Mutex::new(state), part_done: Notify::new(), me: Weak::clone(me) });
         let holder: Weak<dyn Holder> = Arc::<Self>::downgrade(&writer);
         writer.shared.budget.register(holder);
         writer
@@ -187,7 +198,7 @@ impl<S: ObjectStore> Writer<S> {
         {
             let mut state = writer.lock();
             state.streams = Streams::Never;
-            state.stage(&writer.shared.budget, 0, bytes);
+            state.stage_anew(&writer.shared.budget, 0, bytes);
         }
         writer
     }
@@ -304,6 +315,7 @@ impl<S: ObjectStore> Writer<S> {
         let upload = {
             let mut state = self.lock();
             state.pages.clear();
+            state.away = Away::default();
             state.extents = Extents::default();
             (state.sources, state.own) = (Vec::new(), None);
             state.generation += 1;
@@ -350,13 +362,25 @@ impl<S: ObjectStore> State<S> {
         !self.doubtful.is_empty() && self.sending.end > 0
     }
 
-    /// Takes bytes that are the content's already, whatever memory there is.
-    fn stage(&mut self, budget: &Budget, offset: u64, bytes: &[u8]) {
-        let Some(range) = ByteRange::new(offset, offset + bytes.len() as u64) else { return };
-        while let Err(NeedMemory(missing)) = self.pages.write(budget, offset, bytes) {
-            self.pages.prepay(budget.overdraw(Class::Write, missing));
+    /// Takes bytes that are the content's already, whatever memory there is; the error is a page that must be in memory first.
+    fn stage(&mut self, budget: &Budget, offset: u64, bytes: &[u8]) -> Result<(), u64> {
+        let Some(range) = ByteRange::new(offset, offset + bytes.len() as u64) else { return Ok(()) };
+        loop {
+            match self.pages.write(budget, offset, bytes) {
+                Ok(()) => break,
+                Err(Missing::Memory(bytes)) => self.pages.prepay(budget.overdraw(Class::Write, bytes)),
+                Err(Missing::Page(page)) => return Err(page),
+            }
         }
         self.extents.set(range, Place::Staged);
+        Ok(())
+    }
+
+    /// As [`State::stage`], where there are no pages yet.
+    fn stage_anew(&mut self, budget: &Budget, offset: u64, bytes: &[u8]) {
+        self.pages.clear();
+        let staged = self.stage(budget, offset, bytes);
+        debug_assert_eq!(staged, Ok(()), "no page is anywhere else");
     }
 
     /// The store has the content as the object that `done` tells of.
@@ -386,6 +410,7 @@ impl<S: ObjectStore> State<S> {
     /// Keeps nothing of what the object has; returns how many bytes of memory that frees at least.
     fn let_go(&mut self) -> u64 {
         self.extents = Extents::of_object(SourceId(0), self.extents.len());
+        self.away = Away::default();
         self.pages.clear()
     }
 }
@@ -399,6 +424,8 @@ impl<S: ObjectStore> Holder for Writer<S> {
     fn give_up(&self) -> u64 {
         let mut state = self.lock();
         if state.is_dirty() || state.own != Some(SourceId(0)) || state.streams == Streams::Never {
+            // It goes to the staging file meanwhile.
+            self.spill(&mut state, 1);
             return 0;
         }
         state.let_go()

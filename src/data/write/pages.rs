@@ -1,13 +1,14 @@
-//! The bytes of a file that are here, in pages of 1 MiB of the file. Which bytes of a page count is not known here, but to the
+//! The bytes of a file that are here, in memory or in the staging file, in pages of 1 MiB of the file. Which bytes of a page count is not known here, but to the
 //! extents. Pure but for the budget.
 //!
 //! Invariants: a chunk lies within its page; what was written to a page is in its chunk, and what lies between is zero or old.
 
 use std::collections::BTreeMap;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use bytes::{Bytes, BytesMut};
 
+use super::staging::Staged;
 use crate::data::budget::{Budget, Class, FIRST_PAGE_BYTES, PAGE_BYTES, Page, Permit};
 use crate::store::ByteRange;
 
@@ -39,11 +40,27 @@ enum Body {
     Open(Page),
     /// Shared with a request; changed only by a copy.
     Frozen(Bytes),
+    /// In the staging file.
+    Away(Arc<Staged>),
 }
 
-/// This many bytes of the budget are missing.
+/// What a write lacks.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct NeedMemory(pub u64);
+pub(super) enum Missing {
+    /// So many bytes of the budget.
+    Memory(u64),
+    /// This page is in the staging file.
+    Page(u64),
+}
+
+/// A piece of what is here.
+#[derive(Debug, Clone)]
+pub(super) enum Share {
+    /// In memory.
+    Bytes(Bytes),
+    /// In the staging file: so many bytes from that one on.
+    Away(Arc<Staged>, usize, usize),
+}
 
 /// What must be done to a page before it takes a write.
 #[derive(Debug, Clone, Copy)]
@@ -55,11 +72,28 @@ struct Shape {
 }
 
 impl Chunk {
+    /// What is in memory of it.
     fn bytes(&self) -> &[u8] {
         match &self.body {
             Body::Open(page) => page.filled(),
             Body::Frozen(bytes) => bytes,
+            Body::Away(_) => &[],
         }
+    }
+
+    /// Ends writing to it, so that it can be shared; the error is where it is instead.
+    fn frozen(&mut self) -> Result<Bytes, Arc<Staged>> {
+        let body = std::mem::replace(&mut self.body, Body::Frozen(Bytes::new()));
+        let frozen = match body {
+            Body::Open(page) => Ok(page.freeze()),
+            Body::Frozen(bytes) => Ok(bytes),
+            Body::Away(staged) => Err(staged),
+        };
+        self.body = match &frozen {
+            Ok(bytes) => Body::Frozen(bytes.clone()),
+            Err(staged) => Body::Away(Arc::clone(staged)),
+        };
+        frozen
     }
 }
 
@@ -73,7 +107,12 @@ impl Pages {
     }
 
     /// Takes `data` for the bytes from `offset` on. All of it or nothing.
-    pub(super) fn write(&mut self, budget: &Budget, offset: u64, data: &[u8]) -> Result<(), NeedMemory> {
+    pub(super) fn write(&mut self, budget: &Budget, offset: u64, data: &[u8]) -> Result<(), Missing> {
+        for span in spans(offset, data.len()) {
+            if let Some(Chunk { body: Body::Away(_), .. }) = self.chunks.get(&span.page) {
+                return Err(Missing::Page(span.page));
+            }
+        }
         let extra: usize = spans(offset, data.len()).map(|span| self.shape(span).map_or(0, |shape| shape.extra)).sum();
         let mut permit = match extra {
             0 => None,
@@ -94,7 +133,13 @@ impl Pages {
         Ok(())
     }
 
-    /// Appends the bytes of `range`, all of which were written, to `out`.
+    /// Whether bytes of `range` are in the staging file.
+    pub(super) fn is_away(&self, range: ByteRange) -> bool {
+        let (first, last) = (range.start() / PAGE_BYTES as u64, (range.end() - 1) / PAGE_BYTES as u64);
+        self.chunks.range(first..=last).any(|(_, chunk)| matches!(chunk.body, Body::Away(_)))
+    }
+
+    /// Appends the bytes of `range`, all of which were written and are in memory, to `out`.
     pub(super) fn read(&self, range: ByteRange, out: &mut BytesMut) {
         for span in spans_of(range) {
             let before = out.len();
@@ -109,19 +154,55 @@ impl Pages {
     }
 
     /// Shares the bytes of `range`, all of which were written, with a request that may have to be repeated.
-    pub(super) fn share(&mut self, range: ByteRange) -> Vec<Bytes> {
+    pub(super) fn share(&mut self, range: ByteRange) -> Vec<Share> {
         let mut shared = Vec::new();
         for span in spans_of(range) {
-            let Some(chunk) = self.chunks.remove(&span.page) else { continue };
-            let bytes = match chunk.body {
-                Body::Open(page) => page.freeze(),
-                Body::Frozen(bytes) => bytes,
-            };
+            let Some(chunk) = self.chunks.get_mut(&span.page) else { continue };
             let from = span.within - chunk.at;
-            shared.push(bytes.slice(from..from + span.len));
-            self.chunks.insert(span.page, Chunk { at: chunk.at, body: Body::Frozen(bytes) });
+            shared.push(match chunk.frozen() {
+                Ok(bytes) => Share::Bytes(bytes.slice(from..from + span.len)),
+                Err(staged) => Share::Away(staged, from, span.len),
+            });
         }
         shared
+    }
+
+    /// How many pages are in memory.
+    pub(super) fn count_here(&self) -> usize {
+        self.chunks.values().filter(|chunk| !matches!(chunk.body, Body::Away(_))).count()
+    }
+
+    /// Pages in memory for the staging file, up to `most`: those that were not written last come first.
+    pub(super) fn victims(&mut self, most: usize, last_written: u64) -> Vec<(u64, Bytes)> {
+        let last = last_written / PAGE_BYTES as u64;
+        let here = self.chunks.iter_mut().filter(|(page, chunk)| **page != last && !matches!(chunk.body, Body::Away(_)));
+        here.take(most).filter_map(|(page, chunk)| Some((*page, chunk.frozen().ok()?))).collect()
+    }
+
+    /// A page has gone to the staging file, unless it was written to meanwhile.
+    pub(super) fn send_away(&mut self, page: u64, bytes: &Bytes, staged: Staged) {
+        if let Some(chunk) = self.chunks.get_mut(&page)
+            && matches!(&chunk.body, Body::Frozen(now) if now.as_ptr() == bytes.as_ptr() && now.len() == bytes.len())
+        {
+            chunk.body = Body::Away(Arc::new(staged));
+        }
+    }
+
+    /// A page in the staging file, to be read.
+    pub(super) fn away(&self, page: u64) -> Option<Arc<Staged>> {
+        match &self.chunks.get(&page)?.body {
+            Body::Away(staged) => Some(Arc::clone(staged)),
+            Body::Open(_) | Body::Frozen(_) => None,
+        }
+    }
+
+    /// A page is back, unless something else has become of it meanwhile.
+    pub(super) fn bring_back(&mut self, page: u64, staged: &Arc<Staged>, read: Page) {
+        if let Some(chunk) = self.chunks.get_mut(&page)
+            && matches!(&chunk.body, Body::Away(now) if Arc::ptr_eq(now, staged))
+        {
+            chunk.body = Body::Open(read);
+        }
     }
 
     /// Lets go of the pages that lie between the bytes `from` and `to` as a whole.
@@ -159,7 +240,7 @@ impl Pages {
         let have = match &chunk.body {
             Body::Open(page) if span.within >= chunk.at && end <= chunk.at + page.capacity() => return None,
             Body::Open(page) => page.capacity(),
-            Body::Frozen(_) => 0,
+            Body::Frozen(_) | Body::Away(_) => 0,
         };
         let at = if span.within < chunk.at { 0 } else { chunk.at };
         let (at, capacity) = fit(at, end.max(chunk.at + chunk.bytes().len()));
@@ -187,10 +268,10 @@ impl Pages {
         self.chunks.insert(page, Chunk { at: shape.at, body: Body::Open(body) });
     }
 
-    fn pay(&mut self, budget: &Budget, bytes: u64) -> Result<Permit, NeedMemory> {
+    fn pay(&mut self, budget: &Budget, bytes: u64) -> Result<Permit, Missing> {
         match self.prepaid.take() {
             Some(prepaid) if prepaid.bytes() >= bytes => Ok(prepaid),
-            _ => budget.try_acquire(Class::Write, bytes).ok_or(NeedMemory(bytes)),
+            _ => budget.try_acquire(Class::Write, bytes).ok_or(Missing::Memory(bytes)),
         }
     }
 }
@@ -254,12 +335,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::data::write::staging::Staging;
 
     #[derive(Debug, Clone)]
     enum Step {
         Write { at: usize, len: usize },
         Share { at: usize, len: usize },
         Forget { at: usize, len: usize },
+        SendAway { pages: usize, last: usize },
     }
 
     fn step() -> impl Strategy<Value = Step> {
@@ -268,7 +351,8 @@ mod tests {
         prop_oneof![
             5 => (at.clone(), len.clone()).prop_map(|(at, len)| Step::Write { at, len }),
             1 => (at.clone(), len.clone()).prop_map(|(at, len)| Step::Share { at, len }),
-            1 => (at, len).prop_map(|(at, len)| Step::Forget { at, len }),
+            1 => (at.clone(), len).prop_map(|(at, len)| Step::Forget { at, len }),
+            2 => (1..4usize, at).prop_map(|(pages, last)| Step::SendAway { pages, last }),
         ]
     }
 
@@ -281,7 +365,8 @@ mod tests {
             let mut pages = Pages::default();
             let mut oracle: Vec<Option<u8>> = vec![None; 6_000_000];
             let mut stamp = 0u8;
-            let mut kept: Vec<(Vec<Bytes>, Vec<u8>)> = Vec::new();
+            let mut kept: Vec<(Vec<Share>, Vec<u8>)> = Vec::new();
+            let file = Staging::new(std::env::temp_dir(), 1 << 30).file().unwrap();
             // The first run of written bytes in a range.
             let run = |oracle: &[Option<u8>], at: usize, len: usize| {
                 let start = (at..at + len).find(|n| oracle[*n].is_some())?;
@@ -292,13 +377,25 @@ mod tests {
                 stamp = stamp.wrapping_add(1);
                 match step {
                     Step::Write { at, len } => {
-                        pages.write(&budget, at as u64, &vec![stamp; len]).unwrap();
+                        while let Err(missing) = pages.write(&budget, at as u64, &vec![stamp; len]) {
+                            let Missing::Page(page) = missing else { panic!("there is memory") };
+                            let staged = pages.away(page).unwrap();
+                            let mut read = budget.page(budget.overdraw(Class::Write, PAGE_BYTES as u64), PAGE_BYTES);
+                            staged.read(0, staged.len(), read.bytes_mut()).unwrap();
+                            pages.bring_back(page, &staged, read);
+                        }
                         oracle[at..at + len].fill(Some(stamp));
                     }
                     Step::Share { at, len } => {
                         if let Some((range, start, end)) = run(&oracle, at, len) {
                             let wanted: Vec<u8> = oracle[start..end].iter().map(|byte| byte.unwrap()).collect();
                             kept.push((pages.share(range), wanted));
+                        }
+                    }
+                    Step::SendAway { pages: count, last } => {
+                        for (page, bytes) in pages.victims(count, last as u64) {
+                            let staged = file.put(&bytes).unwrap().unwrap();
+                            pages.send_away(page, &bytes, staged);
                         }
                     }
                     Step::Forget { at, len } => {
@@ -310,7 +407,9 @@ mod tests {
                     }
                 }
                 for at in [0, 500_000, 1 << 20, 3_000_000] {
-                    if let Some((range, start, end)) = run(&oracle, at, 2_000_000) {
+                    if let Some((range, start, end)) = run(&oracle, at, 2_000_000)
+                        && !pages.is_away(range)
+                    {
                         let mut read = BytesMut::new();
                         pages.read(range, &mut read);
                         prop_assert!(read.iter().map(|byte| Some(*byte)).eq(oracle[start..end].iter().copied()));
@@ -318,6 +417,14 @@ mod tests {
                 }
             }
             for (shared, wanted) in kept {
+                let shared: Vec<Bytes> = shared.iter().map(|share| match share {
+                    Share::Bytes(bytes) => bytes.clone(),
+                    Share::Away(staged, from, len) => {
+                        let mut out = Vec::new();
+                        staged.read(*from, *len, &mut out).unwrap();
+                        out.into()
+                    }
+                }).collect();
                 prop_assert!(shared.concat() == wanted, "what a request has does not change");
             }
             pages.clear();

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, OwnedSemaphorePermit};
 
 use super::commit::with_token;
 use super::extents::{Extent, Place};
-use super::pages::zeros;
+use super::pages::{Share, zeros};
 use super::plan::{How, PlannedPart, Rest, divide, part_bytes};
 use super::settle::Source;
+use super::staging::Staged;
 use super::{Destination, State, Streams, Writer};
 use crate::base::tasks;
 use crate::data::budget::{Class, PAGE_BYTES, Permit};
@@ -61,11 +62,20 @@ pub(super) enum Work {
     Copy(Source, ByteRange),
 }
 
+/// What the memory of fetched bytes was taken with; to be held as long as they are.
+#[derive(Debug)]
+pub(super) struct Paid {
+    _permit: Permit,
+    _turn: Option<OwnedSemaphorePermit>,
+}
+
 /// Bytes of a sent part.
 #[derive(Debug, Clone)]
 pub(super) enum Piece {
     /// They are here.
     Here(Bytes),
+    /// They are in the staging file: so many from that one on.
+    Away(Arc<Staged>, usize, usize),
     /// They are in an object.
     There(Source, ByteRange),
 }
@@ -85,13 +95,12 @@ impl<S: ObjectStore> Writer<S> {
         }
     }
 
-    /// Sends what may leave at all, because memory is short.
-    pub(super) fn cut_early(self: &Arc<Self>, state: &mut State<S>) {
+    /// Sends what may leave at all, because memory is short; whether anything may.
+    pub(super) fn cut_early(self: &Arc<Self>, state: &mut State<S>) -> bool {
         let start = state.run.0.max(state.sending.end);
         let to = state.run.1 / PAGE_BYTES as u64 * PAGE_BYTES as u64;
-        if state.streams == Streams::Yes && state.run.1 == state.extents.len() && to >= start + MIN_PART_BYTES {
-            self.cut(state, to);
-        }
+        let may = state.streams == Streams::Yes && state.run.1 == state.extents.len() && to >= start + MIN_PART_BYTES;
+        may && self.cut(state, to)
     }
 
     /// Sends the bytes up to `to` as the next parts; whether the parts that there may be suffice.
@@ -171,21 +180,26 @@ impl<S: ObjectStore> Writer<S> {
     }
 
     /// All `bytes` of a request, with the permit of those that had to be fetched.
-    pub(super) async fn payload(&self, pieces: Vec<Piece>, bytes: u64) -> Result<(Payload, Option<Permit>)> {
-        let fetched = pieces.iter().map(|piece| if let Piece::There(_, range) = piece { range.len() } else { 0 }).sum();
+    pub(super) async fn payload(&self, pieces: Vec<Piece>, bytes: u64) -> Result<(Payload, Paid)> {
+        let fetched = pieces.iter().map(Piece::bytes_to_fetch).sum();
         let budget = &self.shared.budget;
-        let (permit, _turn) = match budget.try_acquire(Class::Write, fetched) {
-            permit if fetched == 0 || permit.is_some() => (permit, None),
+        let (mut permit, turn) = match budget.try_acquire(Class::Write, fetched) {
+            Some(permit) => (permit, None),
+            None if fetched == 0 => (budget.overdraw(Class::Write, 0), None),
             // What is here may lack memory until this has left: so it goes beyond the limit, but one at a time.
-            _ => {
-                let turn = self.shared.overdrawn.acquire().await;
-                (Some(budget.overdraw(Class::Write, fetched)), Some(turn))
+            None => {
+                let turn = Arc::clone(&self.shared.overdrawn).acquire_owned().await.ok();
+                (budget.overdraw(Class::Write, fetched), turn)
             }
         };
         let mut chunks = Vec::new();
         for piece in pieces {
             match piece {
                 Piece::Here(bytes) => chunks.push(bytes),
+                Piece::Away(staged, from, len) => {
+                    let page = budget.page(permit.split(len as u64), PAGE_BYTES);
+                    chunks.push(staged.read_page(from, len, page).await.map_err(Error::of_staging)?.freeze());
+                }
                 Piece::There(source, range) => {
                     let request = GetObject { object: source.object, range: Some(range), if_match: Some(source.etag) };
                     let download = self.shared.store.get(&request).await.map_err(Error::of_reading)?;
@@ -195,7 +209,8 @@ impl<S: ObjectStore> Writer<S> {
         }
         let payload = Payload::new(chunks);
         // Nothing shorter or longer than the file ever leaves, whatever went wrong here.
-        if payload.len() == bytes { Ok((payload, permit)) } else { Err(Error::Incomplete) }
+        let paid = Paid { _permit: permit, _turn: turn };
+        if payload.len() == bytes { Ok((payload, paid)) } else { Err(Error::Incomplete) }
     }
 
     /// The upload of this content, begun by whoever comes first.
@@ -230,6 +245,25 @@ impl<S: ObjectStore> Writer<S> {
     }
 }
 
+impl Piece {
+    const fn bytes_to_fetch(&self) -> u64 {
+        match self {
+            Self::Here(_) => 0,
+            Self::Away(_, _, len) => *len as u64,
+            Self::There(_, range) => range.len(),
+        }
+    }
+}
+
+impl From<Share> for Piece {
+    fn from(share: Share) -> Self {
+        match share {
+            Share::Bytes(bytes) => Self::Here(bytes),
+            Share::Away(staged, from, len) => Self::Away(staged, from, len),
+        }
+    }
+}
+
 impl<S: ObjectStore> State<S> {
     /// What a planned part is made of.
     fn work(&mut self, part: &PlannedPart) -> Work {
@@ -248,7 +282,7 @@ impl<S: ObjectStore> State<S> {
         let mut pieces = Vec::new();
         for Extent { range, place } in extents {
             match place {
-                Place::Staged | Place::Sent => pieces.extend(self.pages.share(range).into_iter().map(Piece::Here)),
+                Place::Staged | Place::Sent => pieces.extend(self.pages.share(range).into_iter().map(Piece::from)),
                 Place::Zero => pieces.extend(zeros(range.len()).into_iter().map(Piece::Here)),
                 Place::Stored { source, at } => {
                     let source = self.sources[source.0].pin.clone();

@@ -5,8 +5,11 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 
 use super::extents::{Extent, Place, SourceId};
+use super::pages::{Share, zeros};
+use super::staging::Staged;
 use super::{State, Stored, Writer};
 use crate::base::clock;
+use crate::data::budget::{Class, PAGE_BYTES};
 use crate::data::read::Reader;
 use crate::data::{Error, Result};
 use crate::store::{ByteRange, ObjectStore};
@@ -17,6 +20,7 @@ const PULL_BYTES: u64 = 1 << 20;
 /// A piece of what is read.
 enum Piece<S> {
     Here(Bytes),
+    Away(Arc<Staged>, usize, usize),
     There(Arc<Reader<S>>, ByteRange),
 }
 
@@ -40,6 +44,11 @@ impl<S: ObjectStore> Writer<S> {
         for piece in pieces {
             let bytes = match piece {
                 Piece::Here(bytes) => bytes,
+                Piece::Away(staged, from, len) => {
+                    let permit = self.shared.budget.overdraw(Class::Write, len as u64);
+                    let page = self.shared.budget.page(permit, PAGE_BYTES);
+                    staged.read_page(from, len, page).await.map_err(Error::of_staging)?.freeze()
+                }
                 Piece::There(reader, range) => {
                     let bytes = reader.read(range.start(), range.len()).await?;
                     if bytes.len() as u64 != range.len() {
@@ -64,17 +73,25 @@ impl<S: ObjectStore> Writer<S> {
             return Ok(vec![Piece::Here(bytes)]);
         }
         let extents: Vec<Extent> = state.extents.within(offset, offset.saturating_add(len)).collect();
-        extents
-            .into_iter()
-            .map(|Extent { range, place }| match place {
-                Place::Sent => Err(Error::CommitFirst),
-                Place::Staged | Place::Zero => Ok(Piece::Here(state.here(range.start(), range.len()).ok_or(Error::CommitFirst)?)),
+        let mut pieces = Vec::new();
+        for Extent { range, place } in extents {
+            match place {
+                Place::Sent => return Err(Error::CommitFirst),
+                Place::Zero => pieces.extend(zeros(range.len()).into_iter().map(Piece::Here)),
+                Place::Staged if !state.pages.is_away(range) => {
+                    pieces.extend(state.here(range.start(), range.len()).map(Piece::Here));
+                }
+                Place::Staged => pieces.extend(state.pages.share(range).into_iter().map(|share| match share {
+                    Share::Bytes(bytes) => Piece::Here(bytes),
+                    Share::Away(staged, from, len) => Piece::Away(staged, from, len),
+                })),
                 Place::Stored { source, at } => {
                     let range = ByteRange::new(at, at + range.len()).ok_or(Error::Incomplete)?;
-                    Ok(Piece::There(self.reader(&mut state, source), range))
+                    pieces.push(Piece::There(self.reader(&mut state, source), range));
                 }
-            })
-            .collect()
+            }
+        }
+        Ok(pieces)
     }
 
     fn reader(&self, state: &mut State<S>, source: SourceId) -> Arc<Reader<S>> {
@@ -96,17 +113,21 @@ impl<S: ObjectStore> Writer<S> {
             let next = self.lock().extents.all().find(stored).map(|extent| extent.range);
             let Some(range) = next else { return Ok(()) };
             let bytes = self.read(range.start(), range.len().min(PULL_BYTES)).await?;
-            self.lock().stage(&self.shared.budget, range.start(), &bytes);
+            let mut staged = self.lock().stage(&self.shared.budget, range.start(), &bytes);
+            while let Err(page) = staged {
+                self.fetch_page_anyway(page).await?;
+                staged = self.lock().stage(&self.shared.budget, range.start(), &bytes);
+            }
         }
     }
 }
 
 impl<S: ObjectStore> State<S> {
-    /// The bytes of a range that lies here as a whole.
+    /// The bytes of a range that lies in memory as a whole.
     fn here(&self, offset: u64, len: u64) -> Option<Bytes> {
         let end = offset.saturating_add(len).min(self.extents.len());
         let Some(range) = ByteRange::new(offset, end) else { return Some(Bytes::new()) };
-        if self.extents.any(offset, end, |place| !matches!(place, Place::Staged | Place::Zero)) {
+        if self.extents.any(offset, end, |place| !matches!(place, Place::Staged | Place::Zero)) || self.pages.is_away(range) {
             return None;
         }
         let mut all = BytesMut::with_capacity(usize::try_from(range.len()).unwrap_or(0));

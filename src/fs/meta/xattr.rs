@@ -3,8 +3,8 @@
 use super::metadata::{META_PREFIX, Refused, stored_name};
 use crate::store::{ConfigKind, FACT_HEADERS, Headers, RestoreTier};
 
-/// The longest restore that S3 takes, in days.
-const MAX_RESTORE_DAYS: u32 = i32::MAX.unsigned_abs();
+/// The longest restore that is asked for, in days: S3 names no limit, but a hundred years are a mistake.
+const MAX_RESTORE_DAYS: u32 = 36_500;
 /// A longer header is none, in bytes.
 const MAX_HEADER_BYTES: usize = 1024;
 

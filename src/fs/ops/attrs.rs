@@ -277,7 +277,11 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         let (info, put_back) = self.replace(object.clone(), info, properties).await?;
         let (version, etag) = (info.version.clone(), info.etag.clone());
         if let Some(writing) = inode.writing() {
-            writing.writer.redirect(|destination| destination.properties = info.properties.clone());
+            writing.writer.redirect(|destination| {
+                // Tags and list are the object's still: the next upload carries them.
+                let Properties { tags, acl, .. } = std::mem::take(&mut destination.properties);
+                destination.properties = Properties { tags, acl, ..info.properties.clone() };
+            });
         }
         inode.lock().committed(info);
         self.repin(inode, &old, &ObjectRef { version, ..object }, &etag);

@@ -110,6 +110,8 @@ impl<S: ObjectStore + BucketService> Fs<S> {
                 return Ok(Some(Access::Granted));
             }
             Err(error) if error.kind() == ErrorKind::NoBucket => return Ok(None),
+            // A name that is no bucket's may be answered with 400, whose reason a HEAD does not tell.
+            Err(error) if error.kind() == ErrorKind::Invalid && address.bucket.check_new().is_err() => return Ok(None),
             Err(error) if matches!(error.kind(), ErrorKind::Denied | ErrorKind::NotS3) => {}
             Err(error) => return Err(error.into()),
         }

@@ -8,7 +8,7 @@ use super::names::new_info;
 use super::put_back::Making;
 use crate::base::clock;
 use crate::data;
-use crate::data::write::commit::{Base, OnConflict};
+use crate::data::write::commit::{Base, MadeBy, OnConflict};
 use crate::fs::Fs;
 use crate::fs::error::{Error, Result, Situation};
 use crate::fs::meta::posix;
@@ -101,7 +101,11 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             self.table.release(parent.ino);
         }
         tracing::debug!(key, bytes = done.size, "committed");
-        let making = if writing.writer.has_left() { Making::Upload } else { Making::Put };
+        let making = match done.by {
+            MadeBy::Put => Making::Put,
+            MadeBy::Copy => Making::Copy,
+            MadeBy::Upload => Making::Upload,
+        };
         self.put_back(&self.locate(inode)?.object()?, &sent, None, making).await
     }
 

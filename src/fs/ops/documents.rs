@@ -195,8 +195,21 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         }
     }
 
+    /// Refuses to set a list that does not count and that the next change would drop, whatever the store answers.
+    async fn must_have_acls(&self, inode: &Arc<Inode<S>>) -> Result<()> {
+        let bucket = self.locate(inode)?.bucket;
+        if self.has_acls(&bucket).await? {
+            return Ok(());
+        }
+        let words = format!(
+            "the bucket '{bucket}' has access lists disabled: setfattr -n user.s3.object-ownership -v ObjectWriter BUCKET lets them count"
+        );
+        Err(Error::new(Situation::Unsupported, words))
+    }
+
     /// The gate is held alone.
     async fn set_acl(&self, inode: &Arc<Inode<S>>, wanted: Wanted) -> Result<()> {
+        self.must_have_acls(inode).await?;
         let change = match wanted {
             Wanted::Canned(canned) => AclChange::Canned(canned),
             Wanted::Grants(grants) => AclChange::Grants(grants),
@@ -216,6 +229,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
 
     /// The gate is held alone.
     async fn add_grant(&self, inode: &Arc<Inode<S>>, grant: Grant) -> Result<()> {
+        self.must_have_acls(inode).await?;
         if self.has_object(inode) {
             let resource = self.resource_of(inode)?;
             let mut acl = self.stored_acl(&resource).await?;

@@ -185,7 +185,10 @@ impl<S: ObjectStore + BucketService> Fs<S> {
                 writing.writer.change(change.clone()).await
             };
             match changed {
-                Err(data::Error::CommitFirst) => self.commit(inode).await?,
+                Err(data::Error::CommitFirst) => {
+                    tracing::debug!(ino = inode.ino.0, "stored as it stands, before it is changed on");
+                    self.commit(inode).await?;
+                }
                 changed => return Ok(changed?),
             }
         }

@@ -76,7 +76,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     }
 
     /// Whether access lists count in a bucket: asked once.
-    async fn has_acls(&self, bucket: &BucketName) -> Result<bool> {
+    pub(super) async fn has_acls(&self, bucket: &BucketName) -> Result<bool> {
         if let Some(known) = self.account.acls_of(bucket) {
             return Ok(known);
         }

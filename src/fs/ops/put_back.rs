@@ -10,8 +10,8 @@ use crate::fs::Fs;
 use crate::fs::error::{Error, Result, Situation};
 use crate::fs::tree::inode::Inode;
 use crate::store::{
-    Acl, AclChange, BucketService, Document, Grant, Grantee, HeadObject, MAX_PART_BYTES, ObjectInfo, ObjectRef, ObjectStore,
-    Properties, Resource, Subresource, Tags,
+    Acl, AclChange, BucketService, Document, ErrorKind, Grant, Grantee, HeadObject, MAX_PART_BYTES, ObjectInfo, ObjectRef,
+    ObjectStore, Properties, Resource, Subresource, Tags,
 };
 
 /// How an object was made.
@@ -98,7 +98,12 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             return Ok(());
         }
         // The owner has to be named, and is not always the same.
-        let Some(Document::Acl(there)) = self.store.get_document(resource, Subresource::Acl).await? else { return Ok(()) };
+        let there = match self.store.get_document(resource, Subresource::Acl).await {
+            // moto shows no list of what has just been archived: then it cannot be compared.
+            Err(error) if error.kind() == ErrorKind::Archived => return Ok(()),
+            there => there?,
+        };
+        let Some(Document::Acl(there)) = there else { return Ok(()) };
         let grants = match sent {
             AclChange::Canned(canned) => canned.grants(&there.owner),
             AclChange::Grants(grants) => grants.clone(),
