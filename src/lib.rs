@@ -22,8 +22,9 @@
 //!
 //! The waist is [`store`]: two traits ([`store::ObjectStore`] for the data, [`store::BucketService`] for the rest) whose doc
 //! comments are the contract. [`fs`] and [`data`] never see [`s3`]. The wrappers compose as
-//! `Retry<Limit<Traced<S3Store>>>`: Retry outermost, so that back-off holds no permit; Traced innermost, so that each attempt
-//! is one span and one count, and is signed afresh.
+//! `Retry<Limit<Recorded<Traced<S3Store>>>>`: Retry outermost, so that back-off holds no permit; Recorded below it, so that each
+//! attempt to begin an upload is on the disk (`store::uploads`); Traced innermost, so that each attempt is one span and one
+//! count, and is signed afresh.
 //!
 //! # Flows
 //!
@@ -51,7 +52,8 @@
 //! sent and not answered is settled by looking for the commit token, never guessed; a later try knows the tokens of earlier
 //! ones. After a failure the bytes stay and the error goes to the call that caused it. What was only appended is appended anew
 //! to what another client has made meanwhile. What lost its name to another client, or cannot be stored before the mount ends,
-//! goes to `kept/` in the cache directory.
+//! goes to `kept/` in the cache directory. The uploads that a killed mount leaves are aborted by the next one: their ids are in
+//! the state directory before a part is sent (`store::uploads`).
 //!
 //! **Copy.** `copy_file_range` makes extents of the source's object; the copy is made at the commit, or before this mount
 //! changes or removes the source (`fs::ops::ranges`).

@@ -80,6 +80,10 @@ pub(super) struct Mount {
     /// quarter of what is free]
     #[arg(long, value_parser = parse_bytes, value_name = "SIZE")]
     pub(super) staging_limit: Option<u64>,
+    /// Where uploads are recorded, so that those of a killed mount are found [default: $XDG_STATE_HOME/pailfs, /var/lib/pailfs
+    /// for root, else ~/.local/state/pailfs]
+    #[arg(long, value_name = "DIR")]
+    pub(super) state_dir: Option<PathBuf>,
     /// How long names and attributes of others are believed, for example 5s or 500ms
     #[arg(long, default_value = "5s", value_parser = parse_duration, value_name = "TIME")]
     pub(super) ttl: Duration,

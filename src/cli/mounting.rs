@@ -22,14 +22,16 @@ use crate::mount::{self, Detach, Mounted};
 use crate::s3::S3Store;
 use crate::s3::config::S3Config;
 use crate::store::{
-    BucketService as _, Delimiter, Error, ErrorKind, Limit, ListObjects, ListStart, ObjectStore as _, Prefix, Retry, RetryPolicy,
-    Traced,
+    BucketService as _, Delimiter, Error, ErrorKind, Limit, ListObjects, ListStart, ObjectStore as _, Prefix, Recorded, Retry,
+    RetryPolicy, Traced, Uploads,
 };
 use crate::telemetry::counters::Counters;
 use crate::telemetry::subscriber::{self, LogFormat, LogLevel};
 
 /// The check of the source may take this long in all.
 const CHECK_LIMIT: Duration = Duration::from_secs(4);
+/// How long the end of a mount may take to abort uploads that could not be aborted before.
+const ABORT_LIMIT: Duration = Duration::from_secs(5);
 /// Threads of the runtime: signing, copying and waiting; the FUSE threads are beside them.
 const RUNTIME_THREADS: usize = 2;
 /// The stack of a thread, in bytes: an operation's futures nest through all layers down to the HTTP client, deeply where they
@@ -37,7 +39,7 @@ const RUNTIME_THREADS: usize = 2;
 const WORKER_STACK_BYTES: usize = 16 << 20;
 
 /// The store as the file system sees it.
-pub(super) type FullStore = Retry<Limit<Traced<S3Store>>>;
+pub(super) type FullStore = Retry<Limit<Recorded<Traced<S3Store>>>>;
 
 /// Mounts, in the background unless told otherwise.
 pub(super) fn mount(arguments: Box<Mount>, argv: &[OsString]) -> Outcome {
@@ -91,19 +93,23 @@ fn serve(arguments: &Mount) -> Outcome {
     let mut settings = settings::resolve(arguments, directory)?;
     let runtime = runtime()?;
     let counters = Arc::new(Counters::default());
-    let (store, s3) = runtime.block_on(async {
+    let (store, s3, uploads) = runtime.block_on(async {
         let store = settings::store(&arguments.store).await;
         settings.config.trusts_store = settings::is_aws(&store);
         if settings::is_aws(&store) && settings.config.source == Source::Account && arguments.location.is_none() {
             // AWS takes an unsaid location from its endpoint in us-east-1 only.
             settings.config.location = Location::parse(&store.region)?;
         }
-        open_store(store, (!arguments.no_check).then_some(&settings.config), Arc::clone(&counters)).await
+        let uploads = settings::uploads(arguments, &settings.config, &store)?;
+        let check = (!arguments.no_check).then_some(&settings.config);
+        let (store, s3) = open_store(store, check, Arc::clone(&counters), uploads.clone()).await?;
+        Ok::<_, String>((store, s3, uploads))
     })?;
     // Before there is a mount: a signal that ended the process from then on would leave it dead.
     let (mut signals, notices) = runtime.block_on(async { Ok::<_, String>((Signals::new()?, Notices::new()?)) })?;
     let place = settings.directory.clone();
-    let mounted = Mounted::start(store, settings, counters, runtime.handle()).map_err(|error| error.to_string())?;
+    let may_abort = !settings.config.read_only;
+    let mounted = Mounted::start(store.clone(), settings, counters, runtime.handle()).map_err(|error| error.to_string())?;
     if arguments.report_to_parent
         && let Err(why) = detach()
     {
@@ -115,7 +121,13 @@ fn serve(arguments: &Mount) -> Outcome {
     }
     let served = runtime.block_on(async {
         let _heeding = tasks::Scoped::new(tasks::spawn(notices.heed(mounted.fs(), s3, level)));
-        mounted.serve(async move || signals.next().await).await.map_err(|error| error.to_string())
+        let (below, of_dead) = (store.clone(), uploads.clone());
+        // Behind the mount: nobody waits for what others have left.
+        let _sweeping = may_abort.then(|| tasks::Scoped::new(tasks::spawn(async move { of_dead.sweep(&below).await })));
+        let served = mounted.serve(async move || signals.next().await).await.map_err(|error| error.to_string());
+        // What is not aborted in time is by the next mount.
+        let _ = clock::deadline(ABORT_LIMIT, uploads.abort_abandoned(&store)).await;
+        served
     });
     // A request that hangs must not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
@@ -147,7 +159,12 @@ pub(super) fn runtime() -> Result<tokio::runtime::Runtime, String> {
 }
 
 /// Sets the store up and looks whether the source `check` is there, with one request. The client below it is returned too.
-async fn open_store(settings: S3Config, check: Option<&Config>, counters: Arc<Counters>) -> Result<(FullStore, S3Store), String> {
+async fn open_store(
+    settings: S3Config,
+    check: Option<&Config>,
+    counters: Arc<Counters>,
+    uploads: Uploads,
+) -> Result<(FullStore, S3Store), String> {
     let endpoint = settings.endpoint.clone().unwrap_or_else(|| format!("AWS in {}", settings.region));
     let s3 = S3Store::new(settings).await.map_err(|error| error.to_string())?;
     s3.check_credentials().await.map_err(|error| error.to_string())?;
@@ -158,7 +175,8 @@ async fn open_store(settings: S3Config, check: Option<&Config>, counters: Arc<Co
             Err(_) => return Err(format!("{endpoint} does not answer: check the endpoint and the network")),
         }
     }
-    let store = Retry::new(Limit::new(Traced::new(s3.clone(), counters)), RetryPolicy::default(), Rng::from_os());
+    let recorded = Recorded::new(Traced::new(s3.clone(), counters), uploads);
+    let store = Retry::new(Limit::new(recorded), RetryPolicy::default(), Rng::from_os());
     Ok((store, s3))
 }
 

@@ -11,7 +11,7 @@ use crate::mount::MountSettings;
 use crate::s3::config::{Addressing, CredentialsSource, PayloadSigning, S3Config, Timeouts};
 use crate::s3::endpoint::Endpoint;
 use crate::s3::shared;
-use crate::store::{BucketName, Ownership};
+use crate::store::{BucketName, Ownership, Place, Uploads};
 
 /// Of the free disk space, one part in so many may be used for staging, but no more than the constant below unless told.
 const STAGED_SHARE_OF_FREE: u64 = 4;
@@ -34,7 +34,7 @@ pub(super) fn resolve(arguments: &args::Mount, directory: PathBuf) -> Result<Mou
     let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
     // Without --allow-other nobody else can look, so everything is the user's own; root sees what is stored.
     let own = uid != 0 && !arguments.allow_other;
-    let cache = cache_directory(arguments.cache_dir.as_deref(), uid)?;
+    let cache = CACHE.directory(arguments.cache_dir.as_deref(), uid)?;
     let mut config = Config {
         source,
         location,
@@ -97,17 +97,41 @@ fn presign_ttl(told: Duration) -> Result<Duration, String> {
     good.then_some(told).ok_or_else(|| "--presign-ttl must be between 1s and 7d".to_owned())
 }
 
-/// Where this program keeps what must outlive a mount: as told, or by the custom of the system.
-fn cache_directory(told: Option<&Path>, uid: u32) -> Result<PathBuf, String> {
-    let variable = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let found = match told {
-        // The daemon leaves the directory it was started in.
-        Some(told) => Some(std::path::absolute(told).map_err(|error| format!("--cache-dir '{}': {error}", told.display()))?),
-        None => variable("XDG_CACHE_HOME").map(|cache| cache.join("pailfs")),
-    };
-    let custom =
-        || if uid == 0 { Some("/var/cache/pailfs".into()) } else { variable("HOME").map(|home| home.join(".cache/pailfs")) };
-    found.or_else(custom).ok_or_else(|| "HOME is not set: name a directory with --cache-dir".to_owned())
+/// A directory of this program's: as told, or by the custom of the system.
+struct Custom {
+    option: &'static str,
+    variable: &'static str,
+    of_root: &'static str,
+    at_home: &'static str,
+}
+
+/// What must outlive a mount for its user.
+const CACHE: Custom =
+    Custom { option: "--cache-dir", variable: "XDG_CACHE_HOME", of_root: "/var/cache/pailfs", at_home: ".cache/pailfs" };
+/// What the next mount must know of this one.
+const STATE: Custom =
+    Custom { option: "--state-dir", variable: "XDG_STATE_HOME", of_root: "/var/lib/pailfs", at_home: ".local/state/pailfs" };
+
+impl Custom {
+    fn directory(&self, told: Option<&Path>, uid: u32) -> Result<PathBuf, String> {
+        let variable = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        let found = match told {
+            // The daemon leaves the directory it was started in.
+            Some(told) => {
+                Some(std::path::absolute(told).map_err(|error| format!("{} '{}': {error}", self.option, told.display()))?)
+            }
+            None => variable(self.variable).map(|base| base.join("pailfs")),
+        };
+        let custom = || if uid == 0 { Some(self.of_root.into()) } else { variable("HOME").map(|home| home.join(self.at_home)) };
+        found.or_else(custom).ok_or_else(|| format!("HOME is not set: name a directory with {}", self.option))
+    }
+}
+
+/// Where the uploads of a mount are recorded.
+pub(super) fn uploads(arguments: &args::Mount, config: &Config, store: &S3Config) -> Result<Uploads, String> {
+    let directory = STATE.directory(arguments.state_dir.as_deref(), rustix::process::getuid().as_raw())?;
+    let endpoint = Endpoint::new(store).map_err(|error| error.to_string())?.name();
+    Ok(Uploads::recorded_in(Place { directory, endpoint, kept: config.kept_directory.clone() }))
 }
 
 /// The staging directory, and how much may lie there.

@@ -56,6 +56,12 @@ impl Endpoint {
         self.aws
     }
 
+    /// The store by name: the same for all regions of Amazon's own S3.
+    #[must_use]
+    pub fn name(&self) -> String {
+        if self.aws { "aws".to_owned() } else { format!("{}://{}", self.scheme, self.authority) }
+    }
+
     /// Where a request for `bucket` and `key` goes, in a bucket that lies in `region` (as far as known).
     #[must_use]
     pub fn place(&self, bucket: Option<&BucketName>, key: Option<&Key>, region: Option<&str>) -> Place {
@@ -111,6 +117,7 @@ mod tests {
         assert_eq!(at(&aws, Some("us-east-2")), "https://my-bucket.s3.us-east-2.amazonaws.com/a%20b/../c%2B");
         let dotted = BucketName::new("my.bucket").unwrap();
         assert_eq!(aws.place(Some(&dotted), None, None).path, "/my.bucket");
+        assert_eq!((local.name().as_str(), aws.name().as_str()), ("http://127.0.0.1:9000", "aws"));
         for bad in ["localhost", "ftp://x", "http://", "http://a b", "http://h/path"] {
             let config = S3Config { endpoint: Some(bad.into()), ..S3Config::default() };
             assert!(Endpoint::new(&config).is_err(), "{bad}");

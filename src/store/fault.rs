@@ -262,4 +262,8 @@ impl<S: BucketService> BucketService for Fault<S> {
         let operation = operation(subresource, Verb::Delete, resource);
         self.call(operation, self.inner.delete_document(resource, subresource)).await
     }
+
+    fn report(&self) -> Report {
+        self.inner.report()
+    }
 }

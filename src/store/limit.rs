@@ -177,4 +177,8 @@ impl<S: BucketService> BucketService for Limit<S> {
         let _slot = self.small().await;
         self.inner.delete_document(resource, subresource).await
     }
+
+    fn report(&self) -> Report {
+        self.inner.report()
+    }
 }

@@ -1,8 +1,9 @@
 //! The waist of the program: what a file system needs of an object store, as two traits, and the contract in words.
 //!
 //! The layers above speak only these traits; [`crate::s3`] implements them over HTTP, [`Memory`] in memory, and wrappers
-//! compose: `Retry<Limit<Traced<S3Store>>>`. Retry is outermost, so that back-off holds no permit; Traced is innermost, so
-//! that each attempt is one count and is signed afresh.
+//! compose: `Retry<Limit<Recorded<Traced<S3Store>>>>`. Retry is outermost, so that back-off holds no permit; Recorded is below
+//! it, so that no attempt to begin an upload is unknown; Traced is innermost, so that each attempt is one count and is signed
+//! afresh.
 //!
 //! # Contract, for every implementation
 //!
@@ -31,6 +32,7 @@ pub mod memory;
 pub mod retry;
 pub mod traced;
 mod types;
+mod uploads;
 
 use std::future::Future;
 use std::time::Duration;
@@ -48,6 +50,7 @@ pub use memory::Memory;
 pub use retry::{Retry, RetryPolicy};
 pub use traced::Traced;
 pub use types::*;
+pub use uploads::{Place, Recorded, Swept, Uploads};
 
 /// What every call returns.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -222,4 +225,9 @@ pub trait BucketService: Clone + Send + Sync + 'static {
     /// # Errors
     /// As for [`BucketService::get_document`].
     fn delete_document(&self, resource: &Resource, subresource: Subresource) -> impl Future<Output = Result<()>> + Send;
+
+    /// What is known of the store so far, and what this program has under way there. No request is made.
+    fn report(&self) -> Report {
+        Report::default()
+    }
 }

@@ -362,4 +362,8 @@ impl<S: BucketService> BucketService for Retry<S> {
     async fn delete_document(&self, resource: &Resource, subresource: Subresource) -> Result<()> {
         self.attempt(Again::Always, || self.inner.delete_document(resource, subresource)).await
     }
+
+    fn report(&self) -> Report {
+        self.inner.report()
+    }
 }

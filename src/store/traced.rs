@@ -158,4 +158,8 @@ impl<S: BucketService> BucketService for Traced<S> {
         let operation = operation(subresource, Verb::Delete, resource);
         self.trace(operation, self.inner.delete_document(resource, subresource)).await
     }
+
+    fn report(&self) -> Report {
+        self.inner.report()
+    }
 }

@@ -176,6 +176,7 @@ fn a_helper_of_mount_takes_it() {
     let output = Command::new(&link)
         .args(["s3://", mount.path.to_str().unwrap(), "-o", &options])
         .env("XDG_CACHE_HOME", mount.cache())
+        .env("XDG_STATE_HOME", mount.cache())
         .env("AWS_ACCESS_KEY_ID", pailfs::devserver::ACCESS_KEY)
         .env("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
         .output()

@@ -18,6 +18,9 @@ mod documents;
 mod faults;
 #[cfg(feature = "demo")]
 mod kept;
+mod leftovers;
+#[cfg(feature = "demo")]
+mod leftovers_mounted;
 mod locks;
 #[cfg(feature = "demo")]
 mod mounted;

@@ -84,6 +84,7 @@ fn a_profile_tells_where_its_store_is() {
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap())
             .env("XDG_CACHE_HOME", home.at("cache"))
+            .env("XDG_STATE_HOME", home.at("cache"))
             .env("AWS_PROFILE", profile)
             .env("AWS_CONFIG_FILE", &config)
             .env("AWS_SHARED_CREDENTIALS_FILE", home.at("none"))

@@ -53,6 +53,7 @@ impl RealServer {
             .args(["--endpoint-url", &self.endpoint, "--region", &self.region])
             .args(extra)
             .env("XDG_CACHE_HOME", mount.cache())
+            .env("XDG_STATE_HOME", mount.cache())
             .env("AWS_ACCESS_KEY_ID", &self.access_key)
             .env("AWS_SECRET_ACCESS_KEY", &self.secret_key)
             .output()

@@ -127,6 +127,7 @@ impl Mount {
     pub fn run(&self, endpoint: &str, bucket: &str, extra: &[&str], secret: &str) -> Output {
         Command::new(env!("CARGO_BIN_EXE_pailfs"))
             .env("XDG_CACHE_HOME", self.cache())
+            .env("XDG_STATE_HOME", self.cache())
             .args(["mount", bucket])
             .arg(&self.path)
             .args(["--endpoint-url", endpoint, "--region", "us-east-1"])

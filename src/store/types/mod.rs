@@ -4,9 +4,11 @@
 mod lock;
 mod names;
 mod object;
+mod report;
 mod request;
 
 pub use lock::*;
 pub use names::*;
 pub use object::*;
+pub use report::*;
 pub use request::*;
