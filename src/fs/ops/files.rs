@@ -88,6 +88,8 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         for _ in 0..MAX_COMMITS_FIRST {
             match writer.read(offset, len).await {
                 Err(data::Error::CommitFirst) => self.commit(inode).await?,
+                // The object that it is made of may have been replaced by its own commit, whose answer was lost.
+                Err(data::Error::Stale) if writer.is_doubtful() => self.commit(inode).await?,
                 read => return Ok(read?),
             }
         }
