@@ -161,6 +161,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
                 inode.lock().last_error = Some(error.words().into());
             }
         }
+        self.writes.abort_leftovers().await;
         self.pending()
     }
 
