@@ -12,12 +12,20 @@ mod buckets;
 mod buckets_mounted;
 mod capabilities;
 mod clients;
+#[cfg(feature = "demo")]
+mod closing;
 mod companions;
 mod conformance;
+#[cfg(feature = "demo")]
+mod counts;
 mod documents;
+mod fault_case;
+mod fault_loop;
 mod faults;
 #[cfg(feature = "demo")]
 mod kept;
+#[cfg(feature = "demo")]
+mod kill;
 mod locks;
 #[cfg(feature = "demo")]
 mod mounted;
@@ -34,6 +42,8 @@ mod servers_buckets;
 #[cfg(feature = "demo")]
 mod support;
 mod tidy;
+#[cfg(feature = "demo")]
+mod together;
 #[cfg(feature = "demo")]
 mod transfers;
 #[cfg(feature = "demo")]
