@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 
 use super::*;
+use crate::base::{clock, tasks};
 
 /// What goes wrong with one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,11 +25,20 @@ pub enum Toxic {
     Vanished,
     /// No answer ever comes, and nothing is done.
     Stalled,
+    /// No answer comes, and nothing is done: whoever asked gives up in time, as the transport does.
+    Silent,
+    /// The answer is lost, and the request arrives long after it was given up: where it makes an object; else it is lost.
+    Late,
     /// The body of a GET ends with an error after this many bytes.
     Cut(u64),
     /// The first byte of the body of a GET is another, as after a broken transfer that a checksum finds.
     Altered,
 }
+
+/// How long a silent store is waited for.
+const SILENCE: Duration = Duration::from_secs(30);
+/// How much later a late request arrives.
+const DELAY: Duration = Duration::from_secs(20);
 
 #[derive(Debug, Default)]
 struct Script {
@@ -53,6 +63,11 @@ impl<S> Fault<S> {
     /// Lets the `nth` call from the beginning go wrong.
     pub fn inject(&self, nth: usize, toxic: Toxic) {
         self.script().toxics.insert(nth, toxic);
+    }
+
+    /// Nothing goes wrong any more.
+    pub fn heal(&self) {
+        self.script().toxics.clear();
     }
 
     /// What was asked so far.
@@ -80,10 +95,38 @@ impl<S> Fault<S> {
                 call.await?;
                 Err(unanswered(operation, "the answer is lost on purpose"))
             }
-            Some(Toxic::Vanished) => Err(unanswered(operation, "the request is lost on purpose")),
+            Some(Toxic::Vanished | Toxic::Late) => Err(unanswered(operation, "the request is lost on purpose")),
             Some(Toxic::Stalled) => std::future::pending().await,
+            Some(Toxic::Silent) => silence(operation).await,
         }
     }
+}
+
+impl<S: Clone + Send + 'static> Fault<S> {
+    /// When the next call is to arrive late: `call`, long after.
+    fn send_late<F>(&self, call: impl FnOnce(S) -> F)
+    where
+        F: Future<Output = Result<Committed>> + Send + 'static,
+    {
+        let is_late = {
+            let script = self.script();
+            script.toxics.get(&script.calls.len()) == Some(&Toxic::Late)
+        };
+        if is_late {
+            let late = call(self.inner.clone());
+            tasks::spawn(async move {
+                clock::sleep(DELAY).await;
+                late.await
+            });
+        }
+    }
+}
+
+/// No answer, until nobody waits for it any more.
+async fn silence<T>(operation: Operation) -> Result<T> {
+    clock::sleep(SILENCE).await;
+    let silent = Error::new(ErrorKind::TimedOut, operation, "the test", "silent on purpose");
+    Err(silent.with(|story| story.outcome = Outcome::Unknown))
 }
 
 fn unanswered(operation: Operation, message: &str) -> Error {
@@ -100,10 +143,11 @@ impl<S: ObjectStore> Fault<S> {
         let toxic = match self.next(Operation::GetObject) {
             Some(toxic @ (Toxic::Cut(_) | Toxic::Altered)) => Some(toxic),
             Some(Toxic::Stalled) => return std::future::pending().await,
+            Some(Toxic::Silent) => return silence(Operation::GetObject).await,
             Some(Toxic::Refused(kind)) => {
                 return Err(Error::new(kind, Operation::GetObject, "the test", "refused on purpose"));
             }
-            Some(Toxic::Lost | Toxic::Vanished) => return Err(broken(ErrorKind::Unavailable, "lost on purpose")),
+            Some(Toxic::Lost | Toxic::Vanished | Toxic::Late) => return Err(broken(ErrorKind::Unavailable, "lost on purpose")),
             None => None,
         };
         let Download { info, range, body } = self.inner.get(request).await?;
@@ -170,6 +214,8 @@ impl<S: ObjectStore> ObjectStore for Fault<S> {
 
     async fn put(&self, request: &PutObject) -> Result<Committed> {
         let request = PutObject { payload: travelled(&request.payload), ..request.clone() };
+        let late = request.clone();
+        self.send_late(|inner| async move { inner.put(&late).await });
         self.call(Operation::PutObject, self.inner.put(&request)).await
     }
 
@@ -182,6 +228,8 @@ impl<S: ObjectStore> ObjectStore for Fault<S> {
     }
 
     async fn copy(&self, request: &CopyObject) -> Result<Committed> {
+        let late = request.clone();
+        self.send_late(|inner| async move { inner.copy(&late).await });
         self.call(Operation::CopyObject, self.inner.copy(request)).await
     }
 
@@ -199,6 +247,8 @@ impl<S: ObjectStore> ObjectStore for Fault<S> {
     }
 
     async fn complete_upload(&self, request: &CompleteUpload) -> Result<Committed> {
+        let late = request.clone();
+        self.send_late(|inner| async move { inner.complete_upload(&late).await });
         self.call(Operation::CompleteMultipartUpload, self.inner.complete_upload(request)).await
     }
 

@@ -12,15 +12,23 @@ mod buckets;
 mod buckets_mounted;
 mod capabilities;
 mod clients;
+#[cfg(feature = "demo")]
+mod closing;
 mod companions;
 mod conformance;
+#[cfg(feature = "demo")]
+mod counts;
 mod documents;
+mod fault_case;
+mod fault_loop;
 mod faults;
 #[cfg(feature = "demo")]
 mod kept;
 mod leftovers;
 #[cfg(feature = "demo")]
 mod leftovers_mounted;
+#[cfg(feature = "demo")]
+mod kill;
 mod locks;
 #[cfg(feature = "demo")]
 mod mounted;
@@ -39,6 +47,8 @@ mod staging;
 #[cfg(feature = "demo")]
 mod support;
 mod tidy;
+#[cfg(feature = "demo")]
+mod together;
 #[cfg(feature = "demo")]
 mod transfers;
 #[cfg(feature = "demo")]

@@ -17,9 +17,17 @@ pub struct Site {
 
 impl Site {
     pub fn start() -> Self {
+        Self::of(ServerConfig::default())
+    }
+
+    /// A server that makes up what is read and drops what is sent: objects whose names are sizes are there, whatever size.
+    pub fn synthetic() -> Self {
+        Self::of(ServerConfig { data: pailfs::store::memory::Data::Synthetic, ..ServerConfig::default() })
+    }
+
+    fn of(config: ServerConfig) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        let config =
-            ServerConfig { buckets: vec![BUCKET.into()], restore_ongoing: Duration::from_millis(500), ..ServerConfig::default() };
+        let config = ServerConfig { buckets: vec![BUCKET.into()], restore_ongoing: Duration::from_millis(500), ..config };
         let server = runtime.block_on(Server::start(config)).unwrap();
         Self { server, runtime }
     }

@@ -12,7 +12,7 @@ use super::extents::SourceId;
 use super::parts::{PartSlot, Sending};
 use super::plan::{Plan, Rest, divide, plan};
 use super::settle::{Change, Source, copy_request, look, replace_properties};
-use super::{Destination, Writer};
+use super::{Destination, Stored, Writer};
 use crate::base::{clock, rng};
 use crate::data::{Error, Result};
 use crate::store::{
@@ -113,7 +113,10 @@ impl<S: ObjectStore> Writer<S> {
             Some((made, done)) if made == generation => done,
             made => {
                 // What an earlier try has made is what is there.
-                let base = made.map_or(base, |(_, done)| Base::Object(done.committed.etag));
+                let base = match made {
+                    Some((_, done)) => Base::Object(done.committed.etag),
+                    None => self.settle_doubt().await?.unwrap_or(base),
+                };
                 let done = self.make_object(Intent { base, on_conflict, doubtful }).await?;
                 let mut state = self.lock();
                 state.adopt(&done);
@@ -123,6 +126,28 @@ impl<S: ObjectStore> Writer<S> {
         };
         let done = self.settle_destination(done).await?;
         Ok((generation, done))
+    }
+
+    /// When an earlier try may have replaced the object that bytes are still taken from: looks, and takes them from what that
+    /// try has made, where the same bytes are at the same places.
+    async fn settle_doubt(&self) -> Result<Option<Base>> {
+        let object = {
+            let state = self.lock();
+            if state.doubtful.is_empty() || state.own.is_none() || !state.sending.parts.is_empty() {
+                return Ok(None);
+            }
+            ObjectRef::current(state.destination.bucket.clone(), state.destination.key.clone())
+        };
+        let Some(info) = look(&self.shared.store, &object).await? else { return Ok(None) };
+        if !self.may_have_made(&info) {
+            return Ok(None);
+        }
+        let mut state = self.lock();
+        if let Some(own) = state.own {
+            let object = ObjectRef { version: info.version, ..object };
+            state.sources[own.0] = Stored { pin: Source { object, etag: info.etag.clone(), size: info.size }, reader: None };
+        }
+        Ok(Some(Base::Object(info.etag)))
     }
 
     async fn make_object(self: &Arc<Self>, intent: Intent) -> Result<CommitDone> {
@@ -187,7 +212,8 @@ impl<S: ObjectStore> Writer<S> {
         for source in sources {
             // Some stores ignore the condition on a part's source: then a change in between shows only now.
             let info = self.shared.store.head(&HeadObject { object: source.object }).await.map_err(Error::of_reading)?;
-            if info.etag != source.etag {
+            // What is changed is its own source: an earlier try that nobody heard of may have replaced it.
+            if info.etag != source.etag && !self.may_have_made(&info) {
                 return Err(Error::Stale);
             }
         }

@@ -43,7 +43,9 @@ use self::staging::Staging;
 use crate::base::clock;
 use crate::data::budget::{Budget, Class, Holder};
 use crate::data::read::Reader;
-use crate::store::{BucketName, ByteRange, ETag, Key, MAX_PARTS, ObjectInfo, ObjectRef, ObjectStore, Properties, Upload};
+use crate::store::{
+    BucketName, ByteRange, ETag, ErrorKind, Key, MAX_PARTS, ObjectInfo, ObjectRef, ObjectStore, Properties, Upload,
+};
 
 /// Parts of all files that are sent at once: enough to hide 20 ms at 80 MiB/s a connection many times over.
 pub const MAX_PARTS_IN_FLIGHT: usize = 32;
@@ -65,6 +67,8 @@ pub struct WriteShared<S> {
     copies: Arc<AtomicBool>,
     staging: Staging,
     pressure: Arc<Pressure>,
+    /// Uploads that could not be aborted: tried again with the next one, and when everything is committed.
+    leftovers: Arc<Mutex<Vec<Upload>>>,
 }
 
 impl<S> WriteShared<S> {
@@ -79,6 +83,27 @@ impl<S> WriteShared<S> {
             copies: Arc::new(AtomicBool::new(true)),
             staging,
             pressure: Arc::default(),
+            leftovers: Arc::default(),
+        }
+    }
+
+    fn leftovers(&self) -> MutexGuard<'_, Vec<Upload>> {
+        self.leftovers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<S: ObjectStore> WriteShared<S> {
+    /// Aborts what could not be aborted before.
+    pub async fn abort_leftovers(&self) {
+        let uploads = std::mem::take(&mut *self.leftovers());
+        for upload in uploads {
+            match self.store.abort_upload(&upload).await {
+                Err(error) if error.kind() != ErrorKind::NoUpload => {
+                    tracing::warn!(%error, "an upload could not be aborted; its parts cost money until it is");
+                    self.leftovers().push(upload);
+                }
+                _ => {}
+            }
         }
     }
 }
@@ -334,9 +359,8 @@ impl<S: ObjectStore> Writer<S> {
     }
 
     async fn abort(&self, upload: &Upload) {
-        if let Err(error) = self.shared.store.abort_upload(upload).await {
-            tracing::warn!(%error, "an upload could not be aborted; its parts cost money until it is");
-        }
+        self.shared.leftovers().push(upload.clone());
+        self.shared.abort_leftovers().await;
     }
 
     fn limits(&self, state: &State<S>) -> Limits {

@@ -59,8 +59,11 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         let done = loop {
             self.aim(inode, &writing)?;
             let done = writing.writer.commit(writing.base.clone(), writing.on_conflict).await;
-            let appended =
-                writing.on_conflict == OnConflict::Stale && writing.writer.was_appended_only() && !writing.writer.is_untouched();
+            // What another client has made may have what was appended already, when that was sent and not answered.
+            let appended = writing.on_conflict == OnConflict::Stale
+                && writing.writer.was_appended_only()
+                && !writing.writer.is_untouched()
+                && !writing.writer.is_doubtful();
             if matches!(done, Err(data::Error::Stale)) && appended && tries < MAX_APPENDS {
                 tries += 1;
                 if let Some(anew) = self.append_anew(inode, &writing).await? {
@@ -162,6 +165,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
                 inode.lock().last_error = Some(error.words().into());
             }
         }
+        self.writes.abort_leftovers().await;
         self.pending()
     }
 

@@ -88,6 +88,8 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         for _ in 0..MAX_COMMITS_FIRST {
             match writer.read(offset, len).await {
                 Err(data::Error::CommitFirst) => self.commit(inode).await?,
+                // The object that it is made of may have been replaced by its own commit, whose answer was lost.
+                Err(data::Error::Stale) if writer.is_doubtful() => self.commit(inode).await?,
                 read => return Ok(read?),
             }
         }
@@ -257,6 +259,10 @@ impl<S: ObjectStore + BucketService> Fs<S> {
 impl<S: ObjectStore + BucketService> Fs<S> {
     /// Commits what the last writer has left; when another one has opened the file meanwhile, that is for him.
     pub(super) async fn commit_what_is_left(&self, inode: &Arc<Inode<S>>) -> Result<()> {
+        if inode.lock().is_dirty() {
+            // A flush that could not make them has left them to be made.
+            self.make_copies_of(inode).await?;
+        }
         let _alone = inode.gate.write().await;
         let nobody_writes = inode.lock().writers == 0;
         if nobody_writes { self.commit_alone(inode).await } else { Ok(()) }

@@ -76,10 +76,15 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             None => None,
         };
         let moved = self.move_object(&inode, target.as_ref(), &object, replace).await;
-        moved.inspect_err(|error| {
-            self.forget_if_stale(&inode, error);
+        if let Err(error) = moved {
+            self.forget_if_stale(&inode, &error);
             to.directory.lock().directory.forget_listing();
-        })?;
+            if let Some(target) = target.as_ref().filter(|target| !target.lock().linked) {
+                self.leave_to_readers(target, kept).await;
+                self.table.release(target.ino);
+            }
+            return Err(error);
+        }
         if let Some(writing) = inode.writing() {
             writing.writer.redirect(|destination| {
                 let headers = &mut destination.properties.headers;
@@ -88,13 +93,18 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             });
         }
         if let Some(target) = &target {
-            if let Some(bytes) = kept {
-                target.lock().content = Content::Orphan(Some(bytes));
-            }
-            self.let_go_if_unused(target).await;
+            self.leave_to_readers(target, kept).await;
         }
         self.note_moved(&inode, target.as_ref(), &to.directory, component);
         Ok(())
+    }
+
+    /// What was replaced has only what its readers keep.
+    async fn leave_to_readers(&self, target: &Arc<Inode<S>>, kept: Option<bytes::Bytes>) {
+        if let Some(bytes) = kept {
+            target.lock().content = Content::Orphan(Some(bytes));
+        }
+        self.let_go_if_unused(target).await;
     }
 
     /// What is at the new name.
@@ -141,7 +151,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             }
             self.commit_alone(inode).await?;
         }
-        self.copy_and_delete(inode, replaced, to).await
+        self.copy_and_delete((inode, target), replaced, to).await
     }
 
     /// What the store has of a file.
@@ -158,7 +168,12 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         }
     }
 
-    async fn copy_and_delete(&self, inode: &Arc<Inode<S>>, replaced: Base, to: &ObjectRef) -> Result<()> {
+    async fn copy_and_delete(
+        &self,
+        (inode, target): (&Arc<Inode<S>>, Option<&Arc<Inode<S>>>),
+        replaced: Base,
+        to: &ObjectRef,
+    ) -> Result<()> {
         let info = self.current_info(inode).await?;
         if info.archived() {
             return Err(Error::new(
@@ -204,6 +219,9 @@ impl<S: ObjectStore + BucketService> Fs<S> {
                 if let Err(undone) = undone {
                     tracing::warn!(copy = %to, %undone, "a copy that a failed rename has made could not be removed");
                 }
+            } else if let Some(target) = target {
+                // What was there is gone for good: the name has the copy now, also for whoever tries again.
+                self.give_name_up(target);
             }
             return Err(error);
         }

@@ -1,0 +1,108 @@
+//! What a change costs, counted by the server: requests, bytes sent, bytes fetched; in a bucket without access lists, after
+//! one change of each kind has shown what the store honours.
+
+use crate::support::{Mount, Site};
+
+/// What headers, XML and listings may bring beside the contents, in bytes.
+const BESIDE_BYTES: u64 = 16 << 10;
+
+/// What one command has cost.
+#[derive(Debug)]
+struct Cost {
+    requests: u64,
+    sent_bytes: u64,
+    fetched_bytes: u64,
+    story: String,
+}
+
+/// A server of large objects, with its mount.
+struct Bench {
+    site: Site,
+    mount: Mount,
+}
+
+impl Bench {
+    fn start() -> Self {
+        let site = Site::synthetic();
+        let mount = site.mount(&["--ttl", "60s"]);
+        mount.sh("setfattr -n user.s3.object-ownership -v BucketOwnerEnforced .");
+        mount.sh("echo a > a && echo b > a && echo c >> a && cp a b && mv a c && rm c && ls");
+        mount.sh("echo x >> 24MiB && cp 24MiB-1 copied && rm copied && head -c 20M /dev/zero > d && rm d");
+        Self { site, mount }
+    }
+
+    fn cost(&self, command: &str) -> Cost {
+        self.site.server.reset_counters();
+        self.mount.sh(command);
+        let counts = self.site.server.counters();
+        let cost = Cost {
+            requests: counts.requests(),
+            sent_bytes: counts.bytes_in,
+            fetched_bytes: counts.bytes_out,
+            story: format!("{command}: {counts:?}"),
+        };
+        println!("{}", cost.story);
+        cost
+    }
+
+    fn count(&self, operation: &str) -> u64 {
+        self.site.count(operation)
+    }
+}
+
+#[test]
+fn a_short_change_of_a_long_file_sends_what_changed_and_reads_nothing() {
+    let bench = Bench::start();
+    let cost = bench.cost("head -c 4096 /dev/zero >> 256MiB");
+    // The aim is 8: one HEAD too many.
+    assert!(cost.requests <= 9, "{}", cost.story);
+    assert_eq!(bench.count("GetObject"), 0, "{}", cost.story);
+    assert!((4096..4096 + BESIDE_BYTES).contains(&cost.sent_bytes), "{}", cost.story);
+    assert!(cost.fetched_bytes < BESIDE_BYTES, "{}", cost.story);
+
+    let cost = bench.cost("dd if=/dev/zero of=1GiB bs=4096 count=1 seek=131072 conv=notrunc status=none");
+    assert_eq!(bench.count("UploadPart"), 1, "{}", cost.story);
+    assert!(cost.sent_bytes <= (8 << 20) + BESIDE_BYTES, "{}", cost.story);
+    assert!(cost.fetched_bytes <= (8 << 20) + BESIDE_BYTES, "{}", cost.story);
+    assert!(cost.requests <= 13, "{}", cost.story);
+}
+
+#[test]
+fn a_copy_inside_the_mount_is_one_request_and_moves_nothing() {
+    let bench = Bench::start();
+    let cost = bench.cost("cp 256MiB other");
+    assert_eq!(bench.count("CopyObject"), 1, "{}", cost.story);
+    assert_eq!(bench.count("UploadPart") + bench.count("PutObject") + bench.count("UploadPartCopy"), 0, "{}", cost.story);
+    assert!(cost.sent_bytes < BESIDE_BYTES, "{}", cost.story);
+    assert!(cost.fetched_bytes <= 1 << 20, "{}", cost.story);
+    assert!(cost.requests <= 8, "{}", cost.story);
+}
+
+#[test]
+fn a_long_file_written_in_order_is_its_parts_and_two_requests_more() {
+    let bench = Bench::start();
+    let cost = bench.cost("head -c 256M /dev/zero > long");
+    assert_eq!((bench.count("CreateMultipartUpload"), bench.count("CompleteMultipartUpload")), (1, 1), "{}", cost.story);
+    assert_eq!(bench.count("UploadPart"), 32, "{}", cost.story);
+    assert_eq!(bench.count("PutObject") + bench.count("GetObject"), 0, "{}", cost.story);
+    assert!(cost.sent_bytes < (256 << 20) + BESIDE_BYTES * 34, "{}", cost.story);
+    assert!(cost.requests <= 36, "{}", cost.story);
+}
+
+#[test]
+fn a_small_file_is_one_put() {
+    let bench = Bench::start();
+    bench.mount.sh("mkdir d && echo x > d/first && ls d");
+    for command in ["head -c 4096 /dev/zero > d/new", "echo x > d/f", "touch d/t"] {
+        let cost = bench.cost(command);
+        assert_eq!(bench.count("PutObject"), 1, "{}", cost.story);
+        // A name that the listing lacks is asked for once, at the price of one round trip, since others may have made it since.
+        let looks = bench.count("HeadObject") + bench.count("ListObjectsV2");
+        assert_eq!(looks + 1, cost.requests, "{}", cost.story);
+        assert!(looks <= 2, "{}", cost.story);
+    }
+    for command in ["head -c 5000 /dev/zero > d/new", "echo y > d/f"] {
+        let cost = bench.cost(command);
+        assert_eq!((bench.count("PutObject"), cost.requests), (1, 1), "{}", cost.story);
+    }
+}

@@ -1,0 +1,58 @@
+//! Two mounts of one bucket at the same time, through the kernel: what one has closed the other one opens, and what both
+//! append is all there.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use crate::support::{BUCKET, Mount, Site};
+
+const LINES: usize = 200;
+
+fn content(round: usize, len: usize) -> Vec<u8> {
+    (0..len).map(|at| (at / 512 + round * 7) as u8).collect()
+}
+
+#[test]
+fn what_one_mount_has_closed_the_other_one_opens() {
+    let site = Site::start();
+    let mounts = [site.mount(&[]), site.mount(&[])];
+    for round in 0..40 {
+        let (writer, reader) = (&mounts[round % 2], &mounts[1 - round % 2]);
+        // Longer and shorter, of one and of several parts, and of the same length as before.
+        let bytes = content(round, [10, 10, 300_000, 0, 4096, 9 << 20][round % 6]);
+        fs::write(writer.at("f"), &bytes).unwrap();
+        assert!(fs::read(reader.at("f")).unwrap() == bytes, "round {round}, {} bytes", bytes.len());
+        // In place, by whoever has just read it.
+        reader.sh("printf changed | dd of=f conv=notrunc,fsync status=none");
+        let mut changed = bytes;
+        changed.resize(changed.len().max(7), 0);
+        changed[..7].copy_from_slice(b"changed");
+        assert!(fs::read(writer.at("f")).unwrap() == changed, "round {round}: changed");
+        reader.sh("mv f g");
+        assert!(fs::read(writer.at("g")).unwrap() == changed, "round {round}: moved");
+        writer.sh("mv g f");
+    }
+    assert_eq!(site.uploads(), [""; 0]);
+}
+
+#[test]
+fn lines_that_two_mounts_append_at_the_same_time_are_all_there_once() {
+    let site = Site::start();
+    let mounts = [site.mount(&[]), site.mount(&[])];
+    let append = |mount: &Mount, who: &str| {
+        mount.sh(&format!("set -e; for n in $(seq {LINES}); do echo {who} $n >> log; done"));
+    };
+    std::thread::scope(|threads| {
+        for (mount, who) in mounts.iter().zip(["one", "two"]) {
+            threads.spawn(move || append(mount, who));
+        }
+    });
+    let log = String::from_utf8(site.get("log").unwrap()).unwrap();
+    let lines: Vec<&str> = log.lines().collect();
+    let distinct: BTreeSet<&str> = lines.iter().copied().collect();
+    assert_eq!((lines.len(), distinct.len()), (2 * LINES, 2 * LINES), "none is lost in '{BUCKET}', none is there twice");
+    for who in ["one", "two"] {
+        let own: Vec<&str> = lines.iter().copied().filter(|line| line.starts_with(who)).collect();
+        assert!(own.iter().enumerate().all(|(at, line)| *line == format!("{who} {}", at + 1)), "in order: {own:?}");
+    }
+}
