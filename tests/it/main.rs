@@ -35,6 +35,8 @@ mod servers;
 #[cfg(feature = "demo")]
 mod servers_buckets;
 #[cfg(feature = "demo")]
+mod status;
+#[cfg(feature = "demo")]
 mod support;
 mod tidy;
 #[cfg(feature = "demo")]
