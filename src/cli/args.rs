@@ -31,6 +31,9 @@ pub(super) enum Command {
     /// Upload what is left, then unmount
     #[command(display_name = NAME)]
     Umount(Umount),
+    /// Tell what goes on in a mount, or in all of them: exit code 1 when something failed or is kept
+    #[command(display_name = NAME)]
+    Status(Status),
     /// Tell the last failure on a path in words
     #[command(display_name = NAME)]
     Why(Why),
@@ -220,6 +223,15 @@ pub(super) struct Umount {
     /// Detach also when it is busy; keep what could not be uploaded in the cache directory
     #[arg(long)]
     pub(super) force: bool,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub(super) struct Status {
+    /// A mounted directory; without: all mounts
+    pub(super) directory: Option<PathBuf>,
+    /// As JSON, one object for each mount, a line each
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 #[derive(Debug, Clone, ClapArgs)]

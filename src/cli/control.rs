@@ -79,3 +79,9 @@ fn explain(root: &Path, error: Errno) -> String {
         error => format!("the daemon of '{}' does not answer: {error}", root.display()),
     }
 }
+
+/// A text may name a key, and a key may hold what a terminal would obey.
+pub(super) fn harmless(text: &str) -> String {
+    let shown = |c: char| if c.is_control() && c != '\n' { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(shown).collect()
+}

@@ -10,7 +10,7 @@ use super::options::{self, Long};
 const HELPER_FLAGS: &str = "sfnvrw";
 
 /// Commands to come: a bucket of such a name is mounted by `pailfs mount NAME DIR`.
-const RESERVED: [&str; 4] = ["status", "warm", "completions", "man"];
+const RESERVED: [&str; 3] = ["warm", "completions", "man"];
 
 /// Who speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     fn typed(line: &str) -> Result<Option<String>, String> {
-        let commands = ["mount", "umount", "why", "demo", "help"].map(str::to_owned);
+        let commands = ["mount", "umount", "status", "why", "demo", "help"].map(str::to_owned);
         let out = as_typed(line.split_whitespace().map(OsString::from).collect(), &commands)?;
         Ok(out.map(|words| words.iter().map(|word| word.to_str().unwrap()).collect::<Vec<_>>().join(" ")))
     }
@@ -153,9 +153,10 @@ mod tests {
 
     #[test]
     fn commands_to_come_are_no_buckets() {
-        for line in ["pailfs status /mnt", "pailfs warm /mnt/a", "pailfs status", "pailfs status /mnt --json"] {
+        for line in ["pailfs man /mnt", "pailfs warm /mnt/a", "pailfs completions", "pailfs warm /mnt --json"] {
             assert!(typed(line).unwrap_err().contains("does not have yet"), "{line}");
         }
+        same("pailfs status /mnt", "pailfs status /mnt");
         same("pailfs mount status /mnt", "pailfs mount status /mnt");
         same("mount.pailfs status /mnt", "pailfs mount status /mnt");
     }

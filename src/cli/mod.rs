@@ -15,6 +15,7 @@ mod options;
 mod restore;
 mod settings;
 mod signals;
+mod status;
 mod topics;
 #[cfg(feature = "demo")]
 mod tour;
@@ -46,6 +47,7 @@ pub fn run(argv: Vec<OsString>) -> ExitCode {
     let outcome = match args.command {
         Command::Mount(mount) => mounting::mount(mount, &argv),
         Command::Umount(umount) => unmounting::umount(&umount),
+        Command::Status(asked) => return status::status(&asked),
         Command::Why(why) => why::why(&why),
         Command::Restore(restore) => restore::restore(&restore),
         Command::Uploads(uploads) => uploads::uploads(&uploads),

@@ -90,7 +90,7 @@ fn pending_lines(directory: &Path) -> String {
 fn kept_files(directory: &Path) -> Vec<String> {
     let status = control::ask(directory, "status").ok().and_then(|text| serde_json::from_str::<serde_json::Value>(&text).ok());
     let kept = status.as_ref().and_then(|status| status["kept"].as_array());
-    kept.into_iter().flatten().filter_map(|path| path.as_str().map(str::to_owned)).collect()
+    kept.into_iter().flatten().filter_map(|kept| kept["file"].as_str().map(str::to_owned)).collect()
 }
 
 /// Why an unmount failed.

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::args::Why;
+use super::control::harmless;
 use super::{Outcome, control};
 use crate::mount::mountinfo::Mount;
 
@@ -61,12 +62,6 @@ fn bucket_words(mount: &Mount, below: &Path) -> Option<String> {
         _ => "another account's: all accounts share the names, so mkdir fails with EEXIST; choose another",
     };
     Some(format!("the bucket '{}' exists, and it is {whose}", below.display()))
-}
-
-/// A story may name a key, and a key may hold what a terminal would obey.
-fn harmless(text: &str) -> String {
-    let shown = |c: char| if c.is_control() && c != '\n' { c.escape_default().to_string() } else { c.to_string() };
-    text.chars().map(shown).collect()
 }
 
 #[cfg(test)]

@@ -89,6 +89,16 @@ impl Account {
         lock(&self.kept).insert((companion, making), kept);
     }
 
+    /// What the store was found to drop, in words.
+    #[must_use]
+    pub fn dropped(&self) -> Vec<String> {
+        let kept = lock(&self.kept);
+        let mut dropped: Vec<String> =
+            kept.iter().filter(|(_, kept)| !**kept).map(|((what, making), _)| format!("{what} of {making}")).collect();
+        dropped.sort();
+        dropped
+    }
+
     /// A bucket was made or removed: the next one of the name may lie elsewhere.
     pub fn forget(&self, bucket: &BucketName) {
         lock(&self.known).remove(bucket);

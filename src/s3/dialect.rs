@@ -191,6 +191,40 @@ impl Dialect {
         self.with(|facts| facts.speaks_s3 = true);
     }
 
+    /// What was found to be otherwise than on S3, in words.
+    #[must_use]
+    pub fn differences(&self) -> Vec<String> {
+        self.with(|facts| {
+            let ignores = |what: &str| format!("{what}: looked at just before, so a window of one request remains");
+            let mut said = Vec::new();
+            for operation in
+                [Operation::PutObject, Operation::CompleteMultipartUpload, Operation::CopyObject, Operation::DeleteObject]
+            {
+                if *slot(facts, operation) == Known::No {
+                    said.push(ignores(&format!("ignores the condition of {operation}")));
+                }
+            }
+            if facts.source == Known::No || facts.source_date == Known::No {
+                said.push(ignores("ignores conditions on the source of a copy"));
+            }
+            if facts.checksums == Known::No {
+                said.push("verifies no CRC64NVME checksum".to_owned());
+            }
+            if facts.bare_etags {
+                said.push("wants tags without quotes in conditions".to_owned());
+            }
+            let mut refused: Vec<String> = facts
+                .buckets
+                .iter()
+                .flat_map(|(bucket, there)| there.refused.iter().map(move |operation| (bucket, operation)))
+                .map(|(bucket, operation)| ignores(&format!("refuses right conditions of {operation} in {bucket}")))
+                .collect();
+            refused.sort();
+            said.extend(refused);
+            said
+        })
+    }
+
     fn with<T>(&self, use_facts: impl FnOnce(&mut Facts) -> T) -> T {
         use_facts(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -222,6 +256,9 @@ mod tests {
         assert_eq!(dialect.conditions(Operation::DeleteObject), Known::No);
         assert_eq!(dialect.conditions(Operation::CopyObject), Known::Unknown);
         assert_eq!(Dialect::aws().conditions(Operation::CopyObject), Known::Yes);
+        let said = dialect.differences();
+        assert!(said.len() == 1 && said[0].starts_with("ignores the condition of DeleteObject"), "{said:?}");
+        assert!(Dialect::aws().differences().is_empty());
     }
 
     #[test]

@@ -101,6 +101,10 @@ impl BucketService for S3Store {
             answered => answered.map(|_| ()),
         }
     }
+
+    fn report(&self) -> Report {
+        Report { differs: self.0.dialect.differences(), ..Report::default() }
+    }
 }
 
 impl S3Store {

@@ -4,15 +4,22 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How many kinds of request can be told apart.
-pub const MAX_KINDS: usize = 32;
+pub const MAX_KINDS: usize = 64;
 
 /// Counters of one mount.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Counters {
     requests: [AtomicU64; MAX_KINDS],
     failures: [AtomicU64; MAX_KINDS],
     received: AtomicU64,
     sent: AtomicU64,
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        let zeros = || std::array::from_fn(|_| AtomicU64::new(0));
+        Self { requests: zeros(), failures: zeros(), received: AtomicU64::new(0), sent: AtomicU64::new(0) }
+    }
 }
 
 impl Counters {

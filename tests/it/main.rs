@@ -24,11 +24,11 @@ mod fault_loop;
 mod faults;
 #[cfg(feature = "demo")]
 mod kept;
+#[cfg(feature = "demo")]
+mod kill;
 mod leftovers;
 #[cfg(feature = "demo")]
 mod leftovers_mounted;
-#[cfg(feature = "demo")]
-mod kill;
 mod locks;
 #[cfg(feature = "demo")]
 mod mounted;
@@ -44,6 +44,8 @@ mod servers;
 mod servers_buckets;
 #[cfg(feature = "demo")]
 mod staging;
+#[cfg(feature = "demo")]
+mod status;
 #[cfg(feature = "demo")]
 mod support;
 mod tidy;

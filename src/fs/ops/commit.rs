@@ -8,6 +8,7 @@ use super::names::new_info;
 use super::put_back::Making;
 use crate::base::clock;
 use crate::data;
+use crate::data::budget::Holder as _;
 use crate::data::write::commit::{Base, MadeBy, OnConflict};
 use crate::fs::Fs;
 use crate::fs::error::{Error, Result, Situation};
@@ -27,6 +28,8 @@ pub struct Pending {
     pub path: String,
     /// Its bytes.
     pub bytes: u64,
+    /// Seconds since it was last written or read.
+    pub idle_s: u64,
     /// Why the last try failed.
     pub error: Option<String>,
 }
@@ -264,8 +267,11 @@ impl<S: ObjectStore + BucketService> Fs<S> {
                 (state.linked && state.is_dirty(), state.last_error.as_deref().map(str::to_owned))
             };
             if dirty {
-                let bytes = inode.writing().map_or(0, |writing| writing.writer.len());
-                pending.push(Pending { path: self.path_of(inode.ino), bytes, error });
+                let writing = inode.writing();
+                let bytes = writing.as_ref().map_or(0, |writing| writing.writer.len());
+                let idle = writing.map(|writing| clock::instant().saturating_duration_since(writing.writer.used_at()));
+                let idle_s = idle.unwrap_or_default().as_secs();
+                pending.push(Pending { path: self.path_of(inode.ino), bytes, idle_s, error });
             }
         }
         pending

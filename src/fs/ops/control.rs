@@ -8,7 +8,7 @@ use crate::fs::attr::{Caller, Ino};
 use crate::fs::error::{Error, Result, Situation};
 use crate::fs::meta::xattr::Control;
 use crate::fs::tree::inode::Inode;
-use crate::store::{BucketService, ObjectStore, Operation};
+use crate::store::{BucketService, ObjectStore};
 
 impl<S: ObjectStore + BucketService> Fs<S> {
     fn may_control(&self, inode: &Arc<Inode<S>>, caller: Caller) -> Result<()> {
@@ -47,32 +47,5 @@ impl<S: ObjectStore + BucketService> Fs<S> {
                 Err(Error::new(Situation::Io, format!("'{}' could not be uploaded: {why}", pending.path)))
             }
         }
-    }
-
-    /// The files of contents that could not be stored.
-    fn kept_files(&self) -> Vec<String> {
-        let entries = self.config.kept_directory.as_ref().and_then(|directory| std::fs::read_dir(directory).ok());
-        let paths = entries.into_iter().flatten().flatten().map(|entry| entry.path());
-        let mut kept: Vec<String> = paths
-            .filter(|path| path.extension().is_none_or(|kind| kind != "json"))
-            .map(|path| path.display().to_string())
-            .collect();
-        kept.sort();
-        kept
-    }
-
-    /// Requests by kind, memory and what is pending, as one JSON object.
-    fn status_text(&self) -> String {
-        let names: Vec<String> = Operation::ALL.iter().map(ToString::to_string).collect();
-        let (files, directories) = self.handles.count();
-        let status = serde_json::json!({
-            "source": self.config.source.to_string(),
-            "memory": { "limit": self.budget.limit(), "used": self.budget.used() },
-            "open": { "files": files, "directories": directories },
-            "pending": self.pending(),
-            "kept": self.kept_files(),
-            "counters": self.counters.snapshot(&names),
-        });
-        status.to_string()
     }
 }

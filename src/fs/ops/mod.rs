@@ -18,4 +18,5 @@ pub(super) mod ranges;
 pub(super) mod remove;
 pub(super) mod rename;
 pub(super) mod restore;
+mod status;
 pub(super) mod xattrs;

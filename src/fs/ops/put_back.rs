@@ -4,6 +4,7 @@
 //! store it is looked once, after the first object that has some, and remembered. Between the change and what is put back
 //! there is a moment without.
 
+use std::fmt;
 use std::sync::Arc;
 
 use crate::fs::Fs;
@@ -43,6 +44,27 @@ pub enum Companion {
     EncodedNames,
     /// The metadata of a directory's marker: SeaweedFS drops it.
     OfMarkers,
+}
+
+impl fmt::Display for Making {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Put => "what is put",
+            Self::Copy => "what is copied",
+            Self::Upload => "what is made of parts",
+        })
+    }
+}
+
+impl fmt::Display for Companion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tags => "the tags",
+            Self::Acl => "the access list",
+            Self::EncodedNames => "metadata whose name has a '%'",
+            Self::OfMarkers => "the metadata of directories",
+        })
+    }
 }
 
 impl<S: ObjectStore + BucketService> Fs<S> {

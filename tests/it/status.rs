@@ -1,0 +1,64 @@
+//! `pailfs status` of a mount: what people and programs are told, and the exit code.
+
+use std::fs::{self, File};
+use std::io::Write as _;
+
+use crate::support::{Mount, Site, eventually};
+
+fn asked(mount: &Mount) -> (Option<i32>, serde_json::Value, String) {
+    let path = mount.path.to_str().unwrap();
+    let json = mount.pailfs(&["status", path, "--json"]);
+    let words = mount.pailfs(&["status", path]);
+    assert_eq!(json.status.code(), words.status.code());
+    (words.status.code(), serde_json::from_slice(&json.stdout).unwrap(), String::from_utf8(words.stdout).unwrap())
+}
+
+#[test]
+fn a_mount_tells_what_goes_on() {
+    let site = Site::start();
+    let mount = site.mount(&[]);
+    mount.sh("echo x > f && getfattr -n user.s3.versioning . > /dev/null");
+    let (code, status, words) = asked(&mount);
+    assert!(code == Some(0) && words.contains("nothing dirty, failed or kept"), "{words}");
+    assert_eq!((status["source"].as_str(), status["mount"].as_str()), (Some("s3://bucket"), mount.path.to_str()));
+    assert_eq!(status["pid"].to_string(), mount.daemon());
+    assert_eq!(status["counters"]["requests.PutObject"], 1);
+    assert!(status["counters"]["requests.GetBucketVersioning"].as_u64() > Some(0), "{}", status["counters"]);
+    let all = mount.pailfs(&["status"]);
+    assert!(String::from_utf8(all.stdout).unwrap().contains(mount.path.to_str().unwrap()));
+    // Under way.
+    let mut file = File::create(mount.at("big")).unwrap();
+    file.write_all(&vec![1; 40 << 20]).unwrap();
+    eventually("a part is sent", || asked(&mount).1["uploads"][0]["parts"].as_u64() > Some(0));
+    let (code, status, words) = asked(&mount);
+    assert!(
+        code == Some(0) && words.contains("dirty     /big (40.0 MiB)") && words.contains("upload    s3://bucket/big"),
+        "{words}"
+    );
+    assert_eq!((status["uploads"][0]["key"].as_str(), status["open"]["files"].as_u64()), (Some("big"), Some(1)));
+    drop(file);
+    eventually("it is stored", || asked(&mount).1["pending"].as_array().unwrap().is_empty());
+    assert!(asked(&mount).1["uploads"].as_array().unwrap().is_empty());
+}
+
+#[test]
+fn what_failed_and_what_is_kept_is_told() {
+    let site = Site::start();
+    let mount = site.mount(&[]);
+    site.server.set_faults("PutObject:*=denied".parse().unwrap());
+    mount.sh_fails("cp /etc/passwd f");
+    let bytes = fs::metadata("/etc/passwd").unwrap().len();
+    let (code, status, words) = asked(&mount);
+    assert!(code == Some(1) && words.contains("failed    /f ("), "{words}");
+    assert!(status["pending"][0]["error"].as_str().unwrap().contains("PutObject"), "{status}");
+    assert!(!mount.pailfs(&["umount", "--force", mount.path.to_str().unwrap()]).status.success());
+    let no_mount = mount.pailfs(&["status", mount.path.to_str().unwrap()]);
+    assert_eq!(no_mount.status.code(), Some(2), "{no_mount:?}");
+    site.server.set_faults("".parse().unwrap());
+    assert!(mount.run(&site.server.endpoint(), "bucket", &[], pailfs::devserver::SECRET_KEY).status.success());
+    let (code, status, words) = asked(&mount);
+    assert!(code == Some(1) && words.contains("kept ") && words.contains("of /f: "), "{words}");
+    assert_eq!((status["kept"][0]["path"].as_str(), status["kept"][0]["bytes"].as_u64()), (Some("/f"), Some(bytes)));
+    fs::remove_dir_all(mount.cache().join("pailfs/kept")).unwrap();
+    assert_eq!(asked(&mount).0, Some(0));
+}
