@@ -51,7 +51,7 @@ async fn every_fault(name: &str, scenario: impl AsyncFn(&mut Case)) {
     let clean = clean.end(None).await;
     assert!(!clean.is_empty(), "{name} asks for something");
     // Large contents take turns with the kinds; `PAILFS_ALL_FAULTS=1` leaves none out.
-    let large = clean.iter().any(|call| *call == Operation::CreateMultipartUpload);
+    let large = clean.contains(&Operation::CreateMultipartUpload);
     for (kind, (toxic, situation, burst)) in FAULTS.into_iter().enumerate() {
         for nth in 0.. {
             let all = std::env::var_os("PAILFS_ALL_FAULTS").is_some();

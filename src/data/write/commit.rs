@@ -257,8 +257,15 @@ impl<S: ObjectStore> Writer<S> {
             Change::Copy(_) => MadeBy::Copy,
             Change::Complete(_) => MadeBy::Upload,
         };
-        let committed = conditional(&self.shared.store, &destination, intent, change).await;
-        let committed = committed.inspect_err(|error| self.note_doubt(error, &destination))?;
+        let mut unanswered = false;
+        let committed = conditional(&self.shared.store, &destination, intent, change, &mut unanswered).await;
+        if committed.is_err()
+            && unanswered
+            && let Some(token) = token_of(&destination.properties)
+        {
+            self.lock().doubtful.push(token.to_owned());
+        }
+        let committed = committed?;
         Ok(CommitDone { committed, destination, size, by })
     }
 
@@ -336,12 +343,14 @@ struct Intent {
     doubtful: Vec<String>,
 }
 
-/// Sends a replacing request under a condition, and does what its failure asks for.
+/// Sends a replacing request under a condition, and does what its failure asks for. `unanswered` tells whether one may have been
+/// applied without being heard.
 async fn conditional<S: ObjectStore>(
     store: &S,
     destination: &Destination,
     intent: Intent,
     mut request: Change,
+    unanswered: &mut bool,
 ) -> Result<Committed> {
     let Intent { mut base, on_conflict, doubtful } = intent;
     let object = ObjectRef::current(destination.bucket.clone(), destination.key.clone());
@@ -356,6 +365,8 @@ async fn conditional<S: ObjectStore>(
             Ok(committed) => return Ok(committed),
             Err(error) => error,
         };
+        // Of several attempts an earlier one may have been applied, and another client have gone on from there.
+        *unanswered |= error.outcome() == Outcome::Unknown || error.story().attempts > 1;
         let conflict = matches!(error.kind(), ErrorKind::Exists | ErrorKind::Changed);
         if error.outcome() == Outcome::NotApplied && !conflict && error.kind() != ErrorKind::NoUpload {
             return Err(error.into());
