@@ -17,9 +17,22 @@ pub struct Account {
     /// Where the buckets lie that were asked for. A bucket does not move.
     known: Mutex<HashMap<BucketName, String>>,
     /// Whether access lists count in the buckets that were asked for it.
-    acls: Mutex<HashMap<BucketName, bool>>,
+    acls: Mutex<HashMap<BucketName, Acls>>,
+    /// Held by who asks for it, so that many do not ask at once.
+    pub(super) asking_acls: tokio::sync::Mutex<()>,
     /// What the store was found to keep with an object that was made so, or not.
     kept: Mutex<HashMap<(Companion, Making), bool>>,
+}
+
+/// What is with the access lists of a bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Acls {
+    /// They count.
+    Count,
+    /// They are disabled: what was set would not count, and be lost.
+    Disabled,
+    /// They may count, but these credentials cannot read them.
+    Unreadable,
 }
 
 impl Account {
@@ -31,6 +44,7 @@ impl Account {
             next: Mutex::new(location),
             known: Mutex::default(),
             acls: Mutex::default(),
+            asking_acls: tokio::sync::Mutex::default(),
             kept: Mutex::default(),
         }
     }
@@ -64,13 +78,13 @@ impl Account {
 
     /// Whether access lists count in a bucket, as far as known.
     #[must_use]
-    pub fn acls_of(&self, bucket: &BucketName) -> Option<bool> {
+    pub fn acls_of(&self, bucket: &BucketName) -> Option<Acls> {
         lock(&self.acls).get(bucket).copied()
     }
 
-    /// Access lists count in a bucket, or not.
-    pub fn learn_acls(&self, bucket: &BucketName, count: bool) {
-        lock(&self.acls).insert(bucket.clone(), count);
+    /// What is with the access lists of a bucket.
+    pub fn learn_acls(&self, bucket: &BucketName, acls: Acls) {
+        lock(&self.acls).insert(bucket.clone(), acls);
     }
 
     /// Whether access lists count may have changed.

@@ -11,6 +11,7 @@ use super::xattrs::{SetHow, no_attribute, read_only};
 use crate::base::{clock, date};
 use crate::data::write::commit::Base;
 use crate::fs::Fs;
+use crate::fs::account::Acls;
 use crate::fs::error::{Error, Result, Situation};
 use crate::fs::meta::acl::{self, MAX_BUCKET_TAGS, MAX_OBJECT_TAGS, Wanted};
 use crate::fs::meta::xattr::Name;
@@ -198,7 +199,12 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     /// Refuses to set a list that does not count and that the next change would drop, whatever the store answers.
     async fn must_have_acls(&self, inode: &Arc<Inode<S>>) -> Result<()> {
         let bucket = self.locate(inode)?.bucket;
-        if self.has_acls(&bucket).await? {
+        if self.acls_of(&bucket).await? != Acls::Disabled {
+            return Ok(());
+        }
+        // Another client may have let them count meanwhile.
+        self.account.forget_acls(&bucket);
+        if self.acls_of(&bucket).await? != Acls::Disabled {
             return Ok(());
         }
         let words = format!(

@@ -5,6 +5,7 @@
 //! Where a bucket disables access lists, which is asked once a bucket, nothing is asked.
 
 use crate::fs::Fs;
+use crate::fs::account::Acls;
 use crate::fs::config::KeepAcl;
 use crate::fs::error::{Error, Result, Situation};
 use crate::store::{
@@ -55,7 +56,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     }
 
     async fn kept_acl(&self, object: &ObjectRef) -> Result<Option<AclChange>> {
-        if self.config.keep_acl == KeepAcl::No || !self.has_acls(&object.bucket).await? {
+        if self.config.keep_acl == KeepAcl::No || self.acls_of(&object.bucket).await? != Acls::Count {
             return Ok(None);
         }
         match self.store.get_document(&Resource::from(object.clone()), Subresource::Acl).await {
@@ -64,7 +65,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) if matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::Denied) => {
                 tracing::warn!(%error, "access lists cannot be read, and are not kept");
-                self.account.learn_acls(&object.bucket, false);
+                self.account.learn_acls(&object.bucket, Acls::Unreadable);
                 Ok(None)
             }
             Err(error) => {
@@ -76,20 +77,24 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     }
 
     /// Whether access lists count in a bucket: asked once.
-    pub(super) async fn has_acls(&self, bucket: &BucketName) -> Result<bool> {
+    pub(super) async fn acls_of(&self, bucket: &BucketName) -> Result<Acls> {
+        if let Some(known) = self.account.acls_of(bucket) {
+            return Ok(known);
+        }
+        let _asking = self.account.asking_acls.lock().await;
         if let Some(known) = self.account.acls_of(bucket) {
             return Ok(known);
         }
         let controls = Subresource::Config(ConfigKind::OwnershipControls);
-        let has = match self.store.get_document(&Resource::from(bucket.clone()), controls).await {
-            Ok(Some(Document::Config(config))) => !config.disables_acls(),
-            Ok(_) => true,
+        let acls = match self.store.get_document(&Resource::from(bucket.clone()), controls).await {
+            Ok(Some(Document::Config(config))) if config.disables_acls() => Acls::Disabled,
+            Ok(_) => Acls::Count,
             // Who may not ask, or a store that does not know: the list itself will tell.
-            Err(error) if matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::Denied | ErrorKind::Invalid) => true,
+            Err(error) if matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::Denied | ErrorKind::Invalid) => Acls::Count,
             Err(error) => return Err(not_kept("access list", &error)),
         };
-        self.account.learn_acls(bucket, has);
-        Ok(has)
+        self.account.learn_acls(bucket, acls);
+        Ok(acls)
     }
 
     /// What a pending upload will set, when there is one.
