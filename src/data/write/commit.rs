@@ -16,8 +16,8 @@ use super::{Destination, Stored, Writer};
 use crate::base::{clock, rng};
 use crate::data::{Error, Result};
 use crate::store::{
-    ByteRange, Committed, CompleteUpload, Condition, CopyObject, ETag, ErrorKind, HeadObject, MAX_PART_BYTES, ObjectInfo,
-    ObjectRef, ObjectStore, Outcome, Part, Properties, PutObject,
+    ByteRange, Committed, CompleteUpload, Condition, CopyObject, ETag, ErrorKind, HeadObject, ObjectInfo, ObjectRef, ObjectStore,
+    Outcome, Part, Properties, PutObject,
 };
 
 /// The metadata name that carries the token of a commit; never shown to users.
@@ -309,8 +309,8 @@ impl<S: ObjectStore> Writer<S> {
             ..ObjectRef::current(destination.bucket.clone(), destination.key.clone())
         };
         self.repin(&done.committed.etag, &object, &committed.etag);
-        let by = if done.size > MAX_PART_BYTES { MadeBy::Upload } else { MadeBy::Copy };
-        Ok(CommitDone { committed, destination, size: done.size, by })
+        // Of parts as a rule, and then copied: either may have lost something, so it is looked.
+        Ok(CommitDone { committed, destination, size: done.size, by: MadeBy::Upload })
     }
 }
 

@@ -103,7 +103,11 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             Some(true) => return Ok(()),
             Some(false) => {}
             None => {
-                let there = self.store.get_document(resource, Subresource::Tagging).await?;
+                let there = match self.store.get_document(resource, Subresource::Tagging).await {
+                    // As of a list, below.
+                    Err(error) if error.kind() == ErrorKind::Archived => return Ok(()),
+                    there => there?,
+                };
                 let kept = matches!(&there, Some(Document::Tags(there)) if same_tags(there, tags));
                 self.learn_keeps(Companion::Tags, making, kept);
                 if kept {
