@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::meta::location::Location;
-use super::ops::put_back::{Companion, Making};
+use super::ops::put_back::Companion;
+use crate::data::write::commit::MadeBy;
 use crate::store::BucketName;
 
 /// The account's state. Its locks are leaves.
@@ -21,7 +22,7 @@ pub struct Account {
     /// Held by who asks for it, so that many do not ask at once.
     pub(super) asking_acls: tokio::sync::Mutex<()>,
     /// What the store was found to keep with an object that was made so, or not.
-    kept: Mutex<HashMap<(Companion, Making), bool>>,
+    kept: Mutex<HashMap<(Companion, MadeBy), bool>>,
 }
 
 /// What is with the access lists of a bucket.
@@ -94,12 +95,12 @@ impl Account {
 
     /// Whether the store keeps something with an object that is made so, as far as known.
     #[must_use]
-    pub fn keeps(&self, companion: Companion, making: Making) -> Option<bool> {
+    pub fn keeps(&self, companion: Companion, making: MadeBy) -> Option<bool> {
         lock(&self.kept).get(&(companion, making)).copied()
     }
 
     /// It does, or it does not.
-    pub fn learn_keeps(&self, companion: Companion, making: Making, kept: bool) {
+    pub fn learn_keeps(&self, companion: Companion, making: MadeBy, kept: bool) {
         lock(&self.kept).insert((companion, making), kept);
     }
 

@@ -16,8 +16,8 @@ use super::{Destination, Stored, Writer};
 use crate::base::{clock, rng};
 use crate::data::{Error, Result};
 use crate::store::{
-    ByteRange, Committed, CompleteUpload, Condition, CopyObject, ETag, ErrorKind, HeadObject, ObjectInfo, ObjectRef, ObjectStore,
-    Outcome, Part, Properties, PutObject,
+    ByteRange, Committed, CompleteUpload, Condition, CopyObject, ETag, ErrorKind, HeadObject, MAX_PART_BYTES, ObjectInfo,
+    ObjectRef, ObjectStore, Outcome, Part, Properties, PutObject,
 };
 
 /// The metadata name that carries the token of a commit; never shown to users.
@@ -63,7 +63,7 @@ pub struct CommitDone {
 }
 
 /// The request that has made an object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum MadeBy {
     /// One PUT.
     Put,
@@ -71,6 +71,14 @@ pub enum MadeBy {
     Copy,
     /// The completion of an upload.
     Upload,
+}
+
+impl MadeBy {
+    /// How an object of `size` bytes is copied.
+    #[must_use]
+    pub const fn copy_of(size: u64) -> Self {
+        if size > MAX_PART_BYTES { Self::Upload } else { Self::Copy }
+    }
 }
 
 impl<S: ObjectStore> Writer<S> {
@@ -259,22 +267,16 @@ impl<S: ObjectStore> Writer<S> {
         };
         let mut unanswered = false;
         let committed = conditional(&self.shared.store, &destination, intent, change, &mut unanswered).await;
-        if committed.is_err()
-            && unanswered
-            && let Some(token) = token_of(&destination.properties)
-        {
-            self.lock().doubtful.push(token.to_owned());
+        if committed.is_err() && unanswered {
+            self.note_doubt(&destination);
         }
         let committed = committed?;
         Ok(CommitDone { committed, destination, size, by })
     }
 
     /// Remembers a commit of which nobody knows whether it was applied.
-    fn note_doubt(&self, error: &Error, destination: &Destination) {
-        let doubtful = matches!(error, Error::Store(error) if error.outcome() == Outcome::Unknown);
-        if doubtful && let Some(token) = token_of(&destination.properties) {
-            self.lock().doubtful.push(token.to_owned());
-        }
+    fn note_doubt(&self, destination: &Destination) {
+        self.lock().doubtful.extend(token_of(&destination.properties).map(str::to_owned));
     }
 
     /// Brings what was changed after the first part had left (mode, times, a header, the name) to the finished object.
@@ -300,7 +302,9 @@ impl<S: ObjectStore> Writer<S> {
                 Committed::from(&info)
             }
             Err(error) => {
-                self.note_doubt(&error, &destination);
+                if matches!(&error, Error::Store(error) if error.outcome() == Outcome::Unknown) {
+                    self.note_doubt(&destination);
+                }
                 return Err(error);
             }
         };

@@ -13,21 +13,6 @@ use crate::store::{
 /// What an object is when nobody said.
 const DEFAULT_CONTENT_TYPE: &str = "binary/octet-stream";
 const META: &str = "x-amz-meta-";
-/// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutObject.html>
-const CLASSES: [&str; 11] = [
-    "STANDARD",
-    "REDUCED_REDUNDANCY",
-    "STANDARD_IA",
-    "ONEZONE_IA",
-    "INTELLIGENT_TIERING",
-    "GLACIER",
-    "DEEP_ARCHIVE",
-    "OUTPOSTS",
-    "GLACIER_IR",
-    "SNOW",
-    "EXPRESS_ONEZONE",
-];
-
 /// The properties of a new object.
 pub(super) fn read(headers: &HeaderMap) -> S3Result<Properties> {
     let text = |name: HeaderName| headers.get(name).map(value_text).transpose();
@@ -53,8 +38,9 @@ pub(super) fn read(headers: &HeaderMap) -> S3Result<Properties> {
 /// `x-amz-storage-class`.
 pub(super) fn storage_class(headers: &HeaderMap) -> S3Result<Option<StorageClass>> {
     let Some(class) = headers.get("x-amz-storage-class").map(value_text).transpose()? else { return Ok(None) };
-    if CLASSES.contains(&class.as_str()) {
-        return Ok(Some(StorageClass::new(&class)));
+    let class = StorageClass::new(&class);
+    if class.is_s3s() {
+        return Ok(Some(class));
     }
     Err(S3Error::with_message(S3ErrorCode::InvalidStorageClass, "The storage class you specified is not valid"))
 }

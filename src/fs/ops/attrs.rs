@@ -4,12 +4,11 @@ use std::sync::Arc;
 
 use super::keeping::TagsBy;
 use super::names::{copied_info, new_info};
-use super::put_back::Making;
 use crate::base::clock;
 use crate::data;
 use crate::data::guess;
 use crate::data::write::Destination;
-use crate::data::write::commit::{OnConflict, with_token};
+use crate::data::write::commit::{MadeBy, OnConflict, with_token};
 use crate::data::write::settle::{Source, put_empty, replace_properties};
 use crate::fs::attr::{Attr, Caller, Ino, Kind, SetAttr, SetTime, without_privileges};
 use crate::fs::config::AttrsMode;
@@ -309,7 +308,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         let sent = destination.properties.clone();
         let source = Source { object: object.clone(), etag: info.etag.clone(), size: info.size };
         let committed = replace_properties(&self.store, source, info.last_modified, destination.properties).await?;
-        let put_back = self.put_back(&object, &sent, tags.as_ref(), Making::of_copy(info.size)).await;
+        let put_back = self.put_back(&object, &sent, tags.as_ref(), MadeBy::copy_of(info.size)).await;
         Ok((copied_info(info, committed, sent), put_back))
     }
 
@@ -336,7 +335,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         apply(&mut properties);
         let destination = with_token(&address.destination(properties)?);
         let committed = put_empty(&self.store, &destination, condition).await?;
-        let put_back = self.put_back(&address.object()?, &destination.properties, None, Making::Put).await;
+        let put_back = self.put_back(&address.object()?, &destination.properties, None, MadeBy::Put).await;
         let made = new_info(committed, 0, destination.properties);
         inode.lock().committed(made);
         put_back

@@ -5,11 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::names::new_info;
-use super::put_back::Making;
 use crate::base::clock;
 use crate::data;
 use crate::data::budget::Holder as _;
-use crate::data::write::commit::{Base, MadeBy, OnConflict};
+use crate::data::write::commit::{Base, OnConflict};
 use crate::fs::Fs;
 use crate::fs::error::{Error, Result, Situation};
 use crate::fs::meta::posix;
@@ -107,12 +106,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             self.table.release(parent.ino);
         }
         tracing::debug!(key, bytes = done.size, "committed");
-        let making = match done.by {
-            MadeBy::Put => Making::Put,
-            MadeBy::Copy => Making::Copy,
-            MadeBy::Upload => Making::Upload,
-        };
-        self.put_back(&self.locate(inode)?.object()?, &sent, None, making).await
+        self.put_back(&self.locate(inode)?.object()?, &sent, None, done.by).await
     }
 
     /// Another client has changed the object that was appended to: appends to what it has made. `None` when what was appended

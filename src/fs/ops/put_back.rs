@@ -7,31 +7,14 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::data::write::commit::MadeBy;
 use crate::fs::Fs;
 use crate::fs::error::{Error, Result, Situation};
 use crate::fs::tree::inode::Inode;
 use crate::store::{
-    Acl, AclChange, BucketService, Document, ErrorKind, Grant, Grantee, HeadObject, MAX_PART_BYTES, ObjectInfo, ObjectRef,
-    ObjectStore, Properties, Resource, Subresource, Tags,
+    Acl, AclChange, BucketService, Document, ErrorKind, Grant, Grantee, HeadObject, ObjectInfo, ObjectRef, ObjectStore,
+    Properties, Resource, Subresource, Tags,
 };
-
-/// How an object was made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Making {
-    /// By one PUT.
-    Put,
-    /// By a copy inside the store.
-    Copy,
-    /// Of parts: so seldom, and by so many requests, that it is looked each time.
-    Upload,
-}
-
-impl Making {
-    /// How an object of `size` bytes is copied.
-    pub(in crate::fs) const fn of_copy(size: u64) -> Self {
-        if size > MAX_PART_BYTES { Self::Upload } else { Self::Copy }
-    }
-}
 
 /// What may get lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -46,7 +29,7 @@ pub enum Companion {
     OfMarkers,
 }
 
-impl fmt::Display for Making {
+impl fmt::Display for MadeBy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Put => "what is put",
@@ -75,7 +58,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         info: &ObjectInfo,
         sent: &Properties,
     ) -> Result<Option<Tags>> {
-        let kept = sent.tags.is_some() || info.facts.tag_count == 0 || self.keeps(Companion::Tags, Making::Copy) == Some(true);
+        let kept = sent.tags.is_some() || info.facts.tag_count == 0 || self.keeps(Companion::Tags, MadeBy::Copy) == Some(true);
         if kept { Ok(None) } else { self.kept_tags(source).await }
     }
 
@@ -86,7 +69,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         object: &ObjectRef,
         sent: &Properties,
         tags: Option<&Tags>,
-        making: Making,
+        making: MadeBy,
     ) -> Result<()> {
         let resource = Resource::from(ObjectRef { version: None, ..object.clone() });
         if let Some(tags) = tags.or(sent.tags.as_ref()).filter(|tags| !tags.is_empty()) {
@@ -98,7 +81,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         }
     }
 
-    async fn put_tags_back(&self, resource: &Resource, tags: &Tags, making: Making) -> crate::store::Result<()> {
+    async fn put_tags_back(&self, resource: &Resource, tags: &Tags, making: MadeBy) -> crate::store::Result<()> {
         match self.keeps(Companion::Tags, making) {
             Some(true) => return Ok(()),
             Some(false) => {}
@@ -118,7 +101,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         self.store.put_document(resource, &Document::Tags(tags.clone())).await
     }
 
-    async fn put_acl_back(&self, resource: &Resource, sent: &AclChange, making: Making) -> crate::store::Result<()> {
+    async fn put_acl_back(&self, resource: &Resource, sent: &AclChange, making: MadeBy) -> crate::store::Result<()> {
         let known = self.keeps(Companion::Acl, making);
         if known == Some(true) {
             return Ok(());
@@ -175,25 +158,25 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     }
 
     /// Whether the store keeps something by itself, as far as known.
-    fn keeps(&self, companion: Companion, making: Making) -> Option<bool> {
+    fn keeps(&self, companion: Companion, making: MadeBy) -> Option<bool> {
         if self.config.trusts_store { Some(true) } else { self.account.keeps(companion, making) }
     }
 
-    fn learn_keeps(&self, companion: Companion, making: Making, kept: bool) {
+    fn learn_keeps(&self, companion: Companion, making: MadeBy, kept: bool) {
         if !kept {
             tracing::warn!(?companion, ?making, "the store has dropped what an object should have kept: it is put back");
         }
-        if making != Making::Upload {
+        if making != MadeBy::Upload {
             self.account.learn_keeps(companion, making, kept);
         }
     }
 }
 
 /// What is odd about metadata, and who sends it.
-fn odd<S>(inode: &Inode<S>, name: &str) -> Option<(Companion, Making)> {
+fn odd<S>(inode: &Inode<S>, name: &str) -> Option<(Companion, MadeBy)> {
     match (inode.is_directory(), name.contains('%')) {
-        (true, _) => Some((Companion::OfMarkers, Making::Put)),
-        (false, true) => Some((Companion::EncodedNames, Making::Copy)),
+        (true, _) => Some((Companion::OfMarkers, MadeBy::Put)),
+        (false, true) => Some((Companion::EncodedNames, MadeBy::Copy)),
         (false, false) => None,
     }
 }

@@ -5,11 +5,10 @@ use std::sync::Arc;
 
 use super::keeping::TagsBy;
 use super::names::copied_info;
-use super::put_back::Making;
 use crate::base::clock;
 use crate::data::guess;
 use crate::data::write::Destination;
-use crate::data::write::commit::{Base, OnConflict, with_token};
+use crate::data::write::commit::{Base, MadeBy, OnConflict, with_token};
 use crate::data::write::settle::{Source, copy_object};
 use crate::fs::Fs;
 use crate::fs::attr::Ino;
@@ -207,7 +206,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         // Readers go on at the new place before the old one is taken away, and back should it have to stay.
         let place = |object: &ObjectRef, version| ObjectRef { version, ..object.clone() };
         self.repin(inode, &info.etag, &place(to, committed.version.clone()), &committed.etag);
-        let deleted = match self.put_back(to, &destination.properties, tags.as_ref(), Making::of_copy(info.size)).await {
+        let deleted = match self.put_back(to, &destination.properties, tags.as_ref(), MadeBy::copy_of(info.size)).await {
             Ok(()) => self.delete_object(source.clone(), Some(info.etag.clone())).await,
             Err(error) => Err(error),
         };

@@ -10,7 +10,7 @@ use super::failure::{
     TOO_MANY_TAGS,
 };
 use crate::base::{clock, encode};
-use crate::store::{AclChange, Condition, ETag, Facts, ListedObject, ObjectInfo, Properties, Retention, Tags};
+use crate::store::{AclChange, Condition, ETag, Facts, ListedObject, ObjectInfo, Properties, Retention, StorageClass, Tags};
 
 /// S3's limit on user metadata, in bytes of names and values.
 /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html>
@@ -139,28 +139,13 @@ pub(super) fn matches(tag: &ETag, object: &Object) -> Outcome<()> {
     if *tag == object.etag || tag.as_str() == "*" { Ok(()) } else { Err(OBJECT_CHANGED) }
 }
 
-/// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutObject.html>
-const CLASSES: [&str; 11] = [
-    "STANDARD",
-    "REDUCED_REDUNDANCY",
-    "STANDARD_IA",
-    "ONEZONE_IA",
-    "INTELLIGENT_TIERING",
-    "GLACIER",
-    "DEEP_ARCHIVE",
-    "OUTPOSTS",
-    "GLACIER_IR",
-    "SNOW",
-    "EXPRESS_ONEZONE",
-];
-
 /// Whether S3 would take these properties.
 pub(super) fn check_properties(properties: &Properties) -> Outcome<()> {
     let bytes: usize = properties.metadata.iter().map(|(name, value)| name.len() + value.len()).sum();
     if bytes > MAX_METADATA_BYTES {
         return Err(METADATA_TOO_LARGE);
     }
-    if !properties.storage_class.as_ref().is_none_or(|class| CLASSES.contains(&class.as_str())) {
+    if !properties.storage_class.as_ref().is_none_or(StorageClass::is_s3s) {
         return Err(INVALID_STORAGE_CLASS);
     }
     properties.tags.as_ref().map_or(Ok(()), |tags| check_tags(tags, MAX_OBJECT_TAGS))?;

@@ -203,6 +203,22 @@ impl PageToken {
     }
 }
 
+/// The classes that S3 has.
+/// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutObject.html>
+const STORAGE_CLASSES: [&str; 11] = [
+    "STANDARD",
+    "REDUCED_REDUNDANCY",
+    "STANDARD_IA",
+    "ONEZONE_IA",
+    "INTELLIGENT_TIERING",
+    "GLACIER",
+    "DEEP_ARCHIVE",
+    "OUTPOSTS",
+    "GLACIER_IR",
+    "SNOW",
+    "EXPRESS_ONEZONE",
+];
+
 impl StorageClass {
     /// Takes the class as the store gave it.
     #[must_use]
@@ -214,6 +230,12 @@ impl StorageClass {
     #[must_use]
     pub fn standard() -> Self {
         Self::new("STANDARD")
+    }
+
+    /// Whether S3 has this class; other stores may have more.
+    #[must_use]
+    pub fn is_s3s(&self) -> bool {
+        STORAGE_CLASSES.contains(&&*self.0)
     }
 
     /// Whether objects of this class cannot be read before they are restored.
