@@ -9,6 +9,7 @@ use pailfs::fs::error::Situation;
 use pailfs::fs::handles::OpenMode;
 use pailfs::fs::{Looked, Replace, SetHow};
 
+use pailfs::store::fault::Toxic;
 use pailfs::store::memory::{Drops, Memory, Options};
 use pailfs::store::*;
 
@@ -152,6 +153,33 @@ async fn access_lists_that_puts_drop_are_put_back() {
     for round in 2..4 {
         world.write("f", &content(round, 10)).await.unwrap();
         assert!(is_public(&world, "f").await, "{round}");
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_looked_at_in_an_archive_is_no_failure() {
+    let count = async |toxic: Option<usize>| {
+        let world = world(Drops::TagsOfCopies);
+        let handle = world.open("f", WRITE).await.unwrap();
+        world.fs.write(handle, 0, content(1, 10), CALLER).await.unwrap();
+        set(&world, "f", "user.s3.storage-class", "GLACIER").await;
+        set(&world, "f", "user.s3.tags", "a=1").await;
+        set(&world, "f", "user.s3.acl", "public-read").await;
+        toxic.inspect(|nth| world.fault.inject(*nth, Toxic::Refused(ErrorKind::Archived)));
+        world.fs.flush(handle, |_| false).await.unwrap();
+        world.fs.release(handle).await.unwrap();
+        assert_eq!((tags(&world, "f").await.as_str(), is_public(&world, "f").await), ("a=1", true));
+        world.fault.calls()
+    };
+    let calls = count(None).await;
+    let looks = calls.iter().enumerate().skip_while(|(_, call)| **call != Operation::PutObject);
+    let looks: Vec<usize> = looks
+        .filter(|(_, call)| matches!(call, Operation::GetObjectTagging | Operation::GetObjectAcl))
+        .map(|(nth, _)| nth)
+        .collect();
+    assert_eq!(looks.len(), 2, "{calls:?}");
+    for nth in looks {
+        count(Some(nth)).await;
     }
 }
 

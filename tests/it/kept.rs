@@ -247,3 +247,67 @@ fn an_open_file_that_is_changed_between_two_commits_keeps_its_list_and_tags() {
               setfattr -n user.m1 -v 1 p; echo z >&5; exec 5>&-");
     assert_eq!((tags(&site, "p").as_str(), grants(&site, "p")), ("a=b", 2));
 }
+
+/// What another client sets on a file that stays open is kept by the commits that follow, as it is when the file is closed.
+#[test]
+fn a_commit_of_a_file_that_stays_open_takes_nothing_back() {
+    use std::io::Write as _;
+    let site = Site::with_md5_tags();
+    let mount = site.mount(&[]);
+    let memory = site.server.memory();
+    let set = |document: &Document| site.block_on(memory.put_document(&object("f"), document)).unwrap();
+    let mut options = fs::OpenOptions::new();
+    let modes = [options.write(true).clone(), options.truncate(true).clone(), fs::OpenOptions::new().append(true).clone()];
+    for (mode, theirs) in modes.iter().flat_map(|mode| [(mode, true), (mode, false)]) {
+        fs::write(mount.at("f"), "x").unwrap();
+        mount
+            .sh("setfattr -n user.s3.acl -v public-read f && setfattr -n user.s3.tags -v old=1 f && setfattr -n user.own -v 1 f");
+        let mut file = mode.open(mount.at("f")).unwrap();
+        file.write_all(b"first").unwrap();
+        file.sync_all().unwrap();
+        if theirs {
+            let mut tags = Tags::default();
+            tags.set("new", "2");
+            set(&Document::Tags(tags));
+            let source = ObjectRef::current(BucketName::new(BUCKET).unwrap(), Key::new("f").unwrap());
+            let info = site.block_on(memory.head(&HeadObject { object: source.clone() })).unwrap();
+            let mut properties = info.properties;
+            properties.headers.cache_control = Some("no-store".into());
+            properties.metadata.insert("theirs".into(), "3".into());
+            properties.metadata.insert("mode".into(), format!("{}", 0o100_640));
+            properties.metadata.remove("own");
+            // A copy resets the list.
+            let copy = CopyObject {
+                bucket: source.bucket.clone(),
+                key: source.key.clone(),
+                source,
+                source_if_match: None,
+                source_unchanged_since: None,
+                replace: Some(properties),
+                condition: Condition::None,
+            };
+            site.block_on(memory.copy(&copy)).unwrap();
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1100));
+        file.write_all(b"second").unwrap();
+        for name in ["user.mine", "user.s3.tag.mine"] {
+            rustix::fs::fsetxattr(&file, name, b"2", rustix::fs::XattrFlags::empty()).unwrap();
+        }
+        file.sync_all().unwrap_or_else(|error| panic!("{error}: {}", mount.why("f")));
+        assert!(site.get("f").unwrap().ends_with(b"firstsecond"));
+        let names = mount.sh("getfattr -d f | grep -v '^#' | sort");
+        let (there, gone, documents, mode) = match theirs {
+            true => (
+                vec!["user.mine=\"2\"", "user.theirs=\"3\"", "user.s3.cache-control=\"no-store\""],
+                "user.own",
+                ("new=2&mine=2", 1),
+                "640",
+            ),
+            false => (vec!["user.mine=\"2\"", "user.own=\"1\""], "user.theirs", ("old=1&mine=2", 2), "644"),
+        };
+        assert_eq!((tags(&site, "f").as_str(), grants(&site, "f")), documents, "{names}");
+        assert!(there.iter().all(|wanted| names.contains(wanted)) && !names.contains(gone), "{there:?}, no {gone}: {names}");
+        assert_eq!(mount.sh("stat -c %a f").trim(), mode);
+        mount.sh("rm f");
+    }
+}

@@ -192,7 +192,9 @@ mod mounted {
 
     /// As well by what is made of parts.
     fn large_companions(mount: &Mount) {
-        kept_over(mount, &["head -c 20000000 /dev/zero > f", "echo x >> f", "truncate -s 9000000 f"]);
+        // Parts that have left carry nothing that is set afterwards: they are copied once more.
+        let set_between = "(head -c 20000000 /dev/zero; sleep 0.2; setfattr -n user.y -v $RANDOM$$ f; echo) > f";
+        kept_over(mount, &["head -c 20000000 /dev/zero > f", "echo x >> f", "truncate -s 9000000 f", set_between]);
     }
 
     fn kept_over(mount: &Mount, more: &[&str]) {
@@ -247,6 +249,9 @@ mod mounted {
             assert_eq!(mount.sh("getfattr -n user.s3.restore --only-values ice"), "ongoing");
             eventually("the restore ends", || mount.sh("getfattr -n user.s3.restore --only-values ice").starts_with("until"));
             assert_eq!(mount.sh("cat ice"), "from the ice");
+            // What is stored there with its tags shows them to nobody.
+            mount.sh("exec 5> cold; echo x >&5; setfattr -n user.s3.tags -v a=1 cold; setfattr -n user.s3.storage-class -v GLACIER cold; exec 5>&-");
+            assert!(mount.sh("ls -l cold && getfattr -n user.s3.storage-class --only-values cold").contains("GLACIER"));
         });
     }
 

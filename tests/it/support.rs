@@ -25,6 +25,11 @@ impl Site {
         Self::of(ServerConfig { data: pailfs::store::memory::Data::Synthetic, ..ServerConfig::default() })
     }
 
+    /// A server whose tags are digests, so that a copy of an object onto itself keeps its tag.
+    pub fn with_md5_tags() -> Self {
+        Self::of(ServerConfig { tags: pailfs::store::memory::Tags::Md5, ..ServerConfig::default() })
+    }
+
     fn of(config: ServerConfig) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let config = ServerConfig { buckets: vec![BUCKET.into()], restore_ongoing: Duration::from_millis(500), ..config };
@@ -156,7 +161,7 @@ impl Mount {
     pub fn sh(&self, command: &str) -> String {
         let output = self.try_sh(command);
         let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        assert!(output.status.success(), "'{command}' failed: {out}{err}");
+        assert!(output.status.success(), "'{command}' failed: {out}{err}{}", self.why("."));
         out.into_owned()
     }
 

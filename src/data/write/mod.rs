@@ -305,7 +305,8 @@ impl<S: ObjectStore> Writer<S> {
     }
 
     /// Whether bytes of it are the own object's, and only there.
-    fn refers_to_own(&self) -> bool {
+    #[must_use]
+    pub fn refers_to_own(&self) -> bool {
         let state = self.lock();
         let own = state.own;
         state.extents.all().any(|extent| matches!(extent.place, Place::Stored { source, .. } if Some(source) == own))

@@ -10,7 +10,7 @@ use crate::base::date;
 use crate::data::write::commit::COMMIT_TOKEN;
 use crate::fs::attr::{Attr, Kind};
 use crate::fs::config::Config;
-use crate::store::{Metadata, ObjectInfo};
+use crate::store::{Metadata, ObjectInfo, take_over};
 
 const MODE: &str = "mode";
 const UID: &str = "uid";
@@ -157,6 +157,26 @@ pub fn encode(config: &Config, kind: Kind, attr: &Attr, explicit: ExplicitTimes,
     metadata.remove(CTIME);
     for foreign in ["file-permissions", "file-owner", "file-group", "file-mtime", "file-atime", "file-ctime"] {
         metadata.remove(foreign);
+    }
+}
+
+/// Takes over what another client has changed in an object's attributes, but for what is not as it was `before` here either.
+pub fn follow(
+    config: &Config,
+    ours: bool,
+    (before, after): (&ObjectInfo, &ObjectInfo),
+    (attr, explicit): (&mut Attr, &mut ExplicitTimes),
+) {
+    let was = decode(config, before, false, ours);
+    let is = decode(config, after, false, ours);
+    if attr.mode == was.attr.mode && is.attr.mode != was.attr.mode {
+        // It is a stranger's word.
+        attr.mode = decode(config, after, false, false).attr.mode;
+    }
+    take_over(&mut attr.uid, &was.attr.uid, &is.attr.uid);
+    take_over(&mut attr.gid, &was.attr.gid, &is.attr.gid);
+    if is.explicit.atime && !explicit.atime {
+        (attr.atime, explicit.atime) = (is.attr.atime, true);
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use super::commit::{copied_info, new_info};
 use super::keeping::TagsBy;
-use super::names::{copied_info, new_info};
 use crate::base::clock;
 use crate::data;
 use crate::data::guess;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::keeping::TagsBy;
 use super::open::{archived, replaced};
+use crate::base::clock;
 use crate::data::write::Writer;
 use crate::data::write::commit::{Base, OnConflict};
 use crate::data::write::settle::Source;
@@ -76,7 +76,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         if let Some(bytes) = nameless {
             // What has no name is written in memory only, and ends with its last handle.
             let writer = Writer::nameless(self.writes.clone(), address.destination(Properties::default())?, &bytes);
-            inode.lock().content = Content::Writing(Writing { writer, base: Base::Absent, on_conflict: OnConflict::Fail });
+            inode.lock().content = Content::Writing(Writing::anew(writer, OnConflict::Fail));
             return Ok(());
         }
         let object = address.object()?;
@@ -87,7 +87,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             let writer = Writer::of_object(shared, destination, source_of(&object, &info));
             writer.stay();
             let base = Base::Object(info.etag.clone());
-            inode.lock().content = Content::Writing(Writing { writer, base, on_conflict });
+            inode.lock().content = Content::Writing(Writing { base, ..Writing::anew(writer, on_conflict) });
             return Ok(());
         }
         // No older than a second: under the same tag another client may have changed the metadata, and a PUT has no condition
@@ -97,14 +97,15 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         if !whole && !is_readable(&info) {
             return Err(archived(&object));
         }
-        let properties = self.kept(&object, &info, info.properties.clone(), TagsBy::Request).await?;
-        let (shared, destination) = (self.writes.clone(), address.destination(properties)?);
+        let asked = inode.lock().looked_at.unwrap_or_else(clock::instant);
+        let known = self.known_of(&object, &info, asked).await?;
+        let (shared, destination) = (self.writes.clone(), address.destination(known.properties.clone())?);
         let writer = match whole {
             true => Writer::new(shared, destination),
             false => Writer::of_object(shared, destination, source_of(&object, &info)),
         };
         let base = Base::Object(info.etag.clone());
-        inode.lock().content = Content::Writing(Writing { writer, base, on_conflict });
+        inode.lock().content = Content::Writing(Writing { writer, base, on_conflict, known });
         Ok(())
     }
 }

@@ -4,18 +4,17 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::names::new_info;
 use crate::base::clock;
 use crate::data;
 use crate::data::budget::Holder as _;
 use crate::data::write::commit::{Base, OnConflict};
+use crate::data::write::settle::look;
 use crate::fs::Fs;
 use crate::fs::error::{Error, Result, Situation};
 use crate::fs::meta::posix;
 use crate::fs::ops::begin::source_of;
-use crate::fs::ops::keeping::TagsBy;
-use crate::fs::tree::inode::{Content, Inode, Writing};
-use crate::store::{BucketService, ErrorKind, HeadObject, ObjectStore};
+use crate::fs::tree::inode::{Content, Inode, Known, Writing};
+use crate::store::{BucketService, Committed, Facts, ObjectInfo, ObjectStore, Properties, Tags};
 
 /// So often what was appended is appended anew, because others append at the same time.
 const MAX_APPENDS: u32 = 100;
@@ -56,7 +55,8 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         if !linked || !writing.writer.is_dirty() {
             return Ok(());
         }
-        let mut writing = writing;
+        let begun = clock::instant();
+        let mut writing = self.with_news(inode, writing).await?;
         let mut tries = 0;
         let done = loop {
             self.aim(inode, &writing)?;
@@ -99,6 +99,9 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             let mut state = inode.lock();
             state.attr.size = done.size;
             state.committed(new_info(done.committed, done.size, done.destination.properties));
+            if let Content::Writing(Writing { known, .. }) = &mut state.content {
+                *known = Arc::new(Known { properties: sent.clone(), at: begun, modified: known.modified });
+            }
         }
         let place = inode.place();
         if let Some(parent) = place.parent {
@@ -113,17 +116,14 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     /// is not at hand any more.
     async fn append_anew(&self, inode: &Arc<Inode<S>>, writing: &Writing<S>) -> Result<Option<Writing<S>>> {
         let object = self.locate(inode)?.object()?;
-        let info = match self.store.head(&HeadObject { object: object.clone() }).await {
-            Ok(info) => Some(info),
-            Err(error) if error.kind() == ErrorKind::NotFound => None,
-            Err(error) => return Err(error.into()),
-        };
+        let info = look(&self.store, &object).await?;
         if writing.writer.append_to(info.as_ref().map(|info| source_of(&object, info))).is_err() {
             return Ok(None);
         }
+        let mut known = Arc::clone(&writing.known);
         if let Some(info) = &info {
-            let properties = self.kept(&object, info, info.properties.clone(), TagsBy::Request).await?;
-            writing.writer.redirect(|destination| destination.properties = properties);
+            known = self.known_of(&object, info, clock::instant()).await?;
+            writing.writer.redirect(|destination| destination.properties.clone_from(&known.properties));
         }
         let mut state = inode.lock();
         if let Some(info) = &info {
@@ -132,7 +132,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         }
         state.attr.size = writing.writer.len();
         let base = info.map_or(Base::Absent, |info| Base::Object(info.etag));
-        let anew = Writing { base, ..writing.clone() };
+        let anew = Writing { base, known, ..writing.clone() };
         state.content = Content::Writing(anew.clone());
         Ok(Some(anew))
     }
@@ -270,6 +270,38 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         }
         pending
     }
+}
+
+/// What a request that made an object tells about it.
+pub(in crate::fs) fn new_info(committed: Committed, size: u64, properties: Properties) -> ObjectInfo {
+    let tags = properties.tags.as_ref().map_or(0, Tags::len);
+    let locked = properties.lock.to_facts();
+    ObjectInfo {
+        size,
+        etag: committed.etag,
+        last_modified: committed.at.unwrap_or_else(clock::now),
+        version: committed.version,
+        // As HEAD tells them.
+        properties: Properties { tags: None, acl: None, ..properties },
+        archive_status: None,
+        facts: Facts { tag_count: u32::try_from(tags).unwrap_or(u32::MAX), others: locked },
+        restore: None,
+        checksums: std::collections::BTreeMap::new(),
+    }
+}
+
+/// As [`new_info`], of a copy: what is known of its source holds for it, too.
+pub(in crate::fs) fn copied_info(source: &ObjectInfo, committed: Committed, properties: Properties) -> ObjectInfo {
+    let sent_tags = properties.tags.is_some();
+    let made = new_info(committed, source.size, properties);
+    let mut facts = source.facts.clone();
+    if sent_tags {
+        facts.tag_count = made.facts.tag_count;
+    }
+    // A retention that is over has not gone along.
+    facts.others.retain(|name, _| !name.starts_with("lock."));
+    facts.others.extend(made.facts.others.clone());
+    ObjectInfo { checksums: source.checksums.clone(), facts, ..made }
 }
 
 /// Says what the loser of a race may want to know.

@@ -15,7 +15,7 @@ use crate::fs::account::Acls;
 use crate::fs::error::{Error, Result, Situation};
 use crate::fs::meta::acl::{self, MAX_BUCKET_TAGS, MAX_OBJECT_TAGS, Wanted};
 use crate::fs::meta::xattr::Name;
-use crate::fs::tree::inode::{Content, Inode};
+use crate::fs::tree::inode::{Content, Inode, Writing};
 use crate::store::{
     Acl, AclChange, BucketService, CannedAcl, ConfigDocument, ConfigKind, Document, Grant, Level, ObjectStore, ObjectVersion,
     Properties, Resource, Subresource, Tags,
@@ -185,14 +185,24 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         inode.is_directory() || !inode.writing().is_some_and(|writing| writing.base == Base::Absent)
     }
 
+    /// What the upload of a file that the store does not have yet will set. (What is set on an object is set at once.)
+    fn pending_properties(&self, inode: &Arc<Inode<S>>) -> Option<Properties> {
+        let writing = inode.writing().filter(|_| !self.has_object(inode))?;
+        Some(writing.writer.destination().properties)
+    }
+
     /// What was set on an object goes into what replaces it, too, when that has begun: it was asked for the old ones then.
-    fn note_in_upload(&self, inode: &Arc<Inode<S>>, apply: impl FnOnce(&mut Properties)) {
+    fn note_in_upload(&self, inode: &Arc<Inode<S>>, apply: impl Fn(&mut Properties)) {
         if let Some(writing) = inode.writing() {
             writing.writer.redirect(|destination| apply(&mut destination.properties));
         }
+        let mut state = inode.lock();
+        if let Content::Writing(Writing { base: Base::Object(_), known, .. }) = &mut state.content {
+            apply(&mut Arc::make_mut(known).properties);
+        }
         if !inode.is_directory() {
             // Who has asked the store before knows less.
-            inode.lock().committed_at = Some(clock::instant());
+            state.committed_at = Some(clock::instant());
         }
     }
 
@@ -229,7 +239,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             };
             self.store.put_document(&resource, &document).await?;
         }
-        self.note_in_upload(inode, |properties| properties.acl = Some(change));
+        self.note_in_upload(inode, |properties| properties.acl = Some(change.clone()));
         Ok(())
     }
 
@@ -244,7 +254,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             self.store.put_document(&resource, &document).await?;
             // An address has become an id there.
             let Document::Acl(acl) = document else { return Ok(()) };
-            self.note_in_upload(inode, |properties| properties.acl = Some(AclChange::Grants(acl.grants)));
+            self.note_in_upload(inode, |properties| properties.acl = Some(AclChange::Grants(acl.grants.clone())));
             return Ok(());
         }
         // What the upload will have, and the grant; a new object is the bucket owner's.
@@ -258,15 +268,13 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         };
         let mut acl = Acl { owner, grants };
         acl.add(grant);
-        self.note_in_upload(inode, |properties| properties.acl = Some(AclChange::Grants(acl.grants)));
+        self.note_in_upload(inode, |properties| properties.acl = Some(AclChange::Grants(acl.grants.clone())));
         Ok(())
     }
 
     async fn tags_of(&self, inode: &Arc<Inode<S>>) -> Result<Tags> {
-        let pending = self.pending_properties(inode).map(|pending| pending.tags);
-        // Without a word of its own an upload keeps what the object had; another client may have set some since.
-        if let Some(tags) = pending.filter(|tags| tags.is_some() || !self.has_object(inode)) {
-            return Ok(tags.unwrap_or_default());
+        if let Some(pending) = self.pending_properties(inode) {
+            return Ok(pending.tags.unwrap_or_default());
         }
         let resource = self.resource_of(inode)?;
         match self.store.get_document(&resource, Subresource::Tagging).await? {
@@ -287,7 +295,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             }
         }
         let count = u32::try_from(tags.len()).unwrap_or(u32::MAX);
-        self.note_in_upload(inode, |properties| properties.tags = Some(tags));
+        self.note_in_upload(inode, |properties| properties.tags = Some(tags.clone()));
         if !inode.is_directory()
             && let Some(info) = &mut inode.lock().info
         {

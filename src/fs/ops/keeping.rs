@@ -4,10 +4,19 @@
 //! It is asked for before the object is replaced, and travels on the same request, so that no moment is private or untagged.
 //! Where a bucket disables access lists, which is asked once a bucket, nothing is asked.
 
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::open::CURRENT;
+use crate::base::clock;
+use crate::data::write::commit::{Base, OnConflict};
+use crate::data::write::settle::look;
 use crate::fs::Fs;
 use crate::fs::account::Acls;
 use crate::fs::config::KeepAcl;
 use crate::fs::error::{Error, Result, Situation};
+use crate::fs::meta::posix;
+use crate::fs::tree::inode::{Content, Inode, Known, State, Writing};
 use crate::store::{
     AclChange, BucketName, BucketService, ConfigKind, Document, ErrorKind, MAX_PART_BYTES, ObjectInfo, ObjectRef, ObjectStore,
     Properties, Resource, Subresource, Tags,
@@ -44,6 +53,49 @@ impl<S: ObjectStore + BucketService> Fs<S> {
                 if properties.acl.is_none() { self.kept_acl(object).await } else { Ok(properties.acl.clone()) }
             },);
         Ok(Properties { tags: tags?, acl: acl?, ..properties })
+    }
+
+    /// What the object that `info` describes has beside its bytes, in a request that replaces it; `asked` when `info` was.
+    pub(super) async fn known_of(&self, object: &ObjectRef, info: &ObjectInfo, asked: Instant) -> Result<Arc<Known>> {
+        let properties = self.kept(object, info, info.properties.clone(), TagsBy::Request).await?;
+        Ok(Arc::new(Known { properties, at: asked, modified: info.last_modified }))
+    }
+
+    /// Before an object is replaced again: lets the upload carry what other clients have set on it since it was last looked at,
+    /// but for what was set here. Within a second nothing is asked.
+    pub(super) async fn with_news(&self, inode: &Arc<Inode<S>>, writing: Writing<S>) -> Result<Writing<S>> {
+        let asked = clock::instant();
+        let known = Arc::clone(&writing.known);
+        let recent = asked.saturating_duration_since(known.at) < CURRENT;
+        let Base::Object(base) = &writing.base else { return Ok(writing) };
+        if recent || writing.writer.is_doubtful() {
+            return Ok(writing);
+        }
+        let object = self.locate(inode)?.object()?;
+        let Some(info) = look(&self.store, &object).await? else { return Ok(writing) };
+        // What is written whole replaces whatever is there; else it is the commit's conflict.
+        let whole = writing.on_conflict == OnConflict::Replace && !writing.writer.refers_to_own();
+        if info.etag != *base && !whole {
+            return Ok(writing);
+        }
+        let mut news = Known::clone(&*self.known_of(&object, &info, asked).await?);
+        if info.etag == *base && info.last_modified <= known.modified {
+            // What was not sent the store itself has chosen.
+            let (sent, shown) = (&known.properties, &mut news.properties);
+            shown.headers.content_type.take_if(|_| sent.headers.content_type.is_none());
+            shown.storage_class.take_if(|_| sent.storage_class.is_none());
+            shown.encryption.take_if(|_| sent.encryption.is_none());
+        }
+        let before = ObjectInfo { properties: known.properties.clone(), ..info.clone() };
+        let after = ObjectInfo { properties: news.properties.clone(), ..info.clone() };
+        let anew = Writing { base: Base::Object(info.etag), known: Arc::new(news), ..writing };
+        let mut state = inode.lock();
+        let State { attr, explicit, ours, content, .. } = &mut *state;
+        posix::follow(&self.config, *ours, (&before, &after), (attr, explicit));
+        *content = Content::Writing(anew.clone());
+        drop(state);
+        anew.writer.redirect(|destination| destination.properties.follow(&known.properties, &anew.known.properties));
+        Ok(anew)
     }
 
     pub(super) async fn kept_tags(&self, object: &ObjectRef) -> Result<Option<Tags>> {
@@ -95,12 +147,6 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         };
         self.account.learn_acls(bucket, acls);
         Ok(acls)
-    }
-
-    /// What a pending upload will set, when there is one.
-    pub(super) fn pending_properties(&self, inode: &crate::fs::tree::inode::Inode<S>) -> Option<Properties> {
-        let writing = inode.writing().filter(|writing| writing.writer.is_dirty())?;
-        Some(writing.writer.destination().properties)
     }
 }
 

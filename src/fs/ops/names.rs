@@ -12,6 +12,7 @@ use crate::fs::error::{Error, Result, Situation};
 use crate::fs::locate::Address;
 use crate::fs::meta::posix::{self, ExplicitTimes};
 use crate::fs::name::{self, Component, MAX_NEW_BYTES, MAX_SHOWN_BYTES, Shown};
+use crate::fs::ops::commit::new_info;
 use crate::fs::tree::directory::Listing;
 use crate::fs::tree::inode::{Facts, Inode, Place, Role};
 use crate::fs::{Fs, Stat};
@@ -84,12 +85,14 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         if let Some(inode) = self.find_own(directory, shown) {
             return Ok(Some(inode));
         }
-        // Only what a listing has is believed: what it has not may have been made by others since.
         if let Some(listing) = self.listing_for_lookup(directory, asked).await {
             let marker = self.look_at_marker(directory, shown, &listing).await?;
             let info = self.listed_metadata(directory, &shown.component, &listing).await;
             if let Some(inode) = self.find_listed(directory, shown, &listing, Looks { marker, info }) {
                 return Ok(Some(inode));
+            }
+            if self.is_unlisted(directory, &shown.component, &listing) {
+                return Ok(None);
             }
         }
         let asked = clock::instant();
@@ -229,19 +232,25 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     fn adopt(&self, directory: &Arc<Inode<S>>, component: &Component, facts: Facts, asked: Instant) -> Arc<Inode<S>> {
         let role = if facts.kind == Kind::Directory { Role::Directory } else { Role::Object };
         let there = self.table.at(directory.ino, role, component);
+        let looked_at = facts.info.is_some().then_some(asked);
         if let Some(inode) = &there {
             let mut state = inode.lock();
             let newer_here = state.is_writing() || state.committed_at.is_some_and(|at| at >= asked);
             if newer_here || inode.kind == facts.kind && state.is_same_object(&facts) {
                 if !newer_here {
                     state.learn(&facts);
+                    state.looked_at = state.looked_at.max(looked_at);
                 }
                 drop(state);
                 return Arc::clone(inode);
             }
             state.unlink();
         }
-        self.insert(directory, component, facts, there.as_ref())
+        let inode = self.insert(directory, component, facts, there.as_ref());
+        let mut state = inode.lock();
+        state.looked_at = state.looked_at.max(looked_at);
+        drop(state);
+        inode
     }
 
     /// Puts a new inode at a place.
@@ -430,38 +439,6 @@ impl<S: ObjectStore + BucketService> Fs<S> {
 
 /// The longest target of a symbolic link, in bytes: metadata holds 2 KiB in all, and base64 takes a third more.
 const MAX_TARGET_BYTES: usize = 1500;
-
-/// What a request that made an object tells about it.
-pub(in crate::fs) fn new_info(committed: crate::store::Committed, size: u64, properties: Properties) -> ObjectInfo {
-    let tags = properties.tags.as_ref().map_or(0, crate::store::Tags::len);
-    let locked = properties.lock.to_facts();
-    ObjectInfo {
-        size,
-        etag: committed.etag,
-        last_modified: committed.at.unwrap_or_else(clock::now),
-        version: committed.version,
-        // As HEAD tells them.
-        properties: Properties { tags: None, acl: None, ..properties },
-        archive_status: None,
-        facts: crate::store::Facts { tag_count: u32::try_from(tags).unwrap_or(u32::MAX), others: locked },
-        restore: None,
-        checksums: std::collections::BTreeMap::new(),
-    }
-}
-
-/// As [`new_info`], of a copy: what is known of its source holds for it, too.
-pub(in crate::fs) fn copied_info(source: &ObjectInfo, committed: crate::store::Committed, properties: Properties) -> ObjectInfo {
-    let sent_tags = properties.tags.is_some();
-    let made = new_info(committed, source.size, properties);
-    let mut facts = source.facts.clone();
-    if sent_tags {
-        facts.tag_count = made.facts.tag_count;
-    }
-    // A retention that is over has not gone along.
-    facts.others.retain(|name, _| !name.starts_with("lock."));
-    facts.others.extend(made.facts.others.clone());
-    ObjectInfo { checksums: source.checksums.clone(), facts, ..made }
-}
 
 /// Names in it have changed.
 pub(in crate::fs) fn touch_directory(attr: &mut Attr) {

@@ -12,7 +12,7 @@ use crate::data::budget::Class;
 use crate::data::guess;
 use crate::data::read::{OPEN_BYTES, Reader};
 use crate::data::write::Writer;
-use crate::data::write::commit::{Base, OnConflict};
+use crate::data::write::commit::OnConflict;
 use crate::data::write::settle::Source;
 use crate::fs::attr::{Attr, Caller, Ino, Kind};
 use crate::fs::config::AttrsMode;
@@ -28,7 +28,7 @@ use crate::store::{
 };
 
 /// What was looked at so recently is not asked for again before it is changed.
-const CURRENT: Duration = Duration::from_secs(1);
+pub(super) const CURRENT: Duration = Duration::from_secs(1);
 
 /// An open that is under way, counted as one that is done; not any more when this is dropped.
 struct Counted<S>(Option<(Arc<Inode<S>>, OpenMode)>);
@@ -174,7 +174,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             let writer = Writer::new(self.writes.clone(), address.destination(properties)?);
             let mut state = inode.lock();
             state.ours = true;
-            state.content = Content::Writing(Writing { writer, base: Base::Absent, on_conflict });
+            state.content = Content::Writing(Writing::anew(writer, on_conflict));
         }
         self.dress(&inode);
         self.note_made(&directory, &inode, &component, true);

@@ -9,6 +9,7 @@ use crate::base::clock;
 use crate::data::budget::Class;
 use crate::data::write::Writer;
 use crate::data::write::commit::Base;
+use crate::data::write::settle::look;
 use crate::fs::Fs;
 use crate::fs::attr::Ino;
 use crate::fs::error::{Error, Result, Situation};
@@ -98,11 +99,8 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         if !writer.is_doubtful() {
             return Ok(None);
         }
-        match self.store.head(&HeadObject { object: self.locate(inode)?.object()? }).await {
-            Ok(info) => Ok(writer.may_have_made(&info).then_some(info.etag)),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        let there = look(&self.store, &self.locate(inode)?.object()?).await?;
+        Ok(there.filter(|info| writer.may_have_made(info)).map(|info| info.etag))
     }
 
     /// A file whose bytes have left as parts is stored before it loses its name: only then they can be read by those who have

@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
+use super::commit::copied_info;
 use super::keeping::TagsBy;
-use super::names::copied_info;
 use crate::base::clock;
 use crate::data::guess;
 use crate::data::write::Destination;

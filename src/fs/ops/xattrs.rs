@@ -160,7 +160,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         {
             let (destination, size) = (writing.writer.destination(), writing.writer.len());
             let nothing = crate::store::Committed { etag: crate::store::ETag::new(""), version: None, at: None };
-            return Ok(Arc::new(super::names::new_info(nothing, size, destination.properties)));
+            return Ok(Arc::new(super::commit::new_info(nothing, size, destination.properties)));
         }
         match fresh {
             Fresh::Yes => self.fresh_info(inode).await,

@@ -81,6 +81,8 @@ struct Edit {
 #[derive(Debug, Default)]
 pub struct Directory {
     listing: Option<Arc<Listing>>,
+    /// When the listing was begun that was last read by somebody.
+    read: Option<Instant>,
     edits: HashMap<(Role, Component), Edit>,
     /// Old edits are looked for when there are so many.
     purge_at: usize,
@@ -114,6 +116,17 @@ impl Directory {
         if self.listing.as_ref().is_none_or(|old| old.began <= listing.began) {
             self.listing = Some(listing);
         }
+    }
+
+    /// Somebody reads the directory by this listing.
+    pub fn note_read(&mut self, listing: &Listing) {
+        self.read = Some(listing.began);
+    }
+
+    /// Whether somebody has.
+    #[must_use]
+    pub fn was_read(&self, listing: &Listing) -> bool {
+        self.read == Some(listing.began)
     }
 
     /// Forgets the listing, and what is not there.

@@ -8,7 +8,7 @@
 //! [`Content::Orphan`] when it was removed while open.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 
@@ -21,7 +21,7 @@ use crate::fs::attr::{Attr, Caller, Ino, Kind, without_privileges};
 use crate::fs::error::Error;
 use crate::fs::meta::posix::ExplicitTimes;
 use crate::fs::name::Component;
-use crate::store::{ETag, ObjectInfo, StorageClass, VersionId};
+use crate::store::{ETag, ObjectInfo, Properties, StorageClass, VersionId};
 
 /// What a place holds: a directory and an object may share a component.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -64,12 +64,35 @@ pub struct Writing<S> {
     pub base: Base,
     /// What to do when something else is.
     pub on_conflict: OnConflict,
+    /// What the object under the name has beside its bytes.
+    pub known: Arc<Known>,
+}
+
+impl<S> Writing<S> {
+    /// What is written where nothing is.
+    pub fn anew(writer: Arc<Writer<S>>, on_conflict: OnConflict) -> Self {
+        let known = Known { properties: Properties::default(), at: clock::instant(), modified: clock::now() };
+        Self { writer, base: Base::Absent, on_conflict, known: Arc::new(known) }
+    }
 }
 
 impl<S> Clone for Writing<S> {
     fn clone(&self) -> Self {
-        Self { writer: Arc::clone(&self.writer), base: self.base.clone(), on_conflict: self.on_conflict }
+        let (writer, known) = (Arc::clone(&self.writer), Arc::clone(&self.known));
+        Self { writer, base: self.base.clone(), on_conflict: self.on_conflict, known }
     }
+}
+
+/// What the object that is written has beside its bytes, list and tags included: what the next upload carries differs from it
+/// in what was set here.
+#[derive(Debug, Clone)]
+pub struct Known {
+    /// As the store said, or was told.
+    pub properties: Properties,
+    /// When list and tags were asked for, or sent.
+    pub at: Instant,
+    /// The object was not made later, by the store's clock.
+    pub modified: SystemTime,
 }
 
 /// What changes about an inode.
@@ -283,6 +306,12 @@ impl<S> State<S> {
         match &mut self.content {
             Content::Writing(writing) => {
                 writing.base = Base::Object(info.etag.clone());
+                let Properties { tags, acl, .. } = writing.known.properties.clone();
+                writing.known = Arc::new(Known {
+                    properties: Properties { tags, acl, ..info.properties.clone() },
+                    at: writing.known.at,
+                    modified: info.last_modified,
+                });
                 // The name is won: from now on this is a file like any other.
                 if writing.on_conflict == OnConflict::Fail {
                     writing.on_conflict = OnConflict::Replace;

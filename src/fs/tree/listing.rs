@@ -83,6 +83,17 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         listing
     }
 
+    /// Whether a fresh listing that somebody has read has nothing under a name, and nothing was found there since. (What was
+    /// listed for a lookup's sake only, proves nothing: others may have made the name since.)
+    pub(in crate::fs) fn is_unlisted(&self, directory: &Arc<Inode<S>>, component: &Component, listing: &Listing) -> bool {
+        let found = |role| {
+            let made = directory.lock().directory.own_knowledge(role, component, listing.began) == Some(true);
+            made || self.table.at(directory.ino, role, component).is_some()
+        };
+        let read = directory.lock().directory.was_read(listing);
+        read && !listing.children.contains_key(component) && !found(Role::Directory) && !found(Role::Object)
+    }
+
     fn page_request(directory: &Address, start: ListStart) -> ListObjects {
         ListObjects {
             bucket: directory.bucket.clone(),

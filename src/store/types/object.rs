@@ -60,6 +60,56 @@ pub struct Properties {
     pub lock: ObjectLock,
 }
 
+impl Properties {
+    /// Takes over what has changed from `before` to `after`, but for what is not as it was `before` here either.
+    pub fn follow(&mut self, before: &Self, after: &Self) {
+        let Self { headers, metadata, storage_class, encryption, tags, acl, lock } = self;
+        headers.follow(&before.headers, &after.headers);
+        let names = before.metadata.keys().chain(after.metadata.keys());
+        for name in names {
+            if metadata.get(name) == before.metadata.get(name) {
+                match after.metadata.get(name) {
+                    Some(value) => metadata.insert(name.clone(), value.clone()),
+                    None => metadata.remove(name),
+                };
+            }
+        }
+        take_over(storage_class, &before.storage_class, &after.storage_class);
+        take_over(encryption, &before.encryption, &after.encryption);
+        take_over(tags, &before.tags, &after.tags);
+        take_over(acl, &before.acl, &after.acl);
+        take_over(lock, &before.lock, &after.lock);
+    }
+}
+
+impl Headers {
+    fn follow(&mut self, before: &Self, after: &Self) {
+        let Self {
+            content_type,
+            cache_control,
+            content_disposition,
+            content_encoding,
+            content_language,
+            expires,
+            website_redirect,
+        } = self;
+        take_over(content_type, &before.content_type, &after.content_type);
+        take_over(cache_control, &before.cache_control, &after.cache_control);
+        take_over(content_disposition, &before.content_disposition, &after.content_disposition);
+        take_over(content_encoding, &before.content_encoding, &after.content_encoding);
+        take_over(content_language, &before.content_language, &after.content_language);
+        take_over(expires, &before.expires, &after.expires);
+        take_over(website_redirect, &before.website_redirect, &after.website_redirect);
+    }
+}
+
+/// Makes `own` what `before` has become `after`, when it is still as it was before.
+pub fn take_over<T: PartialEq + Clone>(own: &mut T, before: &T, after: &T) {
+    if own == before {
+        own.clone_from(after);
+    }
+}
+
 /// What HEAD says of an object that nobody sets with its bytes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Facts {
