@@ -102,7 +102,9 @@ impl Run {
             (Ok(one), Ok(other)) => one.iter().zip(other).position(|(one, other)| one != other),
             _ => None,
         };
-        Err(format!("{what}: mounted {}, local {}, first difference at {first:?}", show(&answers.0), show(&answers.1)))
+        let (mounted, local) = (show(&answers.0), show(&answers.1));
+        let failures = self.mount.failures();
+        Err(format!("{what}: mounted {mounted}, local {local}, first difference at {first:?}; failures: {failures}"))
     }
 
     /// A length: mostly short, sometimes around an edge.

@@ -161,7 +161,7 @@ impl Mount {
     pub fn sh(&self, command: &str) -> String {
         let output = self.try_sh(command);
         let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        assert!(output.status.success(), "'{command}' failed: {out}{err}{}", self.why("."));
+        assert!(output.status.success(), "'{command}' failed: {out}{err}{}", self.failures());
         out.into_owned()
     }
 
@@ -188,9 +188,20 @@ impl Mount {
     }
 
     pub fn daemon(&self) -> String {
-        let mut value = [0; 64];
-        let length = rustix::fs::getxattr(&self.path, "user.pailfs.pid", &mut value).unwrap();
-        String::from_utf8(value[..length].to_vec()).unwrap()
+        self.control("pid")
+    }
+
+    /// The last failures, everywhere.
+    pub fn failures(&self) -> String {
+        self.control("failures")
+    }
+
+    fn control(&self, name: &str) -> String {
+        let mut value = vec![0; 65536];
+        match rustix::fs::getxattr(&self.path, format!("user.pailfs.{name}"), &mut value[..]) {
+            Ok(length) => String::from_utf8_lossy(&value[..length]).into_owned(),
+            Err(errno) => errno.to_string(),
+        }
     }
 
     #[track_caller]
