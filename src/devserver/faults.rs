@@ -16,6 +16,7 @@
 //! | `500`, `refuse-500` | no | 500 `InternalError` |
 //! | `denied` | no | 403 `AccessDenied` |
 //! | `expired` | no | 400 `ExpiredToken` |
+//! | `missing` | no | 501 `NotImplemented` |
 //! | `drop` | no | none, the connection is closed |
 //! | `lost` | yes | none, the connection is closed |
 //! | `lost-500` | yes | 500 `InternalError` |
@@ -68,6 +69,8 @@ pub enum Refusal {
     Denied,
     /// 400.
     Expired,
+    /// 501.
+    NotImplemented,
 }
 
 /// Which of the matching requests a rule is about, counted from 1.
@@ -196,6 +199,7 @@ fn parse_action(text: &str) -> Result<Action, &'static str> {
         ("500" | "refuse-500", None) => Action::Refuse(Refusal::InternalError),
         ("denied", None) => Action::Refuse(Refusal::Denied),
         ("expired", None) => Action::Refuse(Refusal::Expired),
+        ("missing", None) => Action::Refuse(Refusal::NotImplemented),
         ("drop", None) => Action::Drop,
         ("lost", None) => Action::Lose,
         ("lost-500", None) => Action::LoseWithError,
@@ -237,6 +241,7 @@ impl fmt::Display for Rule {
             Action::Refuse(Refusal::InternalError) => f.write_str("500"),
             Action::Refuse(Refusal::Denied) => f.write_str("denied"),
             Action::Refuse(Refusal::Expired) => f.write_str("expired"),
+            Action::Refuse(Refusal::NotImplemented) => f.write_str("missing"),
             Action::Drop => f.write_str("drop"),
             Action::Lose => f.write_str("lost"),
             Action::LoseWithError => f.write_str("lost-500"),

@@ -98,6 +98,9 @@ pub(super) fn refused(refusal: Refusal) -> S3Error {
         Refusal::InternalError => (S3ErrorCode::InternalError, "We encountered an internal error. Please try again."),
         Refusal::Denied => (S3ErrorCode::AccessDenied, "Access Denied"),
         Refusal::Expired => (S3ErrorCode::ExpiredToken, "The provided token has expired."),
+        Refusal::NotImplemented => {
+            (S3ErrorCode::NotImplemented, "A header you provided implies functionality that is not implemented.")
+        }
     };
     S3Error::with_message(code, message)
 }

@@ -62,3 +62,25 @@ fn what_failed_and_what_is_kept_is_told() {
     fs::remove_dir_all(mount.cache().join("pailfs/kept")).unwrap();
     assert_eq!(asked(&mount).0, Some(0));
 }
+
+#[test]
+fn a_store_that_cannot_copy_ranges_is_told_and_gets_them_sent() {
+    let site = Site::start();
+    let mount = site.mount(&[]);
+    site.server.set_faults("UploadPartCopy:*=missing".parse().unwrap());
+    let local = Mount::place();
+    let change =
+        "dd if=/dev/zero of=f bs=4096 count=1 seek=2500 conv=notrunc status=none && echo more >> f && truncate -s 30000000 f";
+    local.sh(&format!("head -c 30M /dev/urandom > f && cp f '{}' && {change}", mount.path.display()));
+    mount.sh(&format!("{change} && cmp f '{}'", local.at("f").display()));
+    assert_eq!(site.get("f").unwrap(), fs::read(local.at("f")).unwrap());
+    let refused = site.count("UploadPartCopy");
+    mount.sh("echo even more >> f");
+    assert_eq!(site.count("UploadPartCopy"), refused, "it is known by now");
+    let (_, status, words) = asked(&mount);
+    assert!(
+        words.contains("has no UploadPartCopy") && status["store"]["differs"].to_string().contains("UploadPartCopy"),
+        "{words}"
+    );
+    local.sh("rm f");
+}

@@ -87,6 +87,12 @@ impl<S> WriteShared<S> {
         }
     }
 
+    /// Whether the store makes parts of ranges of objects (`UploadPartCopy`), as far as is known.
+    #[must_use]
+    pub fn copies_ranges(&self) -> bool {
+        self.copies.load(Ordering::Relaxed)
+    }
+
     fn leftovers(&self) -> MutexGuard<'_, Vec<Upload>> {
         self.leftovers.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -368,7 +374,7 @@ impl<S: ObjectStore> Writer<S> {
         Limits {
             memory_bytes: self.shared.budget.limit(),
             parts: MAX_PARTS - state.sending.last_number(),
-            copies: self.shared.copies.load(Ordering::Relaxed),
+            copies: self.shared.copies_ranges(),
         }
     }
 

@@ -143,7 +143,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     /// What the directory shows now: the listing with this mount's own changes.
     async fn snapshot(&self, inode: &Arc<Inode<S>>) -> Result<Snapshot> {
         let listing = self.listing(inode).await?;
-        inode.lock().directory.note_read(&listing);
+        inode.lock().directory.rely_on(&listing);
         // Both roles of every component, with own knowledge laid over the listing.
         let mut names: BTreeMap<Component, (bool, bool)> = BTreeMap::new();
         let made = {

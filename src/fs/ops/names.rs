@@ -85,7 +85,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         if let Some(inode) = self.find_own(directory, shown) {
             return Ok(Some(inode));
         }
-        if let Some(listing) = self.listing_for_lookup(directory, asked).await {
+        if let Some(listing) = self.listing_for_lookup(directory, &shown.component, asked).await {
             let marker = self.look_at_marker(directory, shown, &listing).await?;
             let info = self.listed_metadata(directory, &shown.component, &listing).await;
             if let Some(inode) = self.find_listed(directory, shown, &listing, Looks { marker, info }) {
@@ -389,11 +389,15 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         if let Some(target) = target {
             properties.metadata.insert(posix::SYMLINK_TARGET.to_owned(), target.to_owned());
         }
+        let missing_since = directory.lock().directory.missing_since(&component, clock::instant(), self.config.ttl);
         let info = self.put_new(&address, properties).await?;
         let etag = Some(info.etag.clone());
         let facts = Facts { kind, attr, explicit, exact: true, info: Some(Arc::new(info.clone())), listed_class: None, etag };
         let inode = self.insert(&directory, &component, facts, None);
         inode.lock().committed(info);
+        if let Some(since) = missing_since.filter(|_| inode.is_directory()) {
+            self.learn_empty(&inode, since);
+        }
         self.note_made(&directory, &inode, &component, false);
         Ok(self.told(&inode))
     }

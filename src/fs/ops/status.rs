@@ -28,6 +28,9 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         let report = self.store.report();
         let mut differs = report.differs;
         differs.extend(self.account.dropped().into_iter().map(|what| format!("drops {what}")));
+        if !self.writes.copies_ranges() {
+            differs.push("has no UploadPartCopy: what stays of a changed large object is fetched and sent again".to_owned());
+        }
         let kept = self.kept_files();
         // Parts that a kept content needs are no upload in progress.
         let needed = |open: &OpenUpload| kept.iter().any(|kept| kept["upload"] == open.id.as_str());

@@ -20,8 +20,11 @@ use crate::store::{ETag, ObjectInfo, StorageClass};
 const EDIT_MEMORY: Duration = Duration::from_secs(120);
 /// So many names that are not there are remembered.
 const MAX_ABSENT: usize = 4096;
-/// So many objects found one by one within the TTL make a page of names the better question.
-const FINDS_BEFORE_LISTING: u32 = 3;
+/// So many names that were asked for one by one and found, or not found, within the TTL make a page of names the better
+/// question.
+const ASKED_BEFORE_LISTING: u32 = 3;
+/// What a listing lacks is missing for this part of the TTL.
+const RELIANCE: u32 = 5;
 /// A directory that did not fit a page, or may not be listed, is not tried again for so long.
 const UNLISTABLE_MEMORY: Duration = Duration::from_secs(300);
 /// Old edits are looked for when there are this many at least.
@@ -81,8 +84,8 @@ struct Edit {
 #[derive(Debug, Default)]
 pub struct Directory {
     listing: Option<Arc<Listing>>,
-    /// When the listing was begun that was last read by somebody.
-    read: Option<Instant>,
+    /// When the listing was begun whose lack of a name is relied on.
+    relied_on: Option<Instant>,
     edits: HashMap<(Role, Component), Edit>,
     /// Old edits are looked for when there are so many.
     purge_at: usize,
@@ -90,12 +93,30 @@ pub struct Directory {
     kept: bool,
     /// Names that the store was asked for and had nothing of, and when.
     absent: HashMap<Component, Instant>,
-    /// Objects found one by one: since when, and how many.
-    found: Option<(Instant, u32)>,
+    /// Objects that were asked for one by one and found.
+    found: Tally,
+    /// Names that were asked for one by one and not found.
+    missed: Tally,
     /// When it was found to be larger than a page, or not to be listed.
     unlistable_at: Option<Instant>,
     /// Objects of it that are asked about one after the other.
     pub(in crate::fs) walk: Walk<HeadAnswer>,
+}
+
+/// How often something has happened, and since when.
+#[derive(Debug, Clone, Copy, Default)]
+struct Tally(Option<(Instant, u32)>);
+
+impl Tally {
+    fn count(&mut self, now: Instant, ttl: Duration) {
+        let recent = self.0.filter(|(since, _)| now.saturating_duration_since(*since) < ttl);
+        let (since, count) = recent.unwrap_or((now, 0));
+        self.0 = Some((since, count + 1));
+    }
+
+    fn is_often(self, now: Instant, ttl: Duration) -> bool {
+        self.0.is_some_and(|(since, count)| now.saturating_duration_since(since) < ttl && count >= ASKED_BEFORE_LISTING)
+    }
 }
 
 impl Directory {
@@ -118,15 +139,24 @@ impl Directory {
         }
     }
 
-    /// Somebody reads the directory by this listing.
-    pub fn note_read(&mut self, listing: &Listing) {
-        self.read = Some(listing.began);
+    /// What a listing lacks is missing: somebody has read it, or it was asked for instead of names that are missing.
+    pub fn rely_on(&mut self, listing: &Listing) {
+        self.relied_on = Some(listing.began);
     }
 
-    /// Whether somebody has.
+    /// Whether the listing's lack of a name is relied on at `now`: for a part of the time for which it is believed, since
+    /// whoever asks for a name that was not there often does so because somebody has just made it.
     #[must_use]
-    pub fn was_read(&self, listing: &Listing) -> bool {
-        self.read == Some(listing.began)
+    pub fn relies_on(&self, listing: &Listing, now: Instant, ttl: Duration) -> bool {
+        self.relied_on == Some(listing.began) && now.saturating_duration_since(listing.began) < ttl / RELIANCE
+    }
+
+    /// Since when a name is known to be missing, if it is at `now`.
+    #[must_use]
+    pub fn missing_since(&self, component: &Component, now: Instant, ttl: Duration) -> Option<Instant> {
+        let asked = self.absent.get(component).copied().filter(|at| now.saturating_duration_since(*at) < ttl);
+        let listing = self.fresh_listing(now, ttl).filter(|listing| self.relies_on(listing, now, ttl));
+        asked.max(listing.filter(|listing| !listing.children.contains_key(component)).map(|listing| listing.began))
     }
 
     /// Forgets the listing, and what is not there.
@@ -138,6 +168,7 @@ impl Directory {
 
     /// The store had nothing of a name at `asked`.
     pub fn note_absent(&mut self, component: Component, asked: Instant, ttl: Duration) {
+        self.missed.count(asked, ttl);
         if self.absent.len() >= MAX_ABSENT {
             self.absent.retain(|_, at| asked.saturating_duration_since(*at) < ttl);
         }
@@ -155,17 +186,20 @@ impl Directory {
 
     /// An object of it was found by asking for its name alone.
     pub fn note_found(&mut self, now: Instant, ttl: Duration) {
-        let recent = self.found.filter(|(since, _)| now.saturating_duration_since(*since) < ttl);
-        let (since, count) = recent.unwrap_or((now, 0));
-        self.found = Some((since, count + 1));
+        self.found.count(now, ttl);
     }
 
-    /// Whether a page of names is worth more than asking for one more name: several were asked for and found within `ttl`.
+    /// Whether a page of names is worth more than asking for one more name: several were asked for within `ttl`.
     #[must_use]
     pub fn wants_listing(&self, now: Instant, ttl: Duration) -> bool {
-        let within = |at: Instant, limit| now.saturating_duration_since(at) < limit;
-        !self.unlistable_at.is_some_and(|at| within(at, UNLISTABLE_MEMORY))
-            && self.found.is_some_and(|(since, count)| within(since, ttl) && count >= FINDS_BEFORE_LISTING)
+        let large = self.unlistable_at.is_some_and(|at| now.saturating_duration_since(at) < UNLISTABLE_MEMORY);
+        !large && (self.found.is_often(now, ttl) || self.is_asked_for_missing(now, ttl))
+    }
+
+    /// Whether several names were asked for within `ttl` that are missing. A page tells for all of them.
+    #[must_use]
+    pub fn is_asked_for_missing(&self, now: Instant, ttl: Duration) -> bool {
+        self.missed.is_often(now, ttl)
     }
 
     /// It does not fit a page, or may not be listed.
@@ -246,6 +280,31 @@ mod tests {
         assert!(!directory.wants_listing(start + ttl, ttl), "they were found long ago");
         directory.note_unlistable(start);
         assert!(!directory.wants_listing(start, ttl), "it is large");
+    }
+
+    #[test]
+    fn a_name_is_missing_since_it_was_asked_for_or_the_listing_was_read() {
+        let (start, ttl) = (Instant::now(), Duration::from_secs(5));
+        let later = start + Duration::from_millis(10);
+        let [name, other] = ["a", "b"].map(|name| Component::new(name).unwrap());
+        let mut directory = Directory::default();
+        assert_eq!(directory.missing_since(&name, start, ttl), None);
+        directory.note_absent(name.clone(), start, ttl);
+        assert_eq!(directory.missing_since(&name, later, ttl), Some(start));
+        let children = BTreeMap::from([(other.clone(), Child::default())]);
+        let listing = Arc::new(Listing { began: later, children, posix: false, unshowable: 0 });
+        directory.learn(Arc::clone(&listing));
+        assert_eq!(directory.missing_since(&name, later, ttl), Some(start), "nobody has read it");
+        directory.rely_on(&listing);
+        assert_eq!(directory.missing_since(&name, later, ttl), Some(later));
+        assert_eq!(directory.missing_since(&other, later, ttl), None);
+        assert_eq!(directory.missing_since(&name, later + Duration::from_secs(1), ttl), Some(start), "it was asked for itself");
+        assert_eq!(directory.missing_since(&name, later + ttl, ttl), None);
+        for _ in 0..2 {
+            assert!(!directory.is_asked_for_missing(later, ttl));
+            directory.note_absent(name.clone(), later, ttl);
+        }
+        assert!(directory.is_asked_for_missing(later, ttl) && directory.wants_listing(later, ttl));
     }
 
     #[test]

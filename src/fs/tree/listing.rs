@@ -58,40 +58,57 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         Ok(listing)
     }
 
-    /// The directory's listing for a lookup: the fresh one, or one page of names where that is the better question than
-    /// `asked`'s one name. `None` when the name must be asked for alone.
-    pub(in crate::fs) async fn listing_for_lookup(&self, inode: &Arc<Inode<S>>, asked: Instant) -> Option<Arc<Listing>> {
-        let fresh = || inode.lock().directory.fresh_listing(asked, self.config.ttl);
-        if let Some(listing) = fresh() {
-            return Some(listing);
-        }
-        if !inode.lock().directory.wants_listing(asked, self.config.ttl) {
-            return None;
-        }
+    /// The directory's listing for the lookup of a name: the fresh one, or one page of names where that is the better question
+    /// than the one name. `None` when the name must be asked for alone.
+    pub(in crate::fs) async fn listing_for_lookup(
+        &self,
+        inode: &Arc<Inode<S>>,
+        component: &Component,
+        asked: Instant,
+    ) -> Option<Arc<Listing>> {
+        let fresh = {
+            let directory = &inode.lock().directory;
+            let fresh = directory.fresh_listing(asked, self.config.ttl);
+            // Where it tells nothing of names that are missing, a new one would.
+            let tells = |listing: &Arc<Listing>| {
+                listing.children.contains_key(component) || directory.relies_on(listing, asked, self.config.ttl)
+            };
+            let suffices =
+                fresh.as_ref().is_some_and(tells) || fresh.is_some() && !directory.is_asked_for_missing(asked, self.config.ttl);
+            if suffices || !directory.wants_listing(asked, self.config.ttl) {
+                return fresh;
+            }
+            fresh
+        };
         // Somebody lists it now, maybe for long: the name alone is quicker.
-        let Ok(_alone) = inode.gate.try_write() else { return None };
+        let Ok(_alone) = inode.gate.try_write() else { return fresh };
         let address = self.locate(inode).ok()?;
         let last = inode.lock().directory.last_listing();
         // Who may not list asks for each name; any other failure will be that of the one name, too.
         let listing = self.list_small(&address, last.as_deref()).await.ok().flatten().map(Arc::new);
         let mut state = inode.lock();
         match &listing {
-            Some(listing) => state.directory.learn(Arc::clone(listing)),
+            Some(listing) => {
+                state.directory.learn(Arc::clone(listing));
+                if state.directory.is_asked_for_missing(asked, self.config.ttl) {
+                    state.directory.rely_on(listing);
+                }
+            }
             None => state.directory.note_unlistable(asked),
         }
         drop(state);
-        listing
+        listing.or(fresh)
     }
 
-    /// Whether a fresh listing that somebody has read has nothing under a name, and nothing was found there since. (What was
-    /// listed for a lookup's sake only, proves nothing: others may have made the name since.)
+    /// Whether a fresh listing that is relied on has nothing under a name, and nothing was found there since. (What was listed
+    /// for the sake of names that are there, proves nothing: others may have made another one since.)
     pub(in crate::fs) fn is_unlisted(&self, directory: &Arc<Inode<S>>, component: &Component, listing: &Listing) -> bool {
         let found = |role| {
             let made = directory.lock().directory.own_knowledge(role, component, listing.began) == Some(true);
             made || self.table.at(directory.ino, role, component).is_some()
         };
-        let read = directory.lock().directory.was_read(listing);
-        read && !listing.children.contains_key(component) && !found(Role::Directory) && !found(Role::Object)
+        let relied_on = directory.lock().directory.relies_on(listing, clock::instant(), self.config.ttl);
+        relied_on && !listing.children.contains_key(component) && !found(Role::Directory) && !found(Role::Object)
     }
 
     fn page_request(directory: &Address, start: ListStart) -> ListObjects {
@@ -102,6 +119,14 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             start,
             max_keys: MAX_PAGE_KEYS,
         }
+    }
+
+    /// A directory that was made where nothing was `since` then has only what this mount makes in it.
+    pub(in crate::fs) fn learn_empty(&self, made: &Arc<Inode<S>>, since: Instant) {
+        let listing = Arc::new(Listing { began: since, ..self.empty_listing(None) });
+        let mut state = made.lock();
+        state.directory.learn(Arc::clone(&listing));
+        state.directory.rely_on(&listing);
     }
 
     pub(in crate::fs) fn empty_listing(&self, last: Option<&Listing>) -> Listing {
