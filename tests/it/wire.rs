@@ -102,7 +102,7 @@ async fn an_error_inside_a_200_is_an_error() {
     };
     let upload = Upload { bucket: bucket(), key: key.clone(), id: UploadId::new("u"), declares_checksums: false };
     let (number, range) = (PartNumber::new(1).unwrap(), ByteRange::new(0, 1).unwrap());
-    let part = Part { number, etag: ETag::new("e"), crc64nvme: None, size: 1 };
+    let part = Part { number, etag: ETag::new("e"), crc64nvme: None, tag_is_md5: false, size: 1 };
     let copy_part = CopyPart { upload: upload.clone(), number, source, source_if_match: None, range };
     let complete = CompleteUpload { upload, parts: vec![part], condition: Condition::None };
     let errors = [

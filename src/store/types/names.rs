@@ -251,6 +251,9 @@ impl StorageClass {
 pub struct PartNumber(u16);
 
 impl PartNumber {
+    /// The number of the first part.
+    pub const FIRST: Self = Self(1);
+
     /// `None` outside 1 to 10,000.
     #[must_use]
     pub fn new(number: u16) -> Option<Self> {
