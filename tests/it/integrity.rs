@@ -1,0 +1,170 @@
+//! A store that makes something else than it was sent: the commit says so, what was written stays, and the next one is right.
+
+use bytes::Bytes;
+use pailfs::fs::error::Situation;
+use pailfs::fs::handles::HandleId;
+use pailfs::store::fault::Toxic;
+use pailfs::store::*;
+
+use crate::fault_case::{APPEND, BOTH, MIB};
+use crate::world::{CALLER, WRITE, World, content};
+
+/// Lets the next call of a kind go wrong: the calls of a scenario that goes well are counted first.
+fn call_of(calls: &[Operation], operation: Operation) -> usize {
+    calls.iter().position(|call| *call == operation).unwrap()
+}
+
+/// Writes a file in one go, without closing it.
+async fn begin(world: &World, bytes: &Bytes) -> HandleId {
+    let handle = world.open("f", BOTH).await.unwrap();
+    for (index, chunk) in bytes.chunks(MIB).enumerate() {
+        world.fs.write(handle, (index * MIB) as u64, bytes.slice_ref(chunk), CALLER).await.unwrap();
+    }
+    handle
+}
+
+async fn read_all(world: &World, handle: HandleId) -> Bytes {
+    let mut all = Vec::new();
+    loop {
+        match world.fs.read(handle, all.len() as u64, 128 << 10).await.unwrap() {
+            bytes if bytes.is_empty() => return all.into(),
+            bytes => all.extend_from_slice(&bytes),
+        }
+    }
+}
+
+async fn fails(world: &World, handle: HandleId) {
+    assert_eq!(world.fs.flush(handle, |_| false).await.unwrap_err().situation(), Situation::Corrupt);
+}
+
+async fn succeeds(world: &World, handle: HandleId, expected: &Bytes) {
+    world.fs.flush(handle, |_| false).await.unwrap();
+    world.fs.release(handle).await.unwrap();
+    assert!(world.stored("f").await.as_ref() == Some(expected), "the store has what was written");
+    world.settle("integrity", None).await;
+}
+
+/// Writes `bytes` with `toxic` where the object is made by `operation`; the calls of a good run tell where that is.
+async fn damaged(bytes: &Bytes, operation: Operation, toxic: Toxic) -> (World, HandleId) {
+    let good = World::new(RetryPolicy::default());
+    let handle = begin(&good, bytes).await;
+    succeeds(&good, handle, bytes).await;
+    let nth = call_of(&good.fault.calls(), operation);
+    let world = World::new(RetryPolicy::default());
+    world.fault.inject(nth, toxic);
+    let handle = begin(&world, bytes).await;
+    fails(&world, handle).await;
+    (world, handle)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_small_file_that_was_stored_wrong_is_told_and_stored_again() {
+    let bytes = content(1, 70_000);
+    let (world, handle) = damaged(&bytes, Operation::PutObject, Toxic::Damaged(7)).await;
+    assert!(world.stored("f").await.unwrap() != bytes, "the store is wrong");
+    assert!(read_all(&world, handle).await == bytes, "what was written is here");
+    succeeds(&world, handle, &bytes).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upload_whose_end_is_here_is_stored_again_with_what_is_right_of_it() {
+    let bytes = content(2, 20 * MIB + 5);
+    let last = bytes.len() as u64 - 1;
+    for toxic in [Toxic::Damaged(last), Toxic::Misreported, Toxic::Refused(ErrorKind::Corrupt)] {
+        for reading in [false, true] {
+            let (world, handle) = damaged(&bytes, Operation::CompleteMultipartUpload, toxic).await;
+            if reading {
+                assert!(read_all(&world, handle).await == bytes, "what was written can be read");
+            }
+            succeeds(&world, handle, &bytes).await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn bytes_that_only_the_store_had_and_has_wrong_are_told_again_and_again() {
+    let bytes = content(3, 20 * MIB);
+    let (world, handle) = damaged(&bytes, Operation::CompleteMultipartUpload, Toxic::Damaged(5)).await;
+    for _ in 0..3 {
+        fails(&world, handle).await;
+    }
+    // The first part is lost; it is neither read nor added to.
+    assert_eq!(world.fs.read(handle, 0, 10).await.unwrap_err().situation(), Situation::Corrupt);
+    let more = world.fs.write(handle, bytes.len() as u64, content(4, 10), CALLER).await;
+    assert_eq!(more.unwrap_err().situation(), Situation::Corrupt);
+    // Written anew, all is well.
+    let again = content(5, 9 * MIB);
+    world.write("f", &again).await.unwrap();
+    succeeds(&world, handle, &again).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_edit_takes_what_it_kept_from_the_wrong_object_only_where_that_is_right() {
+    let old = content(6, 30 * MIB);
+    let edit = content(7, 4096);
+    let (at, mut new) = (14 * MIB + 77, old.to_vec());
+    new[at..at + edit.len()].copy_from_slice(&edit);
+    let new = Bytes::from(new);
+    let begin_edit = async |toxic: Option<(usize, Toxic)>| {
+        let world = World::new(RetryPolicy::default());
+        world.put("f", &old).await;
+        if let Some((nth, toxic)) = toxic {
+            world.fault.inject(nth, toxic);
+        }
+        let handle = world.open("f", BOTH).await.unwrap();
+        world.fs.write(handle, at as u64, edit.clone(), CALLER).await.unwrap();
+        (world, handle)
+    };
+    let (good, handle) = begin_edit(None).await;
+    succeeds(&good, handle, &new).await;
+    let nth = call_of(&good.fault.calls(), Operation::CompleteMultipartUpload);
+    for (toxic, is_lost) in [
+        (Toxic::Misreported, false),
+        // What was edited is here, but not what was sent beside it.
+        (Toxic::Damaged(0), true),
+        (Toxic::Damaged(new.len() as u64 - 1), true),
+    ] {
+        let (world, handle) = begin_edit(Some((nth, toxic))).await;
+        fails(&world, handle).await;
+        if is_lost {
+            fails(&world, handle).await;
+            world.write("f", &new).await.unwrap();
+        } else {
+            assert!(read_all(&world, handle).await == new);
+        }
+        succeeds(&world, handle, &new).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_appended_to_a_small_file_brings_along_what_was_there() {
+    let (old, line) = (content(8, 100_000), content(9, 50));
+    let both = Bytes::from([&old[..], &line].concat());
+    for at in [0, both.len() as u64 - 1] {
+        let world = World::new(RetryPolicy::default());
+        world.put("f", &old).await;
+        let handle = world.open("f", APPEND).await.unwrap();
+        world.fs.write(handle, 0, line.clone(), CALLER).await.unwrap();
+        // All is fetched, and put.
+        for nth in 0..3 {
+            world.fault.inject(world.fault.calls().len() + nth, Toxic::Damaged(at));
+        }
+        fails(&world, handle).await;
+        world.fault.heal();
+        assert_eq!(world.fault.calls().last(), Some(&Operation::PutObject));
+        succeeds(&world, handle, &both).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_on_which_the_mount_ends_wrong_is_kept() {
+    let bytes = content(10, 70_000);
+    let world = World::new(RetryPolicy::default());
+    let handle = world.open("f", WRITE).await.unwrap();
+    world.fs.write(handle, 0, bytes.clone(), CALLER).await.unwrap();
+    world.fault.inject(world.fault.calls().len(), Toxic::Damaged(1));
+    fails(&world, handle).await;
+    world.fs.release(handle).await.unwrap();
+    assert_eq!(world.fs.commit_all().await, [], "it is dirty, and is stored in the end");
+    assert!(world.stored("f").await == Some(bytes));
+}
