@@ -1,13 +1,74 @@
 //! A store that makes something else than it was sent: the commit says so, what was written stays, and the next one is right.
 
 use bytes::Bytes;
+use pailfs::base::crc::Crc64;
 use pailfs::fs::error::Situation;
 use pailfs::fs::handles::HandleId;
 use pailfs::store::fault::Toxic;
 use pailfs::store::*;
 
+use crate::conformance::{Bench, Verdict, kind, ok, same};
 use crate::fault_case::{APPEND, BOTH, MIB};
 use crate::world::{CALLER, WRITE, World, content};
+
+/// An upload of one part that is copied and two that are sent, not complete yet, and what it will be.
+async fn three_parts<S: ObjectStore + BucketService>(bench: &Bench<S>) -> std::result::Result<(CompleteUpload, Bytes), String> {
+    let (first, second, third) = (content(1, 5 * MIB), content(2, 5 * MIB + 3), content(3, 10));
+    ok(bench.put("summed source", &first, Condition::None).await)?;
+    let (bucket, key) = (bench.bucket.clone(), Key::new("summed").unwrap());
+    let create = CreateUpload { bucket, key, properties: Properties::default() };
+    let upload = ok(bench.store.create_upload(&create).await)?;
+    let number = |number| PartNumber::new(number).unwrap();
+    let copy = CopyPart {
+        upload: upload.clone(),
+        number: number(1),
+        source: bench.object("summed source"),
+        source_if_match: None,
+        range: ByteRange::new(0, first.len() as u64).unwrap(),
+    };
+    let mut parts = vec![ok(bench.store.copy_part(&copy).await)?];
+    for (index, bytes) in [(2, &second), (3, &third)] {
+        let payload = Payload::from(bytes.clone());
+        let part = ok(bench.store.upload_part(&UploadPart { upload: upload.clone(), number: number(index), payload }).await)?;
+        same(part.crc64nvme.is_some_and(|sum| sum == Crc64::of([bytes])) || part.tag_is_md5, true)?;
+        parts.push(part);
+    }
+    let whole = [first, second, third].concat().into();
+    Ok((CompleteUpload { upload, parts, condition: Condition::None }, whole))
+}
+
+/// What the store says of parts and of what it makes of them is what their bytes add up to.
+pub async fn sums_of_uploads<S: ObjectStore + BucketService>(bench: &Bench<S>) -> Verdict {
+    let (request, whole) = three_parts(bench).await?;
+    let made = ok(bench.store.complete_upload(&request).await)?;
+    let expected = Some(Crc64::of([&whole]));
+    same((request.crc64nvme(), made.crc64nvme), (expected, expected))?;
+    same(ok(bench.head("summed").await)?.crc64nvme(), expected)
+}
+
+/// Of parts without checksums the tags tell.
+pub async fn uploads_add_up<S: ObjectStore + BucketService>(bench: &Bench<S>) -> Verdict {
+    // The first one tells how the store makes its tags, the second is compared.
+    for _ in 0..2 {
+        let (request, whole) = three_parts(bench).await?;
+        ok(bench.store.complete_upload(&request).await)?;
+        same(ok(bench.head("summed").await)?.size, whole.len() as u64)?;
+    }
+    Ok(())
+}
+
+/// Parts that do not add up to what the whole shall be make nothing.
+pub async fn wrong_whole_refused<S: ObjectStore + BucketService>(bench: &Bench<S>) -> Verdict {
+    let (mut request, _) = three_parts(bench).await?;
+    let before = ok(bench.head("summed").await)?.etag;
+    // The same parts and the same length, yet another sum.
+    request.parts[1].size -= 1;
+    request.parts[2].size += 1;
+    let refused = kind(bench.store.complete_upload(&request).await, ErrorKind::Corrupt);
+    let _ = bench.store.abort_upload(&request.upload).await;
+    refused?;
+    same(ok(bench.head("summed").await)?.etag, before)
+}
 
 /// Lets the next call of a kind go wrong: the calls of a scenario that goes well are counted first.
 fn call_of(calls: &[Operation], operation: Operation) -> usize {

@@ -17,7 +17,7 @@ use md5::Digest as _;
 use super::extents::{Extent, Place, SourceId};
 use super::settle::{Source, look};
 use super::{State, Stored, Writer};
-use crate::base::{crc, encode};
+use crate::base::crc;
 use crate::data::{Error, Result};
 use crate::store::{self, ByteRange, ErrorKind, GetObject, ObjectRef, ObjectStore, Operation, Part, Payload};
 
@@ -109,7 +109,7 @@ impl<S: ObjectStore> Writer<S> {
         }
         Ok(match part.crc64nvme {
             Some(expected) => crc.value() == expected,
-            None => part.tag_is_md5 && encode::hex(&md5.finalize()) == part.etag.as_str(),
+            None => part.tag_is_md5 && part.etag.md5() == Some(md5.finalize().into()),
         })
     }
 }

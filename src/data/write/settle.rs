@@ -69,6 +69,15 @@ impl Change {
         if error.kind() == ErrorKind::Corrupt && error.outcome() == Outcome::Unknown {
             return Err(damaged(error));
         }
+        let size = match self {
+            Self::Put(request) => Some(request.payload.len()),
+            Self::Copy(..) => None,
+            Self::Complete(request) => Some(request.size()),
+        };
+        if size.is_some_and(|size| size != info.size) {
+            let words = format!("what the store has made is {} bytes long, which is wrong", info.size);
+            return Err(damaged(error.with(|story| (story.kind, story.message) = (ErrorKind::Corrupt, words))));
+        }
         let made = Committed::from(info);
         self.check(&made).map_or(Ok(made), Err)
     }

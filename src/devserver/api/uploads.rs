@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 use s3s::dto::{
-    AbortMultipartUploadInput, AbortMultipartUploadOutput, ChecksumType, CompleteMultipartUploadInput,
+    AbortMultipartUploadInput, AbortMultipartUploadOutput, ChecksumAlgorithm, ChecksumType, CompleteMultipartUploadInput,
     CompleteMultipartUploadOutput, CompletedPart, CreateMultipartUploadInput, CreateMultipartUploadOutput, Initiator,
     ListMultipartUploadsInput, ListMultipartUploadsOutput, ListPartsInput, ListPartsOutput, MultipartUpload, Owner, Part,
     UploadPartInput, UploadPartOutput,
@@ -26,6 +26,13 @@ pub(super) fn part_number(number: i32) -> S3Result<PartNumber> {
 
 pub(super) fn create(memory: &Memory, req: &S3Request<CreateMultipartUploadInput>) -> Answer<CreateMultipartUploadOutput> {
     let to = object(&req.input.bucket, &req.input.key, None)?;
+    let sums = (req.input.checksum_algorithm.as_ref(), req.input.checksum_type.as_ref());
+    if let (Some(algorithm), Some(kind)) = sums
+        && (algorithm.as_str(), kind.as_str()) == (ChecksumAlgorithm::CRC64NVME, ChecksumType::COMPOSITE)
+    {
+        let message = "The COMPOSITE checksum type cannot be used with the crc64nvme checksum algorithm.";
+        return Err(S3Error::with_message(S3ErrorCode::InvalidRequest, message));
+    }
     let request = CreateUpload { bucket: to.bucket, key: to.key, properties: properties::read(&req.headers)? };
     let begun = memory.create_upload_now(&request).map_err(refuse)?;
     Ok(S3Response::new(CreateMultipartUploadOutput {

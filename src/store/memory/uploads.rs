@@ -92,7 +92,7 @@ fn full_crc(parts: &[&StoredPart]) -> Option<Crc64> {
 fn md5_of_md5s(parts: &[&StoredPart]) -> Option<[u8; 16]> {
     let mut digest = md5::Md5::new();
     for part in parts {
-        digest.update(encode::unhex(part.etag.as_str())?);
+        digest.update(part.etag.md5()?);
     }
     Some(digest.finalize().into())
 }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::base::encode;
+
 /// S3's limit on a key, in bytes of UTF-8.
 /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html>
 pub const MAX_KEY_BYTES: usize = 1024;
@@ -170,6 +172,12 @@ impl ETag {
         let (md5, parts) = self.0.split_once('-')?;
         let hex = md5.len() == 32 && md5.bytes().all(|byte| byte.is_ascii_hexdigit());
         parts.parse().ok().filter(|parts| hex && (1..=MAX_PARTS).contains(parts))
+    }
+
+    /// The MD5 that it is, if it has the form of one.
+    #[must_use]
+    pub fn md5(&self) -> Option<[u8; 16]> {
+        encode::unhex(&self.0)?.try_into().ok()
     }
 
     /// The form that conditional headers want: in quotes.
