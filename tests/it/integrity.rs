@@ -2,6 +2,8 @@
 
 use bytes::Bytes;
 use pailfs::base::crc::Crc64;
+use pailfs::fs::Replace;
+use pailfs::fs::attr::{Ino, SetAttr};
 use pailfs::fs::error::Situation;
 use pailfs::fs::handles::HandleId;
 use pailfs::store::fault::Toxic;
@@ -228,4 +230,29 @@ async fn a_file_on_which_the_mount_ends_wrong_is_kept() {
     world.fs.release(handle).await.unwrap();
     assert_eq!(world.fs.commit_all().await, [], "it is dirty, and is stored in the end");
     assert!(world.stored("f").await == Some(bytes));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_copy_that_came_out_wrong_is_told_and_its_source_stays() {
+    let bytes = content(11, 70_000);
+    let mode = SetAttr { mode: Some(0o600), ..SetAttr::default() };
+    for toxic in [Toxic::Damaged(3), Toxic::Misreported] {
+        let world = World::new(RetryPolicy::default());
+        world.put("f", &bytes).await;
+        let rename = async || world.fs.rename((Ino::ROOT, b"f"), (Ino::ROOT, b"g"), Replace::Allowed).await;
+        // What is asked before the copy does not matter to the toxic.
+        (0..8).for_each(|nth| world.fault.inject(nth, toxic));
+        assert_eq!(rename().await.unwrap_err().situation(), Situation::Corrupt);
+        assert!(world.stored("f").await.as_ref() == Some(&bytes));
+        world.fault.heal();
+        rename().await.unwrap();
+        assert!(world.stored("f").await.is_none() && world.stored("g").await.as_ref() == Some(&bytes));
+        let calls = world.fault.calls().len();
+        (calls..calls + 8).for_each(|nth| world.fault.inject(nth, Toxic::Misreported));
+        assert_eq!(world.change("g", mode).await.unwrap_err().situation(), Situation::Corrupt);
+        world.fault.heal();
+        world.change("g", mode).await.unwrap();
+        assert!(world.stored("g").await.as_ref() == Some(&bytes));
+        world.settle("copies", None).await;
+    }
 }

@@ -445,7 +445,7 @@ pub(in crate::fs) fn new_info(committed: crate::store::Committed, size: u64, pro
         archive_status: None,
         facts: crate::store::Facts { tag_count: u32::try_from(tags).unwrap_or(u32::MAX), others: locked },
         restore: None,
-        checksums: std::collections::BTreeMap::new(),
+        checksums: committed.crc64nvme.map(|sum| ("crc64nvme".to_owned(), sum.to_string())).into_iter().collect(),
     }
 }
 
