@@ -151,7 +151,9 @@ async fn bytes_that_only_the_store_had_and_has_wrong_are_told_again_and_again() 
     for _ in 0..3 {
         fails(&world, handle).await;
     }
-    // The first part is lost; it is neither read nor added to.
+    // The first part is lost; it is neither read nor added to. The others are not.
+    let right = 8 * MIB..8 * MIB + 100_000;
+    assert!(world.fs.read(handle, right.start as u64, 100_000).await.unwrap() == bytes.slice(right));
     assert_eq!(world.fs.read(handle, 0, 10).await.unwrap_err().situation(), Situation::Corrupt);
     let more = world.fs.write(handle, bytes.len() as u64, content(4, 10), CALLER).await;
     assert_eq!(more.unwrap_err().situation(), Situation::Corrupt);

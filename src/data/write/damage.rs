@@ -8,15 +8,16 @@
 //! parts. What is here is sent again. What is not here (parts that have left, ranges of the object that was replaced) can be
 //! read back from the wrong object only. So the next commit, or a read, reads each such part and sums it up: one that adds up
 //! to what was sent or copied is right, and the next object is made of it by a copy inside the store. One that does not is
-//! lost, unless the store thinks better of it: every commit fails then until the content is replaced as a whole.
+//! lost, unless the store thinks better of it: every commit fails then until the content is replaced as a whole. The other
+//! parts can be read meanwhile.
 
 use std::sync::Arc;
 
 use md5::Digest as _;
 
-use super::extents::{Extent, Place, SourceId};
+use super::extents::{Extent, Place};
 use super::settle::{Source, look};
-use super::{State, Stored, Writer};
+use super::{State, Writer};
 use crate::base::crc;
 use crate::data::{Error, Result};
 use crate::store::{self, ByteRange, ErrorKind, GetObject, ObjectRef, ObjectStore, Operation, Part, Payload};
@@ -79,19 +80,25 @@ impl<S: ObjectStore> Writer<S> {
         let info = info.filter(|info| self.may_have_made(info)).ok_or(Error::Stale)?;
         let object = ObjectRef { version: info.version, ..object };
         let pin = Source { object, etag: info.etag, size: info.size, crc64nvme: None };
-        let mut start = 0;
+        let (mut start, mut lost) = (0, None);
         for part in parts.iter() {
             let Some(range) = ByteRange::new(start, start + part.size) else { continue };
             start = range.end();
-            let is_gone = self.lock().extents.any(range.start(), range.end(), |place| place == Place::Sent);
-            if is_gone && !self.is_right(&pin, range, part).await? {
-                let words = "what the store has made is wrong where it has the only copy: the bytes from";
-                let words = format!("{words} {} to {} are not what was sent", range.start(), range.end());
-                let lost = store::Error::new(ErrorKind::Corrupt, Operation::GetObject, &pin.object, words);
-                return Err(lost.into());
+            if !self.lock().extents.any(range.start(), range.end(), |place| place == Place::Sent) {
+                continue;
+            }
+            if self.is_right(&pin, range, part).await? {
+                self.lock().take_from(&pin, range);
+            } else {
+                lost.get_or_insert(range);
             }
         }
-        self.lock().take_from(pin);
+        if let Some(range) = lost {
+            let words = "what the store has made is wrong where it has the only copy: the bytes from";
+            let words = format!("{words} {} to {} are not what was sent", range.start(), range.end());
+            return Err(store::Error::new(ErrorKind::Corrupt, Operation::GetObject, &pin.object, words).into());
+        }
+        self.lock().damaged = None;
         Ok(())
     }
 
@@ -120,15 +127,14 @@ impl<S: ObjectStore> State<S> {
         self.extents.all().filter(|extent| matches!(extent.place, Place::Stored { source, .. } if Some(source) == self.own))
     }
 
-    /// What is not here is in an object, at the same places.
-    fn take_from(&mut self, pin: Source) {
-        let source = SourceId(self.sources.len());
-        self.sources.push(Stored { pin, reader: None });
+    /// What is not here of a range is in an object, at the same place.
+    fn take_from(&mut self, pin: &Source, range: ByteRange) {
+        let source = self.source(pin.clone());
         self.own = Some(source);
-        let gone: Vec<Extent> = self.extents.all().filter(|extent| extent.place == Place::Sent).collect();
+        let within = self.extents.within(range.start(), range.end());
+        let gone: Vec<Extent> = within.filter(|extent| extent.place == Place::Sent).collect();
         for Extent { range, .. } in gone {
             self.extents.set(range, Place::Stored { source, at: range.start() });
         }
-        self.damaged = None;
     }
 }
