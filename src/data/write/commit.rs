@@ -249,7 +249,7 @@ impl<S: ObjectStore> Writer<S> {
             self.note_damage(object, parts);
             return done;
         }
-        if done.as_ref().is_err_and(|error| error.kind() == Some(ErrorKind::Corrupt)) {
+        if has_outcome(&done, Outcome::NotApplied) && done.as_ref().is_err_and(|error| error.kind() == Some(ErrorKind::Corrupt)) {
             self.refused().await;
             return done;
         }
@@ -367,7 +367,11 @@ impl Sending {
 
 /// Whether a commit has made something else than it should have.
 fn is_damaged(done: &Result<CommitDone>) -> bool {
-    matches!(done, Err(Error::Store(error)) if error.outcome() == Outcome::Damaged)
+    has_outcome(done, Outcome::Damaged)
+}
+
+fn has_outcome(done: &Result<CommitDone>, outcome: Outcome) -> bool {
+    matches!(done, Err(Error::Store(error)) if error.outcome() == outcome)
 }
 
 /// What a commit believes and wants.
