@@ -37,6 +37,15 @@ pub fn hex(bytes: &[u8]) -> String {
     })
 }
 
+/// The inverse of [`hex`], in any case; `None` when it is none.
+#[must_use]
+pub fn unhex(text: &str) -> Option<Vec<u8>> {
+    if !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(text.get(at..at + 2)?, 16).ok()).collect()
+}
+
 /// Standard base64 with padding.
 #[must_use]
 pub fn base64(bytes: &[u8]) -> String {
@@ -78,6 +87,8 @@ mod tests {
         assert_eq!(uri_decode("a%20b%2Fc%2B").as_deref(), Some("a b/c+"));
         assert_eq!(uri_decode("%FF"), None);
         assert_eq!(hex(&[0, 0xab]), "00ab");
+        assert_eq!(unhex("00aB"), Some(vec![0, 0xab]));
+        assert_eq!((unhex("abc"), unhex("0g"), unhex("é")), (None, None, None));
         assert_eq!(base64_decode(&base64(b"x\0y")).as_deref(), Some(&b"x\0y"[..]));
     }
 }

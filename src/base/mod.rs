@@ -1,6 +1,7 @@
 //! Layer 0: clock, randomness, codecs, task spawning. No domain knowledge.
 
 pub mod clock;
+pub mod crc;
 pub mod date;
 pub mod encode;
 pub mod rng;

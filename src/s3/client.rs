@@ -13,12 +13,12 @@ use super::credentials::CredentialsProvider;
 use super::dialect::{Dialect, Known};
 use super::endpoint::Endpoint;
 use super::error::{Refusal, from_refusal, is_reading};
-use super::request::Request;
+use super::request::{Digests, Request};
 use super::response;
 use super::sign::{self, ToSign};
 use super::transport::{Answer, Transport, TransportError, Wire};
 use super::{digest, xml};
-use crate::base::{clock, date, tasks};
+use crate::base::{clock, crc::Crc64, date, encode, tasks};
 use crate::store::{BucketName, Condition, Error, ErrorKind, Operation, Outcome, Payload, Result};
 
 /// An error document, or any small answer, is at most this long, in bytes.
@@ -139,23 +139,36 @@ impl Client {
 
     /// A checksum for what carries bytes; a signed hash until the store has shown that it verifies the checksum.
     async fn add_payload_headers(&self, request: &Arc<Request>, headers: &mut Vec<(String, String)>) {
+        if request.digests.get().is_none() {
+            let compute = self.digests(request);
+            let large = request.payload.len() >= LARGE_PAYLOAD_BYTES;
+            let digests = if large { tasks::blocking(compute).await } else { compute() };
+            // Nobody else sends the same request at the same time.
+            let _ = request.digests.set(digests);
+        }
+        let Some(digests) = request.digests.get() else { return };
+        headers.extend(digests.crc64nvme.map(|sum| (response::CRC64NVME.to_owned(), sum.to_string())));
+        headers.extend(digests.md5.map(|md5| ("content-md5".to_owned(), encode::base64(&md5))));
+        headers.push(("x-amz-content-sha256".to_owned(), digests.hash.clone()));
+    }
+
+    /// What computes the one checksum that the store is known to verify, or all that it may.
+    fn digests(&self, request: &Request) -> impl FnOnce() -> Digests + Send + 'static {
         let carries_bytes = matches!(request.operation, Operation::PutObject | Operation::UploadPart);
-        let checksums = self.dialect.checksums();
+        let (checksums, md5_tags) = (self.dialect.checksums(), self.dialect.md5_tags(request.bucket.as_ref()));
         let with_checksum = carries_bytes && checksums != Known::No;
-        let trusted = with_checksum && checksums == Known::Yes && self.config.payload_signing == PayloadSigning::Auto;
+        // Where nothing better is taken, the tag in the answer shows that the store has got the bytes of this MD5.
+        let by_md5 = carries_bytes && checksums == Known::No && md5_tags != Known::No;
+        let verified = with_checksum && checksums == Known::Yes || by_md5 && md5_tags == Known::Yes;
+        let trusted = verified && self.config.payload_signing == PayloadSigning::Auto;
         // S3 takes no locked object without this header, and moto no copy that is to be locked.
-        let with_md5 = request.is_locked();
+        let with_md5 = by_md5 || request.is_locked();
         let payload = request.payload.clone();
-        let digests = move || {
-            let checksum = with_checksum.then(|| (response::CRC64NVME, digest::crc64nvme(&payload)));
-            let md5 = with_md5.then(|| ("content-md5", digest::payload_md5(&payload)));
-            let hash = if trusted { sign::UNSIGNED_PAYLOAD.to_owned() } else { sha256(&payload) };
-            (checksum.into_iter().chain(md5), hash)
-        };
-        let large = request.payload.len() >= LARGE_PAYLOAD_BYTES;
-        let (checksums, hash) = if large { tasks::blocking(digests).await } else { digests() };
-        headers.extend(checksums.map(|(name, checksum)| (name.to_owned(), checksum)));
-        headers.push(("x-amz-content-sha256".to_owned(), hash));
+        move || Digests {
+            crc64nvme: with_checksum.then(|| Crc64::of(payload.chunks())),
+            md5: with_md5.then(|| digest::payload_md5(&payload)),
+            hash: if trusted { sign::UNSIGNED_PAYLOAD.to_owned() } else { sha256(&payload) },
+        }
     }
 
     /// How long the store may work on a request: it copies bytes for some.

@@ -21,6 +21,7 @@ pub enum Known {
 #[derive(Debug, Default)]
 struct Facts {
     checksums: Known,
+    whole_checksums: Known,
     put: Known,
     complete: Known,
     copy: Known,
@@ -32,6 +33,7 @@ struct Facts {
     documents: HashSet<(Subresource, Level)>,
     every_document: bool,
     buckets: HashMap<BucketName, InBucket>,
+    tags: HashMap<BucketName, HashMap<TagOf, Known>>,
 }
 
 /// What is otherwise in one bucket than on the rest of the endpoint.
@@ -45,6 +47,17 @@ struct InBucket {
     refused: Vec<Operation>,
 }
 
+/// What a tag may be made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TagOf {
+    /// The MD5 of the bytes.
+    Bytes,
+    /// The MD5 of the parts' MD5s; all of them were sent.
+    Parts,
+    /// As that; some of them were copied inside the store, and their tags are only its word.
+    CopiedParts,
+}
+
 /// The dialect of one endpoint. Shared by all its clones.
 #[derive(Debug, Default)]
 pub struct Dialect(Mutex<Facts>);
@@ -55,6 +68,7 @@ impl Dialect {
     pub fn aws() -> Self {
         Self(Mutex::new(Facts {
             checksums: Known::Yes,
+            whole_checksums: Known::Yes,
             put: Known::Yes,
             complete: Known::Yes,
             copy: Known::Yes,
@@ -66,6 +80,7 @@ impl Dialect {
             documents: HashSet::new(),
             every_document: true,
             buckets: HashMap::new(),
+            tags: HashMap::new(),
         }))
     }
 
@@ -78,6 +93,34 @@ impl Dialect {
     /// An answer to a request that carried a checksum did, or did not, report it.
     pub fn learn_checksums(&self, reported: bool) {
         self.with(|facts| facts.checksums = if reported { Known::Yes } else { Known::No });
+    }
+
+    /// Whether the completion of an upload may tell what the whole is.
+    #[must_use]
+    pub fn whole_checksums(&self) -> Known {
+        self.with(|facts| facts.whole_checksums)
+    }
+
+    /// A completion that told it was, or was not, understood.
+    pub fn learn_whole_checksums(&self, understood: bool) {
+        self.with(|facts| facts.whole_checksums = if understood { Known::Yes } else { Known::No });
+    }
+
+    /// Whether the tags of what is put into a bucket are MD5s.
+    #[must_use]
+    pub fn md5_tags(&self, bucket: Option<&BucketName>) -> Known {
+        let tags = |facts: &mut Facts| facts.tags.get(bucket?)?.get(&TagOf::Bytes).copied();
+        self.with(tags).unwrap_or_default()
+    }
+
+    /// A tag in a bucket was, or was not, what S3 makes of the bytes that were sent, or of the parts. Whether the store has
+    /// gone wrong: the first tag tells only how it makes them (with some encryptions from nothing that is known here).
+    pub fn learn_tag(&self, bucket: &BucketName, of: TagOf, expected: bool) -> bool {
+        self.with(|facts| {
+            let tags = facts.tags.entry(bucket.clone()).or_default();
+            let known = tags.entry(of).or_insert(if expected { Known::Yes } else { Known::No });
+            *known == Known::Yes && !expected
+        })
     }
 
     /// Whether the store honours `If-Match` of an operation.

@@ -12,6 +12,7 @@ pub mod digest;
 pub mod endpoint;
 pub mod error;
 mod objects;
+mod received;
 pub mod request;
 pub mod response;
 mod service;

@@ -8,9 +8,11 @@ use bytes::Bytes;
 use super::S3Store;
 use super::client::{Answered, Client};
 use super::dialect::Known;
+use super::received::wrong;
 use super::request::{self, Request};
 use super::transport::{AnswerBody, TransportError};
-use super::{digest, response, xml};
+use super::{response, xml};
+use crate::base::crc::{Crc64, Running};
 use crate::store::*;
 
 impl ObjectStore for S3Store {
@@ -61,8 +63,8 @@ impl ObjectStore for S3Store {
         }
         // Where the whole object comes in one answer, so does what its bytes must add up to.
         let composite = response::text(&answer.headers, response::CHECKSUM_TYPE).is_some_and(|kind| kind == "COMPOSITE");
-        let expected = response::text(&answer.headers, response::CRC64NVME).filter(|_| length == size && !composite);
-        let sum = expected.map(|expected| (digest::Running::default(), expected));
+        let expected = response::crc64nvme(&answer.headers).filter(|_| length == size && !composite);
+        let sum = expected.map(|expected| (Running::default(), expected));
         let body = Incoming { client: Arc::clone(&self.0), request: sent, body: Some(answer.body), left: length, sum };
         Ok(cut(Download { info, range, body: body.into_body() }, wanted))
     }
@@ -79,7 +81,9 @@ impl ObjectStore for S3Store {
         let request = request::put(request);
         let answered = self.call_conditional(request.clone()).await?;
         self.note_checksum(&answered);
-        response::committed(&answered.headers).ok_or_else(|| self.0.not_s3(&request))
+        let committed = response::committed(&answered.headers).ok_or_else(|| self.0.not_s3(&request))?;
+        self.check_received(&request, &committed.etag, &answered)?;
+        Ok(committed)
     }
 
     async fn delete(&self, request: &DeleteObject) -> Result<()> {
@@ -143,16 +147,14 @@ impl ObjectStore for S3Store {
         let sent = request::upload_part(request);
         let answered = self.0.call(sent.clone()).await?;
         let etag = response::text(&answered.headers, "etag").ok_or_else(|| self.0.not_s3(&sent))?;
+        let etag = ETag::new(&etag);
         let reported = answered.headers.contains_key(response::CRC64NVME);
         if reported || request.upload.declares_checksums {
             self.0.dialect.learn_checksums(reported);
         }
-        Ok(Part {
-            number: request.number,
-            etag: ETag::new(&etag),
-            crc64nvme: response::text(&answered.headers, response::CRC64NVME),
-            size: request.payload.len(),
-        })
+        let tag_is_md5 = self.check_received(&sent, &etag, &answered)?;
+        let crc64nvme = response::crc64nvme(&answered.headers);
+        Ok(Part { number: request.number, etag, crc64nvme, tag_is_md5, size: request.payload.len() })
     }
 
     async fn copy_part(&self, request: &CopyPart) -> Result<Part> {
@@ -160,20 +162,27 @@ impl ObjectStore for S3Store {
         self.check_source(&sent, &request.source, request.source_if_match.as_ref()).await?;
         let answered = self.0.call(sent.clone()).await?;
         let etag = xml::result_etag(&answered.body).ok_or_else(|| self.0.not_s3(&sent))?;
-        Ok(Part { number: request.number, etag, crc64nvme: None, size: request.range.len() })
+        let crc64nvme = xml::result_crc64nvme(&answered.body);
+        Ok(Part { number: request.number, etag, crc64nvme, tag_is_md5: false, size: request.range.len() })
     }
 
     async fn complete_upload(&self, request: &CompleteUpload) -> Result<Committed> {
-        let checked = request.upload.declares_checksums && request.parts.iter().all(|part| part.crc64nvme.is_some());
-        let sent = request::complete(request, checked);
-        let answered = self.call_conditional(sent.clone()).await?;
+        let (sent, answered) = self.complete(request).await?;
         let etag = xml::result_etag(&answered.body).ok_or_else(|| self.0.not_s3(&sent))?;
         if !etag.as_str().is_empty() {
-            return Ok(response::committed_as(etag, &answered.headers));
+            self.check_composed(request, &sent, &etag)?;
+            let crc64nvme = xml::result_crc64nvme(&answered.body);
+            return Ok(Committed { crc64nvme, ..response::committed_as(etag, &answered.headers) });
         }
         // radosgw 16 completes without saying under which tag.
         let object = ObjectRef::current(request.upload.bucket.clone(), request.upload.key.clone());
         let info = self.head(&HeadObject { object }).await;
+        let info = info.and_then(|info| match self.check_composed(request, &sent, &info.etag) {
+            Ok(()) if info.size == request.size() => Ok(info),
+            Ok(()) => Err(wrong(&sent, Outcome::Damaged, "the object is not as long as its parts")),
+            Err(error) => Err(error),
+        });
+        // It may be another client's by now: who knows the token can tell.
         let info = info.map_err(|error| error.with(|story| story.outcome = Outcome::Unknown))?;
         Ok(Committed::from(&info))
     }
@@ -259,7 +268,7 @@ fn copied(answered: &Answered) -> Option<Committed> {
     let committed = response::committed_as(xml::result_etag(&answered.body)?, &answered.headers);
     // Exact, where the answer's date may be older than the answer.
     let at = xml::result_time(&answered.body).or(committed.at);
-    Some(Committed { at, ..committed })
+    Some(Committed { at, crc64nvme: xml::result_crc64nvme(&answered.body), ..committed })
 }
 
 /// A body that must be exactly as long as was said, and add up to what was said. Its last chunk is given out only when it does.
@@ -269,7 +278,7 @@ struct Incoming {
     body: Option<AnswerBody>,
     left: u64,
     /// The checksum so far, and what it must become.
-    sum: Option<(digest::Running, String)>,
+    sum: Option<(Running, Crc64)>,
 }
 
 impl Incoming {
@@ -307,7 +316,7 @@ impl Incoming {
     fn adds_up(&mut self, chunk: &[u8]) -> bool {
         let Some((sum, expected)) = &mut self.sum else { return true };
         sum.update(chunk);
-        self.left > 0 || sum.text() == *expected
+        self.left > 0 || sum.value() == *expected
     }
 
     fn corrupt(&self, words: &str) -> Error {

@@ -1,6 +1,9 @@
 //! From the store's requests to HTTP's: method, query, headers, body. Pure.
 
+use std::sync::{Arc, OnceLock};
+
 use super::xml;
+use crate::base::crc::Crc64;
 use crate::base::encode;
 use crate::store::*;
 
@@ -28,6 +31,19 @@ pub struct Request {
     pub condition: Condition,
     /// The tag that the source of a read or copy must have.
     pub source_etag: Option<ETag>,
+    /// What was computed of the body, once for all the times that it is sent.
+    pub digests: Arc<OnceLock<Digests>>,
+}
+
+/// What the body of a request was found to be when it was sent.
+#[derive(Debug, Clone)]
+pub struct Digests {
+    /// `x-amz-checksum-crc64nvme`
+    pub crc64nvme: Option<Crc64>,
+    /// `Content-MD5`
+    pub md5: Option<[u8; 16]>,
+    /// `x-amz-content-sha256`
+    pub hash: String,
 }
 
 impl Request {
@@ -42,6 +58,7 @@ impl Request {
             payload: Payload::default(),
             condition: Condition::None,
             source_etag: None,
+            digests: Arc::default(),
         }
     }
 
@@ -284,13 +301,20 @@ pub fn copy_part(request: &CopyPart) -> Request {
     source_condition(part, request.source_if_match.as_ref())
 }
 
-/// `CompleteMultipartUpload`.
+/// `CompleteMultipartUpload`; with checksums where the store verifies them, also of the `whole` and its size.
+/// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html>
 #[must_use]
-pub fn complete(request: &CompleteUpload, with_checksums: bool) -> Request {
+pub fn complete(request: &CompleteUpload, with_checksums: bool, whole: Option<Crc64>) -> Request {
     let mut complete = of_upload(Operation::CompleteMultipartUpload, "POST", &request.upload)
         .xml(xml::complete_request(&request.parts, with_checksums));
     complete.condition = request.condition.clone();
-    complete
+    match whole {
+        Some(sum) => complete
+            .header("x-amz-checksum-crc64nvme", sum.to_string())
+            .header("x-amz-checksum-type", "FULL_OBJECT")
+            .header("x-amz-mp-object-size", request.size().to_string()),
+        None => complete,
+    }
 }
 
 /// `AbortMultipartUpload`.

@@ -7,7 +7,7 @@ use http::HeaderMap;
 use percent_encoding::percent_decode_str;
 
 use super::request::META_PREFIX;
-use crate::base::{date, encode};
+use crate::base::{crc::Crc64, date, encode};
 use crate::store::{
     ByteRange, Committed, ETag, Encryption, FACT_HEADERS, Facts, Headers, Metadata, ObjectInfo, ObjectLock, Properties,
     RestoreState, StorageClass, VersionId,
@@ -106,6 +106,12 @@ pub fn version(headers: &HeaderMap) -> Option<VersionId> {
     text(headers, "x-amz-version-id").filter(|id| id != "null" && !id.is_empty()).map(|id| VersionId::new(&id))
 }
 
+/// What the bytes of the object or part add up to, as far as it is told.
+#[must_use]
+pub fn crc64nvme(headers: &HeaderMap) -> Option<Crc64> {
+    Crc64::parse(&text(headers, CRC64NVME)?)
+}
+
 /// Servers make the `Date` header once a second and send it until the next one.
 const DATE_LAG: Duration = Duration::from_secs(1);
 
@@ -119,7 +125,7 @@ pub fn committed(headers: &HeaderMap) -> Option<Committed> {
 #[must_use]
 pub fn committed_as(etag: ETag, headers: &HeaderMap) -> Committed {
     let date = text(headers, "date").and_then(|date| date::parse_http(&date));
-    Committed { etag, version: version(headers), at: date.map(|date| date + DATE_LAG) }
+    Committed { etag, version: version(headers), at: date.map(|date| date + DATE_LAG), crc64nvme: crc64nvme(headers) }
 }
 
 /// `ongoing-request="false", expiry-date="Fri, 21 Dec 2012 00:00:00 GMT"`

@@ -2,12 +2,16 @@
 
 use std::time::SystemTime;
 
-use crate::base::xml::{Node, escaped, parse};
+use crate::base::crc::Crc64;
+use crate::base::xml::{Node, element, escaped, parse};
 use crate::base::{date, encode};
 use crate::store::{
     Bucket, BucketName, ETag, Key, ListPage, ListedObject, NAMESPACE, ObjectVersion, PageToken, Part, PartNumber, RestoreObject,
     StorageClass, Upload, UploadId, UploadPage, VersionId,
 };
+
+/// The element that carries a CRC64NVME.
+const CRC64NVME: &str = "ChecksumCRC64NVME";
 
 /// An error document.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -86,6 +90,12 @@ pub fn result_etag(body: &[u8]) -> Option<ETag> {
     root.text("ETag").filter(|_| known).map(ETag::new)
 }
 
+/// What the bytes of the object or part add up to, as the answer says.
+#[must_use]
+pub fn result_crc64nvme(body: &[u8]) -> Option<Crc64> {
+    parse(body)?.text(CRC64NVME).and_then(Crc64::parse)
+}
+
 /// When the copy was made, as the answer says.
 #[must_use]
 pub fn result_time(body: &[u8]) -> Option<SystemTime> {
@@ -102,7 +112,8 @@ pub fn parts_page(body: &[u8]) -> Option<(Vec<Part>, Option<String>)> {
         parts.push(Part {
             number: PartNumber::new(u16::try_from(part.number("PartNumber")?).ok()?)?,
             etag: ETag::new(part.text("ETag")?),
-            crc64nvme: part.text("ChecksumCRC64NVME").map(str::to_owned),
+            crc64nvme: part.text(CRC64NVME).and_then(Crc64::parse),
+            tag_is_md5: false,
             size: part.number("Size")?,
         });
     }
@@ -203,8 +214,8 @@ pub fn delete_request(keys: &[&Key]) -> String {
 #[must_use]
 pub fn complete_request(parts: &[Part], with_checksums: bool) -> String {
     let part = |part: &Part| {
-        let checksum = part.crc64nvme.as_ref().filter(|_| with_checksums);
-        let checksum = checksum.map(|sum| format!("<ChecksumCRC64NVME>{}</ChecksumCRC64NVME>", escaped(sum))).unwrap_or_default();
+        let checksum = part.crc64nvme.filter(|_| with_checksums);
+        let checksum = checksum.map(|sum| element(CRC64NVME, &sum.to_string())).unwrap_or_default();
         let etag = escaped(&part.etag.quoted());
         format!("<Part><ETag>{etag}</ETag>{checksum}<PartNumber>{}</PartNumber></Part>", part.number.get())
     };

@@ -59,6 +59,8 @@ pub enum Outcome {
     NotApplied,
     /// Sent, and nobody knows: look before believing either.
     Unknown,
+    /// Carried out, but what the store has now is not what it should have: never to be taken for done, nor sent again as it is.
+    Damaged,
 }
 
 /// What was asked of the store: one name for each request kind, in logs, counters and errors.

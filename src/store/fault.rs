@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 
 use super::*;
-use crate::base::{clock, tasks};
+use crate::base::{clock, crc::Crc64, tasks};
 
 /// What goes wrong with one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +33,10 @@ pub enum Toxic {
     Cut(u64),
     /// The first byte of the body of a GET is another, as after a broken transfer that a checksum finds.
     Altered,
+    /// An object is made, and the store says of it that it adds up to something else than it does.
+    Misreported,
+    /// An object is made, but the byte at this place is another, and the store says what it adds up to.
+    Damaged(u64),
 }
 
 /// How long a silent store is waited for.
@@ -80,6 +84,12 @@ impl<S> Fault<S> {
         self.script.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What will go wrong with the next call.
+    fn due(&self) -> Option<Toxic> {
+        let script = self.script();
+        script.toxics.get(&script.calls.len()).copied()
+    }
+
     fn next(&self, operation: Operation) -> Option<Toxic> {
         let mut script = self.script();
         let nth = script.calls.len();
@@ -89,7 +99,7 @@ impl<S> Fault<S> {
 
     async fn call<T>(&self, operation: Operation, call: impl Future<Output = Result<T>> + Send) -> Result<T> {
         match self.next(operation) {
-            None | Some(Toxic::Cut(_) | Toxic::Altered) => call.await,
+            None | Some(Toxic::Cut(_) | Toxic::Altered | Toxic::Misreported | Toxic::Damaged(_)) => call.await,
             Some(Toxic::Refused(kind)) => Err(Error::new(kind, operation, "the test", "refused on purpose")),
             Some(Toxic::Lost) => {
                 call.await?;
@@ -108,11 +118,7 @@ impl<S: Clone + Send + 'static> Fault<S> {
     where
         F: Future<Output = Result<Committed>> + Send + 'static,
     {
-        let is_late = {
-            let script = self.script();
-            script.toxics.get(&script.calls.len()) == Some(&Toxic::Late)
-        };
-        if is_late {
+        if self.due() == Some(Toxic::Late) {
             let late = call(self.inner.clone());
             tasks::spawn(async move {
                 clock::sleep(DELAY).await;
@@ -148,7 +154,7 @@ impl<S: ObjectStore> Fault<S> {
                 return Err(Error::new(kind, Operation::GetObject, "the test", "refused on purpose"));
             }
             Some(Toxic::Lost | Toxic::Vanished | Toxic::Late) => return Err(broken(ErrorKind::Unavailable, "lost on purpose")),
-            None => None,
+            None | Some(Toxic::Misreported | Toxic::Damaged(_)) => None,
         };
         let Download { info, range, body } = self.inner.get(request).await?;
         let body = match toxic {
@@ -158,6 +164,34 @@ impl<S: ObjectStore> Fault<S> {
         };
         Ok(Download { info, range, body })
     }
+}
+
+impl<S: ObjectStore> Fault<S> {
+    /// What is said of an object that was made just now.
+    async fn reported(&self, due: Option<Toxic>, bucket: &BucketName, key: &Key, made: Committed) -> Result<Committed> {
+        match due {
+            Some(Toxic::Misreported) => Ok(Committed { crc64nvme: Some(Crc64::of(["something else"])), ..made }),
+            Some(Toxic::Damaged(at)) => self.alter(bucket, key, at).await,
+            _ => Ok(made),
+        }
+    }
+
+    /// Makes one byte of an object another one.
+    async fn alter(&self, bucket: &BucketName, key: &Key, at: u64) -> Result<Committed> {
+        let object = ObjectRef::current(bucket.clone(), key.clone());
+        let Download { info, body, .. } = self.inner.get(&GetObject { object, range: None, if_match: None }).await?;
+        let mut bytes = body.collect().await?.to_vec();
+        if let Some(byte) = usize::try_from(at).ok().and_then(|at| bytes.get_mut(at)) {
+            *byte ^= 1;
+        }
+        let (bucket, key, payload) = (bucket.clone(), key.clone(), Payload::from(Bytes::from(bytes)));
+        self.inner.put(&PutObject { bucket, key, payload, properties: info.properties, condition: Condition::None }).await
+    }
+}
+
+fn damaged(operation: Operation) -> Error {
+    let error = Error::new(ErrorKind::Corrupt, operation, "the test", "damaged on purpose");
+    error.with(|story| story.outcome = Outcome::Damaged)
 }
 
 fn broken(kind: ErrorKind, message: &str) -> Error {
@@ -216,7 +250,17 @@ impl<S: ObjectStore> ObjectStore for Fault<S> {
         let request = PutObject { payload: travelled(&request.payload), ..request.clone() };
         let late = request.clone();
         self.send_late(|inner| async move { inner.put(&late).await });
-        self.call(Operation::PutObject, self.inner.put(&request)).await
+        let due = self.due();
+        let made = self.call(Operation::PutObject, self.inner.put(&request)).await?;
+        match due {
+            // Whoever computes the checksum compares it, and that is nobody here.
+            Some(Toxic::Misreported) => Err(damaged(Operation::PutObject)),
+            Some(Toxic::Damaged(at)) => {
+                self.alter(&request.bucket, &request.key, at).await?;
+                Err(damaged(Operation::PutObject))
+            }
+            _ => Ok(made),
+        }
     }
 
     async fn delete(&self, request: &DeleteObject) -> Result<()> {
@@ -230,7 +274,9 @@ impl<S: ObjectStore> ObjectStore for Fault<S> {
     async fn copy(&self, request: &CopyObject) -> Result<Committed> {
         let late = request.clone();
         self.send_late(|inner| async move { inner.copy(&late).await });
-        self.call(Operation::CopyObject, self.inner.copy(request)).await
+        let due = self.due();
+        let made = self.call(Operation::CopyObject, self.inner.copy(request)).await?;
+        self.reported(due, &request.bucket, &request.key, made).await
     }
 
     async fn create_upload(&self, request: &CreateUpload) -> Result<Upload> {
@@ -249,7 +295,9 @@ impl<S: ObjectStore> ObjectStore for Fault<S> {
     async fn complete_upload(&self, request: &CompleteUpload) -> Result<Committed> {
         let late = request.clone();
         self.send_late(|inner| async move { inner.complete_upload(&late).await });
-        self.call(Operation::CompleteMultipartUpload, self.inner.complete_upload(request)).await
+        let due = self.due();
+        let made = self.call(Operation::CompleteMultipartUpload, self.inner.complete_upload(request)).await?;
+        self.reported(due, &request.upload.bucket, &request.upload.key, made).await
     }
 
     async fn abort_upload(&self, upload: &Upload) -> Result<()> {

@@ -18,7 +18,8 @@
 //! - **Order.** `list` gives keys and prefixes ascending by UTF-8 bytes where the store does; the caller must not lose
 //!   entries when it does not.
 //! - **Errors.** [`Error::outcome`] is [`Outcome::NotApplied`] only when the store definitely did not carry the request
-//!   out. A request that was sent and not answered is `Unknown`.
+//!   out. A request that was sent and not answered is `Unknown`; one that has made something else than was asked for, as
+//!   the checksum in its answer shows, is [`Outcome::Damaged`].
 //! - **Cancellation.** Dropping a future abandons the request; for a changing one its outcome is then unknown.
 //! - **Lengths.** A body that ends early is a transport error, never a short success; one whose bytes are wrong is
 //!   [`ErrorKind::Corrupt`], and its last bytes are never given out.
@@ -123,7 +124,8 @@ pub trait ObjectStore: Clone + Send + Sync + 'static {
     ///
     /// # Errors
     /// [`ErrorKind::NoUpload`], [`ErrorKind::Exists`] or [`ErrorKind::Changed`] by the condition (the upload stays),
-    /// [`ErrorKind::Invalid`] for wrong or too small parts.
+    /// [`ErrorKind::Invalid`] for wrong or too small parts, [`ErrorKind::Corrupt`] when they do not add up to
+    /// [`CompleteUpload::crc64nvme`].
     fn complete_upload(&self, request: &CompleteUpload) -> impl Future<Output = Result<Committed>> + Send;
 
     /// Gives an upload up and frees its parts.

@@ -163,6 +163,9 @@ impl Series {
             ErrorKind::Busy | ErrorKind::Unavailable | ErrorKind::TimedOut | ErrorKind::Unreachable | ErrorKind::Corrupt
         );
         let allowed = again != Again::IfNotApplied || error.outcome() == Outcome::NotApplied;
+        // Bytes that were wrong on the way may be right the next time. Parts that the store has do not change by themselves.
+        let lasting = error.kind() == ErrorKind::Corrupt && error.story().operation == Operation::CompleteMultipartUpload;
+        let allowed = allowed && !lasting && error.outcome() != Outcome::Damaged;
         let brief = again == Again::Briefly && error.story().status == Some(500);
         let most = if brief { self.policy.attempts.min(BRIEF_ATTEMPTS) } else { self.policy.attempts };
         if !passing || !allowed || self.attempts >= most {

@@ -8,10 +8,10 @@ use bytes::Bytes;
 use pailfs::base::rng;
 use pailfs::store::*;
 
-use crate::{capabilities, documents, servers};
+use crate::{capabilities, documents, integrity, servers};
 
 /// What a server does not do, by its name and version.
-const EXCEPTIONS: [(&str, &str, &str); 32] = [
+const EXCEPTIONS: [(&str, &str, &str); 36] = [
     ("rgw 16.2.15", "restore", "there is no RestoreObject, and an object of class GLACIER can be read"),
     ("rgw 16.2.15", "restore of a plain object", "there is no RestoreObject"),
     ("moto 5.2.5", "odd keys", "a key with a newline is not found"),
@@ -40,6 +40,10 @@ const EXCEPTIONS: [(&str, &str, &str); 32] = [
     ("seaweed 4.48", "acl of uploads", "ignored"),
     ("seaweed 4.48", "key service", "there is none"),
     ("seaweed 4.48", "ownership of a new bucket", "always BucketOwnerEnforced"),
+    ("rgw 16.2.15", "sums of uploads", "there are no checksums; the tag is compared"),
+    ("rgw 16.2.15", "wrong whole refused", "there are no checksums"),
+    ("moto 5.2.5", "sums of uploads", "there are no checksums of parts, and a wrong one of the object; the tag is compared"),
+    ("moto 5.2.5", "wrong whole refused", "there are no checksums"),
     ("memory", "versions", "there are none"),
     ("memory", "presigned address", "there is no address"),
     ("memory", "expired address", "there is no address"),
@@ -412,6 +416,9 @@ async fn differences<S: ObjectStore + BucketService>(bench: &Bench<S>, version: 
     check("copies", copies(bench).await);
     check("copies of what was changed", dated_copies(bench).await);
     check("multipart", multipart(bench).await);
+    check("uploads add up", integrity::uploads_add_up(bench).await);
+    check("sums of uploads", integrity::sums_of_uploads(bench).await);
+    check("wrong whole refused", integrity::wrong_whole_refused(bench).await);
     check("small part refused", small_part_refused(bench).await);
     check("missing bucket", missing_bucket(bench).await);
     check("buckets", buckets(bench).await);

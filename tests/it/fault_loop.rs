@@ -14,7 +14,7 @@ use crate::fault_case::{APPEND, BOTH, Between, Case, EXCLUSIVE, MIB, WHOLE};
 use crate::world::{CALLER, WRITE, World, content};
 
 /// What goes wrong, how it is told, and how many calls in a row.
-const FAULTS: [(Toxic, Situation, usize); 17] = [
+const FAULTS: [(Toxic, Situation, usize); 18] = [
     (Toxic::Refused(ErrorKind::Denied), Situation::Denied, 1),
     (Toxic::Refused(ErrorKind::Denied), Situation::Denied, 3),
     (Toxic::Refused(ErrorKind::Busy), Situation::Busy, 1),
@@ -32,6 +32,7 @@ const FAULTS: [(Toxic, Situation, usize); 17] = [
     (Toxic::Cut(0), Situation::Io, 1),
     (Toxic::Cut(100_000), Situation::Io, 1),
     (Toxic::Altered, Situation::Corrupt, 1),
+    (Toxic::Misreported, Situation::Corrupt, 1),
 ];
 
 /// Whether a toxic does anything to an operation.
@@ -39,7 +40,7 @@ fn concerns(toxic: Toxic, operation: Operation) -> bool {
     let makes = [Operation::PutObject, Operation::CopyObject, Operation::CompleteMultipartUpload];
     match toxic {
         Toxic::Cut(_) | Toxic::Altered => operation == Operation::GetObject,
-        Toxic::Late => makes.contains(&operation),
+        Toxic::Late | Toxic::Misreported | Toxic::Damaged(_) => makes.contains(&operation),
         _ => true,
     }
 }

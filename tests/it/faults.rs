@@ -22,7 +22,7 @@ fn toxics() -> Vec<Toxic> {
     kinds
         .map(Toxic::Refused)
         .into_iter()
-        .chain([Toxic::Lost, Toxic::Vanished, Toxic::Cut(0), Toxic::Cut(100_000), Toxic::Altered])
+        .chain([Toxic::Lost, Toxic::Vanished, Toxic::Cut(0), Toxic::Cut(100_000), Toxic::Altered, Toxic::Misreported])
         .collect()
 }
 

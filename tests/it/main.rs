@@ -22,6 +22,7 @@ mod documents;
 mod fault_case;
 mod fault_loop;
 mod faults;
+mod integrity;
 #[cfg(feature = "demo")]
 mod kept;
 #[cfg(feature = "demo")]

@@ -7,10 +7,11 @@ const LAYERS: [(&str, u8); 9] =
     [("base", 0), ("telemetry", 1), ("store", 2), ("s3", 3), ("data", 3), ("fs", 4), ("devserver", 4), ("mount", 5), ("cli", 6)];
 
 /// Each outside library has one home.
-const HOMES: [(&str, &[&str]); 11] = [
+const HOMES: [(&str, &[&str]); 12] = [
     ("fuser::", &["src/mount/"]),
     ("reqwest::", &["src/s3/transport.rs"]),
     ("quick_xml::", &["src/base/xml.rs"]),
+    ("crc_fast::", &["src/base/crc.rs"]),
     ("hmac::", &["src/s3/sign.rs"]),
     ("sha2::", &["src/s3/sign.rs"]),
     ("clap::", &["src/cli/"]),

@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use pailfs::base::encode;
+use pailfs::base::{crc::Crc64, encode};
 use pailfs::store::*;
 
 use crate::servers;
@@ -102,7 +102,7 @@ async fn an_error_inside_a_200_is_an_error() {
     };
     let upload = Upload { bucket: bucket(), key: key.clone(), id: UploadId::new("u"), declares_checksums: false };
     let (number, range) = (PartNumber::new(1).unwrap(), ByteRange::new(0, 1).unwrap());
-    let part = Part { number, etag: ETag::new("e"), crc64nvme: None, size: 1 };
+    let part = Part { number, etag: ETag::new("e"), crc64nvme: None, tag_is_md5: false, size: 1 };
     let copy_part = CopyPart { upload: upload.clone(), number, source, source_if_match: None, range };
     let complete = CompleteUpload { upload, parts: vec![part], condition: Condition::None };
     let errors = [
@@ -189,6 +189,129 @@ async fn a_range_that_is_not_the_wanted_one_is_no_answer() {
     for _ in 0..2 {
         assert_eq!(store.get(&request).await.unwrap_err().kind(), ErrorKind::Corrupt);
     }
+}
+
+/// The tag of `x`, and the checksum of it.
+const MD5_OF_X: &str = "\"9dd4e461268c8034f5c8564e155c67a6\"";
+const OTHER_MD5: &str = "\"9dd4e461268c8034f5c8564e155c67a7\"";
+
+fn sum_of(text: &str) -> String {
+    Crc64::of([text]).to_string()
+}
+
+fn is_damaged<T: std::fmt::Debug>(answer: Result<T>) {
+    let error = answer.unwrap_err();
+    assert_eq!((error.kind(), error.outcome()), (ErrorKind::Corrupt, Outcome::Damaged), "{error}");
+}
+
+#[tokio::test]
+async fn a_put_of_which_the_store_has_something_else_has_failed() {
+    let summed = |sum: &str| answer("200 OK", &[("etag", MD5_OF_X), ("x-amz-checksum-crc64nvme", sum)], "");
+    let script = Script::of(vec![summed(&sum_of("x")), summed(&sum_of("y"))]);
+    let store = script.client().await;
+    let made = store.put(&put("a")).await.unwrap();
+    assert_eq!(made.crc64nvme, Some(Crc64::of(["x"])));
+    is_damaged(store.put(&put("a")).await);
+    let sent = [script.next(), script.next()];
+    assert_eq!(
+        sent.map(|seen| header(&seen, "x-amz-checksum-crc64nvme").map(str::to_owned)),
+        [(); 2].map(|()| Some(sum_of("x")))
+    );
+}
+
+#[tokio::test]
+async fn a_store_without_checksums_is_judged_by_its_tags_once_they_are_known_to_be_md5s() {
+    let tagged = |tag, more: &[(&str, &str)]| answer("200 OK", &[&[("etag", tag)], more].concat(), "");
+    let encrypted = [("x-amz-server-side-encryption", "aws:kms")];
+    let script = Script::of(vec![
+        // Nothing is known: a checksum goes along, and none comes back.
+        tagged(OTHER_MD5, &[]),
+        tagged(MD5_OF_X, &[]),
+        tagged(OTHER_MD5, &[]),
+        tagged(OTHER_MD5, &encrypted),
+        tagged("\"9dd4e461268c8034f5c8564e155c67a6-1\"", &[]),
+    ]);
+    let store = script.client().await;
+    store.put(&put("a")).await.unwrap();
+    store.put(&put("a")).await.unwrap();
+    is_damaged(store.put(&put("a")).await);
+    store.put(&put("a")).await.unwrap();
+    store.put(&put("a")).await.unwrap();
+    let sent: Vec<Seen> = (0..5).map(|_| script.next()).collect();
+    let md5s: Vec<_> = sent.iter().map(|seen| header(seen, "content-md5").is_some()).collect();
+    assert_eq!(md5s, [false, true, true, true, true]);
+    // The body is hashed for its signature until the tag has proved the MD5.
+    let signed: Vec<_> = sent.iter().map(|seen| header(seen, "x-amz-content-sha256") != Some("UNSIGNED-PAYLOAD")).collect();
+    assert_eq!(signed, [true, true, false, false, false]);
+}
+
+#[tokio::test]
+async fn tags_that_are_no_md5s_tell_nothing() {
+    let tagged = |tag| answer("200 OK", &[("etag", tag)], "");
+    let script = Script::of(vec![tagged(OTHER_MD5), tagged(OTHER_MD5), tagged(MD5_OF_X), tagged(OTHER_MD5)]);
+    let store = script.client().await;
+    for _ in 0..4 {
+        store.put(&put("a")).await.unwrap();
+    }
+    let sent: Vec<Seen> = (0..4).map(|_| script.next()).collect();
+    assert!(sent.iter().all(|seen| header(seen, "x-amz-content-sha256") != Some("UNSIGNED-PAYLOAD")));
+    assert_eq!(header(&sent[3], "content-md5"), None);
+}
+
+fn completed(tag: &str, sum: &str) -> String {
+    let sum = if sum.is_empty() { String::new() } else { format!("<ChecksumCRC64NVME>{sum}</ChecksumCRC64NVME>") };
+    let body = format!("<CompleteMultipartUploadResult><ETag>{tag}</ETag>{sum}</CompleteMultipartUploadResult>");
+    answer("200 OK", &[], &body)
+}
+
+fn complete(declares_checksums: bool, part: Part) -> CompleteUpload {
+    let upload = Upload { bucket: bucket(), key: Key::new("b").unwrap(), id: UploadId::new("u"), declares_checksums };
+    CompleteUpload { upload, parts: vec![part], condition: Condition::None }
+}
+
+#[tokio::test]
+async fn the_whole_is_told_to_a_store_that_takes_it_and_to_no_other() {
+    let refused = answer("400 Bad Request", &[], "<Error><Code>InvalidRequest</Code><Message>What is this?</Message></Error>");
+    let wrong = answer("400 Bad Request", &[], "<Error><Code>BadDigest</Code><Message>No.</Message></Error>");
+    let done = completed("e-1", &sum_of("x"));
+    let part =
+        Part { number: PartNumber::FIRST, etag: ETag::new("e"), crc64nvme: Some(Crc64::of(["x"])), tag_is_md5: false, size: 1 };
+    let request = complete(true, part);
+    let told = |seen: Seen| header(&seen, "x-amz-checksum-crc64nvme").map(str::to_owned);
+    // One that does not know the words.
+    let script = Script::of(vec![refused.clone(), done.clone(), done.clone()]);
+    let store = script.client().await;
+    for _ in 0..2 {
+        assert_eq!(store.complete_upload(&request).await.unwrap().crc64nvme, Some(Crc64::of(["x"])));
+    }
+    assert_eq!([(); 3].map(|()| told(script.next())), [Some(sum_of("x")), None, None]);
+    // One that does, and refuses.
+    let script = Script::of(vec![wrong, done, refused]);
+    let store = script.client().await;
+    let error = store.complete_upload(&request).await.unwrap_err();
+    assert_eq!((error.kind(), error.outcome()), (ErrorKind::Corrupt, Outcome::NotApplied), "{error}");
+    store.complete_upload(&request).await.unwrap();
+    assert_eq!(store.complete_upload(&request).await.unwrap_err().kind(), ErrorKind::Invalid);
+    assert_eq!([(); 3].map(|()| told(script.next())), [(); 3].map(|()| Some(sum_of("x"))));
+}
+
+#[tokio::test]
+async fn the_tag_of_a_whole_is_compared_once_it_is_known_to_be_made_of_its_parts() {
+    // printf x | md5sum | xxd -r -p | md5sum
+    let (right, other) = ("9affad555af89da9b0bfcd5e45bc93da-1", "00000000000000000000000000000000-1");
+    let part = |tag_is_md5| Part { number: PartNumber::FIRST, etag: ETag::new(MD5_OF_X), crc64nvme: None, tag_is_md5, size: 1 };
+    let script = Script::of([other, right, other].map(|tag| completed(tag, "")).into());
+    let store = script.client().await;
+    // The first one is not made as S3 makes it: then nothing can be said.
+    for _ in 0..3 {
+        store.complete_upload(&complete(false, part(true))).await.unwrap();
+    }
+    let script = Script::of([right, other, other].map(|tag| completed(tag, "")).into());
+    let store = script.client().await;
+    store.complete_upload(&complete(false, part(true))).await.unwrap();
+    is_damaged(store.complete_upload(&complete(false, part(true))).await);
+    // Where the parts' own tags are no MD5s, that of the whole is none of theirs.
+    store.complete_upload(&complete(false, part(false))).await.unwrap();
 }
 
 #[cfg(feature = "demo")]

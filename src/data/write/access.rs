@@ -220,12 +220,7 @@ impl<S: ObjectStore> Writer<S> {
     fn refer(&self, offset: u64, object: Source, at: u64, len: u64) -> Result<()> {
         let Some(range) = range(offset, len)? else { return Ok(()) };
         self.replace(range, |state| {
-            let known =
-                state.sources.iter().position(|stored| (&stored.pin.object, &stored.pin.etag) == (&object.object, &object.etag));
-            let source = SourceId(known.unwrap_or(state.sources.len()));
-            if known.is_none() {
-                state.sources.push(Stored { pin: object, reader: None });
-            }
+            let source = state.source(object);
             Place::Stored { source, at }
         })
     }
@@ -283,6 +278,15 @@ impl<S: ObjectStore> State<S> {
             return Err(Error::CommitFirst);
         }
         Ok(())
+    }
+
+    /// The number of an object that bytes are taken from.
+    pub(super) fn source(&mut self, pin: Source) -> SourceId {
+        let known = self.sources.iter().position(|stored| (&stored.pin.object, &stored.pin.etag) == (&pin.object, &pin.etag));
+        if known.is_none() {
+            self.sources.push(Stored { pin, reader: None });
+        }
+        SourceId(known.unwrap_or(self.sources.len() - 1))
     }
 
     fn changed(&mut self) {

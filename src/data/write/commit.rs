@@ -110,6 +110,7 @@ impl<S: ObjectStore> Writer<S> {
 
     /// First the bytes, then what of the properties came too late for them.
     async fn bring(self: &Arc<Self>, base: Base, on_conflict: OnConflict) -> Result<(u64, CommitDone)> {
+        self.salvage().await?;
         let (generation, made, doubtful) = {
             let state = self.lock();
             (state.generation, state.made.clone(), state.doubtful.clone())
@@ -152,8 +153,9 @@ impl<S: ObjectStore> Writer<S> {
         }
         let mut state = self.lock();
         if let Some(own) = state.own {
-            let object = ObjectRef { version: info.version, ..object };
-            state.sources[own.0] = Stored { pin: Source { object, etag: info.etag.clone(), size: info.size }, reader: None };
+            let object = ObjectRef { version: info.version.clone(), ..object };
+            let pin = Source { object, etag: info.etag.clone(), size: info.size, crc64nvme: info.crc64nvme() };
+            state.sources[own.0] = Stored { pin, reader: None };
         }
         Ok(Some(Base::Object(info.etag)))
     }
@@ -196,11 +198,15 @@ impl<S: ObjectStore> Writer<S> {
         let request = PutObject {
             bucket: destination.bucket.clone(),
             key: destination.key.clone(),
-            payload,
+            payload: payload.clone(),
             properties: destination.properties.clone(),
             condition: Condition::None,
         };
-        self.finish(intent, destination, size, Change::Put(request)).await
+        let done = self.finish(intent, destination, size, Change::Put(request)).await;
+        if is_damaged(&done) {
+            self.retain(&payload).await?;
+        }
+        done
     }
 
     async fn commit_copy(&self, intent: Intent, source: SourceId) -> Result<CommitDone> {
@@ -208,9 +214,14 @@ impl<S: ObjectStore> Writer<S> {
             let state = self.lock();
             (with_token(&state.destination), state.sources[source.0].pin.clone())
         };
-        let size = source.size;
+        let (size, crc64nvme, whole) = (source.size, source.crc64nvme, source.whole());
+        let object = ObjectRef::current(destination.bucket.clone(), destination.key.clone());
         let request = CopyObject { source_if_match: Some(source.etag), ..copy_request(source.object, &destination) };
-        self.finish(intent, destination, size, Change::Copy(request)).await
+        let done = self.finish(intent, destination, size, Change::Copy(request, crc64nvme)).await;
+        if is_damaged(&done) {
+            self.note_damage(object, vec![whole]);
+        }
+        done
     }
 
     async fn commit_parts(self: &Arc<Self>, intent: Intent) -> Result<CommitDone> {
@@ -231,8 +242,17 @@ impl<S: ObjectStore> Writer<S> {
         if size != self.len() {
             return Err(Error::Incomplete);
         }
-        let request = CompleteUpload { upload, parts, condition: Condition::None };
+        let object = ObjectRef::current(destination.bucket.clone(), destination.key.clone());
+        let request = CompleteUpload { upload, parts: parts.clone(), condition: Condition::None };
         let done = self.finish(intent, destination, size, Change::Complete(request)).await;
+        if is_damaged(&done) {
+            self.note_damage(object, parts);
+            return done;
+        }
+        if has_outcome(&done, Outcome::NotApplied) && done.as_ref().is_err_and(|error| error.kind() == Some(ErrorKind::Corrupt)) {
+            self.refused().await;
+            return done;
+        }
         let mut state = self.lock();
         if done.is_err() && !state.doubtful.is_empty() {
             // What is certainly an object when it is asked for again: nothing is added to it before that is known.
@@ -262,7 +282,7 @@ impl<S: ObjectStore> Writer<S> {
     async fn finish(&self, intent: Intent, destination: Destination, size: u64, change: Change) -> Result<CommitDone> {
         let by = match &change {
             Change::Put(_) => MadeBy::Put,
-            Change::Copy(_) => MadeBy::Copy,
+            Change::Copy(..) => MadeBy::Copy,
             Change::Complete(_) => MadeBy::Upload,
         };
         let mut unanswered = false;
@@ -288,7 +308,9 @@ impl<S: ObjectStore> Writer<S> {
         let destination = with_token(&Destination { properties: wanted.properties, ..done.destination.clone() });
         let object = ObjectRef::current(destination.bucket.clone(), destination.key.clone());
         let properties = destination.properties.clone();
-        let source = Source { object: object.clone(), etag: done.committed.etag.clone(), size: done.size };
+        let (etag, crc64nvme) = (done.committed.etag.clone(), done.committed.crc64nvme);
+        let source = Source { object: object.clone(), etag, size: done.size, crc64nvme };
+        let whole = source.whole();
         let replaced =
             replace_properties(&self.shared.store, source, done.committed.at.unwrap_or_else(clock::now), properties).await;
         let committed = match replaced {
@@ -302,10 +324,14 @@ impl<S: ObjectStore> Writer<S> {
                 Committed::from(&info)
             }
             Err(error) => {
-                if matches!(&error, Error::Store(error) if error.outcome() == Outcome::Unknown) {
+                if matches!(&error, Error::Store(error) if error.outcome() != Outcome::NotApplied) {
                     self.note_doubt(&destination);
                 }
-                return Err(error);
+                let failed = Err(error);
+                if is_damaged(&failed) {
+                    self.note_damage(object, vec![whole]);
+                }
+                return failed;
             }
         };
         let object = ObjectRef {
@@ -339,6 +365,15 @@ impl Sending {
     }
 }
 
+/// Whether a commit has made something else than it should have.
+fn is_damaged(done: &Result<CommitDone>) -> bool {
+    has_outcome(done, Outcome::Damaged)
+}
+
+fn has_outcome(done: &Result<CommitDone>, outcome: Outcome) -> bool {
+    matches!(done, Err(Error::Store(error)) if error.outcome() == outcome)
+}
+
 /// What a commit believes and wants.
 struct Intent {
     base: Base,
@@ -370,7 +405,10 @@ async fn conditional<S: ObjectStore>(
             Err(error) => error,
         };
         // Of several attempts an earlier one may have been applied, and another client have gone on from there.
-        *unanswered |= error.outcome() == Outcome::Unknown || error.story().attempts > 1;
+        *unanswered |= error.outcome() != Outcome::NotApplied || error.story().attempts > 1;
+        if error.outcome() == Outcome::Damaged {
+            return Err(error.into());
+        }
         let conflict = matches!(error.kind(), ErrorKind::Exists | ErrorKind::Changed);
         if error.outcome() == Outcome::NotApplied && !conflict && error.kind() != ErrorKind::NoUpload {
             return Err(error.into());
@@ -378,7 +416,8 @@ async fn conditional<S: ObjectStore>(
         // Look: is it ours (a lost answer, or a repeated request that met its own success)?
         let Ok(there) = look(store, &object).await else { return Err(error.into()) };
         if let Some(info) = there.as_ref().filter(|info| is_ours(info, &destination.properties)) {
-            return Ok(info.into());
+            *unanswered = true;
+            return Ok(request.found(info, error)?);
         }
         if error.kind() == ErrorKind::NoUpload {
             return Err(error.into());

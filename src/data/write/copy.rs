@@ -39,7 +39,7 @@ pub(super) async fn copy_in_parts<S: ObjectStore>(
 }
 
 async fn copy_parts<S: ObjectStore>(store: &S, upload: &Upload, source: &Source) -> Result<Vec<Part>> {
-    let Source { object, etag, size } = source;
+    let Source { object, etag, size, .. } = source;
     let size = *size;
     use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
     let part_bytes = COPY_PART_BYTES.max(size.div_ceil(u64::from(MAX_PARTS)));

@@ -12,6 +12,7 @@
 mod access;
 pub mod commit;
 mod copy;
+mod damage;
 pub mod extents;
 pub mod keep;
 mod pages;
@@ -32,6 +33,7 @@ use tokio::sync::{Notify, Semaphore};
 
 pub use self::access::{At, Change, Written};
 use self::commit::CommitDone;
+use self::damage::Damaged;
 use self::extents::{Extents, Place, Seek, SourceId};
 use self::pages::{Missing, Pages};
 use self::parts::Sending;
@@ -177,6 +179,8 @@ struct State<S> {
     made: Option<(u64, CommitDone)>,
     /// Tokens of commits that may have been applied, for all anybody knows.
     doubtful: Vec<String>,
+    /// The object that the last commit has made, when that is wrong: it may have the only copy of what is not here.
+    damaged: Option<Damaged>,
     /// The last commit failed, and nobody has repeated it.
     failed: Option<Failed>,
     used_at: Instant,
@@ -200,6 +204,7 @@ impl<S: ObjectStore> Writer<S> {
             committed: None,
             made: None,
             doubtful: Vec::new(),
+            damaged: None,
             failed: None,
             used_at: clock::instant(),
         };
@@ -280,7 +285,8 @@ impl<S: ObjectStore> Writer<S> {
     /// Whether parts have left for the present destination's key already.
     #[must_use]
     pub fn has_left(&self) -> bool {
-        self.lock().sending.end > 0
+        let state = self.lock();
+        state.sending.end > 0 || state.damaged.is_some()
     }
 
     /// Whether the store may have a content of this writer's that it was not heard to take.
@@ -329,7 +335,7 @@ impl<S: ObjectStore> Writer<S> {
         let mut state = self.lock();
         let Some(own) = state.own else { return };
         if let Some(stored) = state.sources.get_mut(own.0).filter(|stored| stored.pin.etag == *old) {
-            stored.pin = Source { object: object.clone(), etag: etag.clone(), size: stored.pin.size };
+            stored.pin = Source { object: object.clone(), etag: etag.clone(), ..stored.pin.clone() };
             if let Some(reader) = &stored.reader {
                 reader.repin(object.clone(), etag.clone());
             }
@@ -357,7 +363,7 @@ impl<S: ObjectStore> Writer<S> {
                 // The object was made all the same.
                 state.doubtful.extend(commit::token_of(&done.destination.properties).map(str::to_owned));
             }
-            state.failed = None;
+            (state.failed, state.damaged) = (None, None);
             std::mem::take(&mut state.sending).upload.get().cloned()
         };
         if let Some((upload, _)) = upload {
@@ -388,9 +394,10 @@ impl<S: ObjectStore> State<S> {
         self.committed != Some(self.generation) || self.made.is_some()
     }
 
-    /// Whether nobody knows if the parts are an object already: nothing can be added to them before that is known.
+    /// Whether nobody knows if the parts are an object already, or what that is worth: nothing can be added to them before
+    /// that is known.
     fn is_in_doubt(&self) -> bool {
-        !self.doubtful.is_empty() && self.sending.end > 0
+        self.damaged.is_some() || !self.doubtful.is_empty() && self.sending.end > 0
     }
 
     /// Takes bytes that are the content's already, whatever memory there is; the error is a page that must be in memory first.
@@ -418,7 +425,8 @@ impl<S: ObjectStore> State<S> {
     fn adopt(&mut self, done: &CommitDone) {
         let Destination { bucket, key, .. } = done.destination.clone();
         let object = ObjectRef { version: done.committed.version.clone(), ..ObjectRef::current(bucket, key) };
-        let pin = Source { object, etag: done.committed.etag.clone(), size: done.size };
+        let (etag, crc64nvme) = (done.committed.etag.clone(), done.committed.crc64nvme);
+        let pin = Source { object, etag, size: done.size, crc64nvme };
         self.sources = vec![Stored { pin, reader: None }];
         self.own = Some(SourceId(0));
         self.sending = Sending::default();

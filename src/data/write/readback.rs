@@ -113,11 +113,16 @@ impl<S: ObjectStore> Writer<S> {
             let next = self.lock().extents.all().find(stored).map(|extent| extent.range);
             let Some(range) = next else { return Ok(()) };
             let bytes = self.read(range.start(), range.len().min(PULL_BYTES)).await?;
-            let mut staged = self.lock().stage(&self.shared.budget, range.start(), &bytes);
-            while let Err(page) = staged {
-                self.fetch_page_anyway(page).await?;
-                staged = self.lock().stage(&self.shared.budget, range.start(), &bytes);
-            }
+            self.restage(range.start(), &bytes).await?;
+        }
+    }
+
+    /// Takes bytes that are the content's already, whatever must be in memory for it.
+    pub(super) async fn restage(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        loop {
+            let staged = self.lock().stage(&self.shared.budget, offset, bytes);
+            let Err(page) = staged else { return Ok(()) };
+            self.fetch_page_anyway(page).await?;
         }
     }
 }

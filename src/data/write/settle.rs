@@ -5,11 +5,11 @@ use std::time::SystemTime;
 
 use super::Destination;
 use super::commit::{MAX_CONFLICTS, MAX_SETTLING, PAUSE, is_ours};
-use crate::base::clock;
+use crate::base::{clock, crc::Crc64};
 use crate::data::{Error, Result};
 use crate::store::{
     self, Committed, CompleteUpload, Condition, CopyObject, ETag, ErrorKind, HeadObject, MAX_PART_BYTES, ObjectInfo, ObjectRef,
-    ObjectStore, Outcome, Payload, Properties, PutObject,
+    ObjectStore, Operation, Outcome, Part, PartNumber, Payload, Properties, PutObject,
 };
 
 /// The answer to a change that two clients made at the same moment: it may be sent again.
@@ -21,8 +21,8 @@ const CONFLICT_STATUS: u16 = 409;
 pub(super) enum Change {
     /// Of bytes that are here.
     Put(PutObject),
-    /// Of another object, or of itself.
-    Copy(CopyObject),
+    /// Of another object, or of itself, which add up to this.
+    Copy(CopyObject, Option<Crc64>),
     /// Of parts.
     Complete(CompleteUpload),
 }
@@ -30,12 +30,12 @@ pub(super) enum Change {
 impl Change {
     /// Sends it under a condition.
     pub(super) async fn send<S: ObjectStore>(&mut self, store: &S, condition: Condition) -> store::Result<Committed> {
-        match self {
+        let made = match self {
             Self::Put(request) => {
                 request.condition = condition;
                 store.put(request).await
             }
-            Self::Copy(request) => {
+            Self::Copy(request, _) => {
                 request.condition = condition;
                 store.copy(request).await
             }
@@ -43,8 +43,48 @@ impl Change {
                 request.condition = condition;
                 store.complete_upload(request).await
             }
-        }
+        }?;
+        self.check(&made).map_or(Ok(made), Err)
     }
+
+    /// The error when what was made does not add up to what it must. A PUT is compared where its checksum is computed: by the
+    /// store.
+    fn check(&self, made: &Committed) -> Option<store::Error> {
+        let (operation, expected, target) = match self {
+            Self::Put(_) => return None,
+            Self::Copy(request, sum) => (Operation::CopyObject, *sum, (&request.bucket, &request.key)),
+            Self::Complete(request) => {
+                let upload = &request.upload;
+                (Operation::CompleteMultipartUpload, request.crc64nvme(), (&upload.bucket, &upload.key))
+            }
+        };
+        let differ = expected.is_some() && made.crc64nvme.is_some() && expected != made.crc64nvme;
+        let words = "the object that the store has made does not add up to what was sent for it";
+        let target = format_args!("{}/{}", target.0, target.1);
+        differ.then(|| damaged(store::Error::new(ErrorKind::Corrupt, operation, target, words)))
+    }
+
+    /// What a request has made that carries our token, found there after `error`.
+    pub(super) fn found(&self, info: &ObjectInfo, error: store::Error) -> store::Result<Committed> {
+        if error.kind() == ErrorKind::Corrupt && error.outcome() == Outcome::Unknown {
+            return Err(damaged(error));
+        }
+        let size = match self {
+            Self::Put(request) => Some(request.payload.len()),
+            Self::Copy(..) => None,
+            Self::Complete(request) => Some(request.size()),
+        };
+        if size.is_some_and(|size| size != info.size) {
+            let words = format!("what the store has made is {} bytes long, which is wrong", info.size);
+            return Err(damaged(error.with(|story| (story.kind, story.message) = (ErrorKind::Corrupt, words))));
+        }
+        let made = Committed::from(info);
+        self.check(&made).map_or(Ok(made), Err)
+    }
+}
+
+fn damaged(error: store::Error) -> store::Error {
+    error.with(|story| story.outcome = Outcome::Damaged)
 }
 
 /// What is under a key now.
@@ -83,6 +123,8 @@ pub struct Source {
     pub etag: ETag,
     /// Its bytes.
     pub size: u64,
+    /// What they add up to, where the store has said so.
+    pub crc64nvme: Option<Crc64>,
 }
 
 /// Replaces the properties of an object by a copy onto itself, on the condition that it is still that one, and that its
@@ -103,7 +145,7 @@ pub async fn replace_properties<S: ObjectStore>(
     }
     // The destination's condition covers the bytes.
     let request = CopyObject { source_unchanged_since: Some(since), ..copy_request(source.object, &target) };
-    settled(store, &target, &condition, Change::Copy(request)).await
+    settled(store, &target, &condition, Change::Copy(request, source.crc64nvme)).await
 }
 
 /// Copies an object inside the store, in parts when it is larger than one request can copy.
@@ -120,7 +162,15 @@ pub async fn copy_object<S: ObjectStore>(
         return super::copy::copy_in_parts(store, source, target, condition).await;
     }
     let request = CopyObject { source_if_match: Some(source.etag), ..copy_request(source.object, target) };
-    settled(store, target, &condition, Change::Copy(request)).await
+    settled(store, target, &condition, Change::Copy(request, source.crc64nvme)).await
+}
+
+impl Source {
+    /// The object as the only part of what it is copied to.
+    pub(super) fn whole(&self) -> Part {
+        let Self { etag, size, crc64nvme, .. } = self.clone();
+        Part { number: PartNumber::FIRST, etag, crc64nvme, tag_is_md5: false, size }
+    }
 }
 
 pub(super) fn copy_request(source: ObjectRef, target: &Destination) -> CopyObject {
@@ -160,7 +210,7 @@ pub(super) async fn settled<S: ObjectStore>(
         }
         let Ok(there) = look(store, &object).await else { return Err(error.into()) };
         if let Some(info) = there.as_ref().filter(|info| is_ours(info, &target.properties)) {
-            return Ok(info.into());
+            return Ok(change.found(info, error)?);
         }
         let holds = match (condition, &there) {
             (Condition::IfAbsent, there) => there.is_none(),

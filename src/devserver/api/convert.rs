@@ -6,6 +6,7 @@ use http::StatusCode;
 use s3s::dto::{self, ETagCondition, Timestamp};
 use s3s::{S3Error, S3ErrorCode, S3Result};
 
+use crate::base::crc::Crc64;
 use crate::store::{BucketName, Condition, ETag, Error, Key, MAX_KEY_BYTES, ObjectRef, Upload, UploadId, VersionId};
 
 /// The store's refusal as S3 answers it.
@@ -23,6 +24,12 @@ pub(super) fn refuse(error: Error) -> S3Error {
 /// 400 `InvalidArgument`.
 pub(super) fn invalid(message: impl Into<String>) -> S3Error {
     S3Error::with_message(S3ErrorCode::InvalidArgument, message.into())
+}
+
+/// A checksum that was sent.
+pub(super) fn crc64nvme(text: &str) -> S3Result<Crc64> {
+    let message = "Value for x-amz-checksum-crc64nvme header is invalid.";
+    Crc64::parse(text).ok_or_else(|| S3Error::with_message(S3ErrorCode::InvalidRequest, message))
 }
 
 /// 412.

@@ -131,7 +131,7 @@ pub(super) async fn copy_part(memory: &Memory, input: UploadPartCopyInput) -> An
         copy_part_result: Some(CopyPartResult {
             e_tag: Some(strong(&part.etag)),
             last_modified: Some(timestamp(clock::now())),
-            checksum_crc64nvme: part.crc64nvme,
+            checksum_crc64nvme: part.crc64nvme.map(|sum| sum.to_string()),
             ..CopyPartResult::default()
         }),
         ..UploadPartCopyOutput::default()

@@ -2,19 +2,19 @@
 
 use http::StatusCode;
 use s3s::dto::{
-    AbortMultipartUploadInput, AbortMultipartUploadOutput, ChecksumType, CompleteMultipartUploadInput,
+    AbortMultipartUploadInput, AbortMultipartUploadOutput, ChecksumAlgorithm, ChecksumType, CompleteMultipartUploadInput,
     CompleteMultipartUploadOutput, CompletedPart, CreateMultipartUploadInput, CreateMultipartUploadOutput, Initiator,
     ListMultipartUploadsInput, ListMultipartUploadsOutput, ListPartsInput, ListPartsOutput, MultipartUpload, Owner, Part,
     UploadPartInput, UploadPartOutput,
 };
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
 
-use super::convert::{bucket, condition, invalid, object, refuse, signed, strong, timestamp, upload};
+use super::convert::{bucket, condition, crc64nvme, invalid, object, refuse, signed, strong, timestamp, upload};
 use super::listings::{Encoding, folded};
 use super::receive::{self, Delivery};
 use super::{Answer, OWNER, properties};
 use crate::base::clock;
-use crate::store::memory::Memory;
+use crate::store::memory::{Declared, Memory};
 use crate::store::{
     CompleteUpload, CreateUpload, ETag, MAX_PAGE_KEYS, MAX_PARTS, ObjectStore as _, PartNumber, Prefix, UploadPart,
 };
@@ -26,6 +26,13 @@ pub(super) fn part_number(number: i32) -> S3Result<PartNumber> {
 
 pub(super) fn create(memory: &Memory, req: &S3Request<CreateMultipartUploadInput>) -> Answer<CreateMultipartUploadOutput> {
     let to = object(&req.input.bucket, &req.input.key, None)?;
+    let sums = (req.input.checksum_algorithm.as_ref(), req.input.checksum_type.as_ref());
+    if let (Some(algorithm), Some(kind)) = sums
+        && (algorithm.as_str(), kind.as_str()) == (ChecksumAlgorithm::CRC64NVME, ChecksumType::COMPOSITE)
+    {
+        let message = "The COMPOSITE checksum type cannot be used with the crc64nvme checksum algorithm.";
+        return Err(S3Error::with_message(S3ErrorCode::InvalidRequest, message));
+    }
     let request = CreateUpload { bucket: to.bucket, key: to.key, properties: properties::read(&req.headers)? };
     let begun = memory.create_upload_now(&request).map_err(refuse)?;
     Ok(S3Response::new(CreateMultipartUploadOutput {
@@ -65,7 +72,11 @@ pub(super) fn complete(memory: &Memory, input: CompleteMultipartUploadInput) -> 
         parts: parts.into_iter().map(completed).collect::<S3Result<_>>()?,
         condition: condition(input.if_match.as_ref(), input.if_none_match.as_ref())?,
     };
-    let made = memory.complete_now(&request).map_err(refuse)?;
+    let declared = Declared {
+        crc64nvme: input.checksum_crc64nvme.as_deref().map(crc64nvme).transpose()?,
+        size: input.mpu_object_size.map(|size| u64::try_from(size).map_err(|_| invalid("A size is negative."))).transpose()?,
+    };
+    let made = memory.complete_now(&request, declared).map_err(refuse)?;
     Ok(S3Response::new(CompleteMultipartUploadOutput {
         location: Some(format!("/{}/{}", input.bucket, input.key)),
         bucket: Some(input.bucket),
@@ -83,8 +94,9 @@ fn completed(part: CompletedPart) -> S3Result<crate::store::Part> {
     Ok(crate::store::Part {
         number: part_number(part.part_number.ok_or_else(missing)?)?,
         etag: ETag::new(tag.value()),
-        crc64nvme: part.checksum_crc64nvme,
+        crc64nvme: part.checksum_crc64nvme.as_deref().map(crc64nvme).transpose()?,
         // Not known here and not compared.
+        tag_is_md5: false,
         size: 0,
     })
 }
@@ -109,7 +121,7 @@ pub(super) async fn list_parts(memory: &Memory, input: ListPartsInput) -> Answer
             part_number: Some(i32::from(part.number.get())),
             e_tag: Some(strong(&part.etag)),
             size: Some(signed(part.size)),
-            checksum_crc64nvme: part.crc64nvme,
+            checksum_crc64nvme: part.crc64nvme.map(|sum| sum.to_string()),
             last_modified: Some(now.clone()),
             ..Part::default()
         })

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::begin::source_of;
 use super::commit::{copied_info, new_info};
 use super::keeping::TagsBy;
 use crate::base::clock;
@@ -306,7 +307,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         let tags = self.tags_to_put_back(&object, info, &properties).await?;
         let destination = with_token(&Destination { bucket, key: object.key.clone(), properties });
         let sent = destination.properties.clone();
-        let source = Source { object: object.clone(), etag: info.etag.clone(), size: info.size };
+        let source = Source { object: object.clone(), ..source_of(&object, info) };
         let committed = replace_properties(&self.store, source, info.last_modified, destination.properties).await?;
         let put_back = self.put_back(&object, &sent, tags.as_ref(), MadeBy::copy_of(info.size)).await;
         Ok((copied_info(info, committed, sent), put_back))

@@ -119,5 +119,5 @@ pub(in crate::fs) fn is_readable(info: &ObjectInfo) -> bool {
 /// stay to be had after a change.
 pub(in crate::fs) fn source_of(object: &ObjectRef, info: &ObjectInfo) -> Source {
     let object = ObjectRef { version: info.version.clone(), ..object.clone() };
-    Source { object, etag: info.etag.clone(), size: info.size }
+    Source { object, etag: info.etag.clone(), size: info.size, crc64nvme: info.crc64nvme() }
 }

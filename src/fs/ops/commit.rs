@@ -286,7 +286,7 @@ pub(in crate::fs) fn new_info(committed: Committed, size: u64, properties: Prope
         archive_status: None,
         facts: Facts { tag_count: u32::try_from(tags).unwrap_or(u32::MAX), others: locked },
         restore: None,
-        checksums: std::collections::BTreeMap::new(),
+        checksums: committed.crc64nvme.map(|sum| ("crc64nvme".to_owned(), sum.to_string())).into_iter().collect(),
     }
 }
 

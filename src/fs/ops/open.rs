@@ -361,7 +361,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
 
     /// A reader of the object as `info` has it, known to the inode so that it can be pinned anew.
     pub(in crate::fs) fn new_reader(&self, inode: &Arc<Inode<S>>, object: ObjectRef, info: &ObjectInfo) -> Arc<Reader<S>> {
-        let Source { object, etag, size } = source_of(&object, info);
+        let Source { object, etag, size, .. } = source_of(&object, info);
         self.reader_of(inode, object, etag, size)
     }
 

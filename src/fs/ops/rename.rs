@@ -14,6 +14,7 @@ use crate::fs::Fs;
 use crate::fs::attr::Ino;
 use crate::fs::error::{Error, Result, Situation};
 use crate::fs::name::{self, Component, Shown};
+use crate::fs::ops::begin::source_of;
 use crate::fs::ops::names::touch_directory;
 use crate::fs::ops::remove::Kept;
 use crate::fs::tree::inode::{Content, Inode, Place, Role};
@@ -196,7 +197,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             Base::Absent => Condition::IfAbsent,
             Base::Object(etag) => Condition::IfMatch(etag),
         };
-        let from = Source { object: source.clone(), etag: info.etag.clone(), size: info.size };
+        let from = Source { object: source.clone(), ..source_of(&source, &info) };
         let copied = copy_object(&self.store, from, &destination, condition).await;
         let committed = copied.map_err(|error| match Error::from(error) {
             // Somebody has taken the new name meanwhile: what is believed of it is stale.

@@ -159,7 +159,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             && writing.writer.is_dirty()
         {
             let (destination, size) = (writing.writer.destination(), writing.writer.len());
-            let nothing = crate::store::Committed { etag: crate::store::ETag::new(""), version: None, at: None };
+            let nothing = crate::store::Committed { etag: crate::store::ETag::new(""), version: None, at: None, crc64nvme: None };
             return Ok(Arc::new(super::commit::new_info(nothing, size, destination.properties)));
         }
         match fresh {

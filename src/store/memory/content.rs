@@ -4,10 +4,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use crc_fast::{CrcAlgorithm, Digest};
 use md5::Digest as _;
 
 use super::pattern;
+use crate::base::crc::Crc64;
 use crate::store::{ByteRange, Payload};
 
 /// The largest chunk that a reader is given, in bytes: small enough that a slow reader holds little.
@@ -77,11 +77,9 @@ impl Content {
     }
 
     /// CRC64NVME; `None` for the pattern, which would take as long to sum as its size asks for.
-    pub(super) fn crc64nvme(&self) -> Option<u64> {
+    pub(super) fn crc64nvme(&self) -> Option<Crc64> {
         let Self::Stored { chunks, .. } = self else { return None };
-        let mut digest = Digest::new(CrcAlgorithm::Crc64Nvme);
-        chunks.iter().for_each(|(_, chunk)| digest.update(chunk));
-        Some(digest.finalize())
+        Some(Crc64::of(chunks.iter().map(|(_, chunk)| chunk)))
     }
 
     /// MD5; `None` for the pattern.

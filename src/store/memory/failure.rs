@@ -167,6 +167,14 @@ pub(super) const WRONG_PART: Failure = Failure::new(
     "InvalidPart",
     "One or more of the specified parts could not be found. The part may not have been uploaded, or the specified entity tag may not match the part's entity tag.",
 );
+pub(super) const WRONG_SIZE: Failure = Failure::new(
+    ErrorKind::Invalid,
+    400,
+    "InvalidRequest",
+    "The provided 'x-amz-mp-object-size' header does not match what was computed.",
+);
+pub(super) const WRONG_SUM: Failure =
+    Failure::new(ErrorKind::Corrupt, 400, "BadDigest", "The crc64nvme you specified did not match the calculated checksum.");
 pub(super) const PART_TOO_SMALL: Failure =
     Failure::new(ErrorKind::Invalid, 400, "EntityTooSmall", "Your proposed upload is smaller than the minimum allowed size");
 pub(super) const NO_PARTS: Failure = Failure::new(

@@ -29,7 +29,7 @@ pub use documents::OWNER;
 pub use listing::Query;
 pub use object::Checksums;
 pub use pattern::{PATTERN_BYTES, named_size, pattern_at};
-pub use steps::CopyProperties;
+pub use steps::{CopyProperties, Declared};
 
 use account::{Account, NamedSizes};
 use archive::Moment;

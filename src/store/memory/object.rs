@@ -9,7 +9,7 @@ use super::failure::{
     INVALID_STORAGE_CLASS, INVALID_TAG, METADATA_TOO_LARGE, OBJECT_CHANGED, OBJECT_EXISTS, OBJECT_GONE, Outcome, RETENTION_OVER,
     TOO_MANY_TAGS,
 };
-use crate::base::{clock, encode};
+use crate::base::{clock, crc::Crc64};
 use crate::store::{AclChange, Condition, ETag, Facts, ListedObject, ObjectInfo, Properties, Retention, StorageClass, Tags};
 
 /// S3's limit on user metadata, in bytes of names and values.
@@ -167,22 +167,12 @@ pub(super) fn check_tags(tags: &Tags, most: usize) -> Outcome<()> {
     if tags.iter().all(fits) { Ok(()) } else { Err(INVALID_TAG) }
 }
 
-/// A CRC64NVME as S3 writes it.
-pub(super) fn crc_text(crc: u64) -> String {
-    encode::base64(&crc.to_be_bytes())
-}
-
-/// The inverse of [`crc_text`].
-pub(super) fn crc_value(text: &str) -> Option<u64> {
-    encode::base64_decode(text)?.try_into().ok().map(u64::from_be_bytes)
-}
-
 /// What was sent, and CRC64NVME when it was not among it and can be computed.
-pub(super) fn with_crc64nvme(mut sent: Checksums, crc: impl FnOnce() -> Option<u64>) -> Checksums {
+pub(super) fn with_crc64nvme(mut sent: Checksums, crc: impl FnOnce() -> Option<Crc64>) -> Checksums {
     if !sent.contains_key("crc64nvme")
         && let Some(crc) = crc()
     {
-        sent.insert("crc64nvme".to_owned(), crc_text(crc));
+        sent.insert("crc64nvme".to_owned(), crc.to_string());
     }
     sent
 }

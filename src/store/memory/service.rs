@@ -7,7 +7,7 @@ use futures_util::stream;
 use super::failure::{Failure, TOO_MANY_KEYS};
 use super::listing::Query;
 use super::object::Checksums;
-use super::steps::CopyProperties;
+use super::steps::{CopyProperties, Declared};
 use super::{Memory, moment};
 use crate::base::clock;
 use crate::store::{
@@ -92,7 +92,8 @@ impl ObjectStore for Memory {
     }
 
     async fn complete_upload(&self, request: &CompleteUpload) -> Result<Committed> {
-        self.complete_now(request).map(committed)
+        let declared = Declared { crc64nvme: request.crc64nvme(), size: Some(request.size()) };
+        self.complete_now(request, declared).map(committed)
     }
 
     async fn abort_upload(&self, upload: &Upload) -> Result<()> {

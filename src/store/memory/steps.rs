@@ -7,13 +7,13 @@ use std::time::SystemTime;
 use super::content::{Content, Reader};
 use super::failure::{
     ARCHIVED, COPY_TOO_LARGE, Failure, INVALID_COPY_RANGE, INVALID_RANGE, NO_SUCH_KEY, OBJECT_CHANGED, Outcome, SELF_COPY,
-    TOO_LARGE,
+    TOO_LARGE, WRONG_SIZE, WRONG_SUM,
 };
 use super::listing::{self, Entry, Query};
 use super::object::{Checksums, Object, check, check_properties, matches, with_crc64nvme};
 use super::uploads::{StoredPart, Whole, md5_tag};
 use super::{Data, Drops, Memory, Restored, Tags, archive, moment};
-use crate::base::{clock, date};
+use crate::base::{clock, crc::Crc64, date};
 use crate::store::{
     BucketName, ByteRange, CompleteUpload, CopyObject, CopyPart, CreateUpload, ETag, Error, GetObject, Key, ListPage,
     MAX_PART_BYTES, ObjectInfo, ObjectRef, Operation, Part, Payload, Properties, PutObject, RestoreObject, Result, StorageClass,
@@ -30,6 +30,15 @@ pub enum CopyProperties {
         /// `x-amz-storage-class`.
         class: Option<StorageClass>,
     },
+}
+
+/// What the object that an upload makes is said to be, as far as it is said.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Declared {
+    /// `x-amz-checksum-crc64nvme`
+    pub crc64nvme: Option<Crc64>,
+    /// `x-amz-mp-object-size`
+    pub size: Option<u64>,
 }
 
 impl Memory {
@@ -145,7 +154,11 @@ impl Memory {
         let account = self.account();
         let found = account.bucket(bucket.as_str()).map_err(|failure| failure.of(Operation::ListObjectsV2, bucket))?;
         let (entries, more) = listing::page(&found.objects, query);
-        let next = entries.last().filter(|_| more).map(|last| listing::token(last.text()));
+        let mut next = entries.last().filter(|_| more).map(|last| listing::token(last.text()));
+        if self.options().data == Data::Synthetic && query.after.is_none() {
+            // There are more names than any page shows: no page is the whole directory.
+            next.get_or_insert_with(|| listing::token("\u{10FFFF}"));
+        }
         let mut page = ListPage { next, ..ListPage::default() };
         for entry in entries {
             match entry {
@@ -219,24 +232,30 @@ impl Memory {
         Ok(described)
     }
 
-    /// `CompleteMultipartUpload`.
+    /// `CompleteMultipartUpload`, if the object is what it is said to be.
     ///
     /// # Errors
     /// As [`crate::store::ObjectStore::complete_upload`].
-    pub fn complete_now(&self, request: &CompleteUpload) -> Result<ObjectInfo> {
-        self.try_complete(request).map_err(of_upload(Operation::CompleteMultipartUpload, &request.upload))
+    pub fn complete_now(&self, request: &CompleteUpload, declared: Declared) -> Result<ObjectInfo> {
+        self.try_complete(request, declared).map_err(of_upload(Operation::CompleteMultipartUpload, &request.upload))
     }
 
-    fn try_complete(&self, request: &CompleteUpload) -> Outcome<ObjectInfo> {
+    fn try_complete(&self, request: &CompleteUpload, declared: Declared) -> Outcome<ObjectInfo> {
         let mut account = self.account();
         let upload = account.upload(&request.upload)?;
-        let Whole { content, md5, checksums, sizes } = upload.assemble(&request.parts)?;
+        let Whole { content, md5, crc64nvme, sizes } = upload.assemble(&request.parts)?;
+        if declared.size.is_some_and(|size| size != content.len()) {
+            return Err(WRONG_SIZE);
+        }
+        if declared.crc64nvme.is_some() && crc64nvme.is_some() && declared.crc64nvme != crc64nvme {
+            return Err(WRONG_SUM);
+        }
         let properties = upload.properties.clone();
         let random = account.opaque_tag();
         let whole = md5.filter(|_| self.options().tags == Tags::Md5).map_or(random, md5_tag);
         let tag = ETag::new(&format!("{whole}-{}", sizes.len()));
         let mut object = Object::new(content, tag, properties, clock::now());
-        object.checksums = checksums;
+        object.checksums = with_crc64nvme(Checksums::new(), || crc64nvme);
         object.parts = sizes;
         let bucket = account.bucket_mut(request.upload.bucket.as_str())?;
         check(&request.condition, bucket.find(request.upload.key.as_str()).as_deref())?;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::*;
+use crate::base::crc::Crc64;
 use crate::store::{BucketService as _, ByteRange, ETag, Prefix};
 use crate::store::{
     CompleteUpload, Condition, CopyObject, CopyPart, CreateUpload, DeleteObject, ErrorKind, GetObject, HeadObject, Key,
@@ -92,7 +93,7 @@ async fn tags_are_md5_when_asked_for() {
     let made = memory.put(&put("k", "hello")).await.unwrap();
     assert_eq!(made.etag.as_str(), "5d41402abc4b2a76b9719d911017c592");
     let info = memory.head(&HeadObject { object: object("k") }).await.unwrap();
-    assert_eq!(info.checksums["crc64nvme"], object::crc_text(crc_fast::checksum(crc_fast::CrcAlgorithm::Crc64Nvme, b"hello")));
+    assert_eq!(info.checksums["crc64nvme"], Crc64::of(["hello"]).to_string());
 }
 
 #[tokio::test]
@@ -121,12 +122,16 @@ async fn parts_become_an_object_by_the_rules_of_s3() {
     memory.delete(&DeleteObject { object: object("m"), condition: Condition::None }).await.unwrap();
     assert_eq!(memory.list_parts(&upload).await.unwrap(), [first.clone(), last.clone()]);
     assert_eq!(memory.list_uploads(&bucket(), &Prefix::new("m"), None).await.unwrap().uploads.len(), 1);
+    let declared = |crc64nvme, size| memory.complete_now(&complete(&[&first, &last]), Declared { crc64nvme, size });
+    let code_of = |result: crate::store::Result<crate::store::ObjectInfo>| result.unwrap_err().story().code.clone().unwrap();
+    assert_eq!(code_of(declared(Some(Crc64::EMPTY), None)), "BadDigest");
+    assert_eq!(code_of(declared(None, Some(5))), "InvalidRequest");
     let made = memory.complete_upload(&complete(&[&first, &last])).await.unwrap();
     assert!(made.etag.as_str().ends_with("-2"), "{:?}", made.etag);
     let whole = [&large[..], b"end"].concat();
     assert_eq!(read(&memory, "m", None).await, whole);
     let info = memory.head(&HeadObject { object: object("m") }).await.unwrap();
-    assert_eq!(info.checksums["crc64nvme"], object::crc_text(crc_fast::checksum(crc_fast::CrcAlgorithm::Crc64Nvme, &whole)));
+    assert_eq!(info.checksums["crc64nvme"], Crc64::of([&whole]).to_string());
     assert_eq!(code(memory.complete_upload(&complete(&[&first, &last])).await), "NoSuchUpload");
     assert_eq!(memory.part_sizes(&object("m")).unwrap(), [MIN_PART_BYTES, 3]);
 }

@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
-use crc_fast::{CrcAlgorithm, checksum_combine};
 use md5::Digest as _;
 
 use super::content::Content;
 use super::failure::{NO_PARTS, Outcome, PART_ORDER, PART_TOO_SMALL, WRONG_PART};
-use super::object::{Checksums, crc_text, crc_value};
-use crate::base::encode;
+use super::object::Checksums;
+use crate::base::{crc::Crc64, encode};
 use crate::store::{ETag, MIN_PART_BYTES, Part, PartNumber, Properties};
 
 /// A part that was sent.
@@ -34,7 +33,8 @@ pub(super) struct Whole {
     pub(super) content: Content,
     /// MD5 of the parts' MD5s, where they are MD5s.
     pub(super) md5: Option<[u8; 16]>,
-    pub(super) checksums: Checksums,
+    /// What they add up to, where that of each is known.
+    pub(super) crc64nvme: Option<Crc64>,
     pub(super) sizes: Vec<u64>,
 }
 
@@ -58,11 +58,11 @@ impl StoredUpload {
             return Err(PART_TOO_SMALL);
         }
         let contents: Vec<Content> = parts.iter().map(|part| part.content.clone()).collect();
-        let checksums = full_crc(&parts).map(|crc| ("crc64nvme".to_owned(), crc_text(crc))).into_iter().collect();
+        let crc64nvme = full_crc(&parts);
         Ok(Whole {
             content: Content::concat(&contents),
             md5: md5_of_md5s(&parts),
-            checksums,
+            crc64nvme,
             sizes: contents.iter().map(Content::len).collect(),
         })
     }
@@ -71,36 +71,30 @@ impl StoredUpload {
 impl StoredPart {
     /// The part as answers tell it.
     pub(super) fn describe(&self, number: PartNumber) -> Part {
-        let crc64nvme = self.checksums.get("crc64nvme").cloned();
-        Part { number, etag: self.etag.clone(), crc64nvme, size: self.content.len() }
+        Part { number, etag: self.etag.clone(), crc64nvme: self.crc64nvme(), tag_is_md5: false, size: self.content.len() }
+    }
+
+    fn crc64nvme(&self) -> Option<Crc64> {
+        Crc64::parse(self.checksums.get("crc64nvme")?)
     }
 
     fn is(&self, part: &Part) -> bool {
-        let crc = self.checksums.get("crc64nvme");
-        self.etag == part.etag && (part.crc64nvme.is_none() || crc.is_none() || part.crc64nvme.as_ref() == crc)
+        let crc = self.crc64nvme();
+        self.etag == part.etag && (part.crc64nvme.is_none() || crc.is_none() || part.crc64nvme == crc)
     }
 }
 
-fn full_crc(parts: &[&StoredPart]) -> Option<u64> {
-    parts.iter().try_fold(None, |whole, part| {
-        let crc = crc_value(part.checksums.get("crc64nvme")?)?;
-        Some(Some(match whole {
-            None => crc,
-            Some(whole) => checksum_combine(CrcAlgorithm::Crc64Nvme, whole, crc, part.content.len()),
-        }))
-    })?
+fn full_crc(parts: &[&StoredPart]) -> Option<Crc64> {
+    let add = |sum: Crc64, part: &&StoredPart| Some(sum.followed_by(part.crc64nvme()?, part.content.len()));
+    parts.iter().try_fold(Crc64::EMPTY, add)
 }
 
 fn md5_of_md5s(parts: &[&StoredPart]) -> Option<[u8; 16]> {
     let mut digest = md5::Md5::new();
     for part in parts {
-        digest.update(decode_hex(part.etag.as_str())?);
+        digest.update(part.etag.md5()?);
     }
     Some(digest.finalize().into())
-}
-
-fn decode_hex(text: &str) -> Option<Vec<u8>> {
-    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(text.get(at..at + 2)?, 16).ok()).collect()
 }
 
 /// The tag of an MD5.

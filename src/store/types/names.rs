@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::base::encode;
+
 /// S3's limit on a key, in bytes of UTF-8.
 /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html>
 pub const MAX_KEY_BYTES: usize = 1024;
@@ -172,6 +174,12 @@ impl ETag {
         parts.parse().ok().filter(|parts| hex && (1..=MAX_PARTS).contains(parts))
     }
 
+    /// The MD5 that it is, if it has the form of one.
+    #[must_use]
+    pub fn md5(&self) -> Option<[u8; 16]> {
+        encode::unhex(&self.0)?.try_into().ok()
+    }
+
     /// The form that conditional headers want: in quotes.
     #[must_use]
     pub fn quoted(&self) -> String {
@@ -251,6 +259,9 @@ impl StorageClass {
 pub struct PartNumber(u16);
 
 impl PartNumber {
+    /// The number of the first part.
+    pub const FIRST: Self = Self(1);
+
     /// `None` outside 1 to 10,000.
     #[must_use]
     pub fn new(number: u16) -> Option<Self> {

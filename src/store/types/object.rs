@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::SystemTime;
 
 use super::names::{BucketName, ETag, Key, StorageClass, VersionId};
+use crate::base::crc::Crc64;
 use crate::store::{AclChange, ObjectLock, Tags};
 
 /// User metadata: names in lower case without `x-amz-meta-`, values as they travel.
@@ -171,6 +172,12 @@ impl ObjectInfo {
     #[must_use]
     pub fn storage_class(&self) -> StorageClass {
         self.properties.storage_class.clone().unwrap_or_else(StorageClass::standard)
+    }
+
+    /// What its bytes add up to, where the store says so: this checksum is always of the whole object.
+    #[must_use]
+    pub fn crc64nvme(&self) -> Option<Crc64> {
+        Crc64::parse(self.checksums.get("crc64nvme")?)
     }
 
     /// Whether the object lies in an archive, restored or not.

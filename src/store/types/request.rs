@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::names::{BucketName, ByteRange, ETag, Key, PageToken, PartNumber, Prefix, StorageClass, UploadId, VersionId};
 use super::object::{Condition, ObjectInfo, ObjectRef, Properties};
+use crate::base::crc::Crc64;
 
 /// HEAD of an object.
 #[derive(Debug, Clone)]
@@ -164,12 +165,15 @@ pub struct Committed {
     pub at: Option<SystemTime>,
     /// Its version, where the bucket keeps versions.
     pub version: Option<VersionId>,
+    /// What its bytes add up to, where the store says so.
+    pub crc64nvme: Option<Crc64>,
 }
 
 impl From<&ObjectInfo> for Committed {
     /// As HEAD shows an object that a request has made.
     fn from(info: &ObjectInfo) -> Self {
-        Self { etag: info.etag.clone(), version: info.version.clone(), at: Some(info.last_modified) }
+        let (etag, version) = (info.etag.clone(), info.version.clone());
+        Self { etag, version, at: Some(info.last_modified), crc64nvme: info.crc64nvme() }
     }
 }
 
@@ -260,8 +264,10 @@ pub struct Part {
     pub number: PartNumber,
     /// Its tag.
     pub etag: ETag,
-    /// Its checksum as the store reported it (CRC64NVME, base64).
-    pub crc64nvme: Option<String>,
+    /// What its bytes add up to, where the store has said so; for bytes that were sent it has compared, too.
+    pub crc64nvme: Option<Crc64>,
+    /// Its tag is the MD5 of the bytes that were sent.
+    pub tag_is_md5: bool,
     /// Its bytes.
     pub size: u64,
 }
@@ -275,6 +281,21 @@ pub struct CompleteUpload {
     pub parts: Vec<Part>,
     /// What must be at the key.
     pub condition: Condition,
+}
+
+impl CompleteUpload {
+    /// What the object will add up to; `None` when that of one of its parts is not known.
+    #[must_use]
+    pub fn crc64nvme(&self) -> Option<Crc64> {
+        let add = |sum: Crc64, part: &Part| Some(sum.followed_by(part.crc64nvme?, part.size));
+        self.parts.iter().try_fold(Crc64::EMPTY, add)
+    }
+
+    /// How many bytes the object will have.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.parts.iter().map(|part| part.size).sum()
+    }
 }
 
 /// One page of `ListMultipartUploads`.

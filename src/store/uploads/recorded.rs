@@ -51,7 +51,9 @@ impl<S: ObjectStore> ObjectStore for Recorded<S> {
         let Some(number) = self.uploads.number_of(&request.upload.id) else { return completed };
         match &completed {
             Ok(_) => self.uploads.ended(number).await,
-            Err(error) if error.kind() == ErrorKind::NoUpload => self.uploads.ended(number).await,
+            Err(error) if error.kind() == ErrorKind::NoUpload || error.outcome() == Outcome::Damaged => {
+                self.uploads.ended(number).await;
+            }
             Err(error) if error.outcome() == Outcome::Unknown => {
                 self.uploads.set(number, |_| Stage::Doubtful(request.upload.id.clone()));
             }
