@@ -48,7 +48,10 @@ impl Change {
 }
 
 /// What is under a key now.
-pub(super) async fn look<S: ObjectStore>(store: &S, object: &ObjectRef) -> store::Result<Option<ObjectInfo>> {
+///
+/// # Errors
+/// The store's, but for [`ErrorKind::NotFound`].
+pub async fn look<S: ObjectStore>(store: &S, object: &ObjectRef) -> store::Result<Option<ObjectInfo>> {
     match store.head(&HeadObject { object: object.clone() }).await {
         Ok(info) => Ok(Some(info)),
         Err(missing) if missing.kind() == ErrorKind::NotFound => Ok(None),
