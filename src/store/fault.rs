@@ -19,7 +19,7 @@ use crate::base::{clock, crc::Crc64, tasks};
 pub enum Toxic {
     /// Nothing is done, and this is the answer.
     Refused(ErrorKind),
-    /// All is done, and the answer is lost.
+    /// All is done, and the answer is lost, whatever it was.
     Lost,
     /// Nothing is done, and nobody knows: the request itself is lost.
     Vanished,
@@ -102,7 +102,7 @@ impl<S> Fault<S> {
             None | Some(Toxic::Cut(_) | Toxic::Altered | Toxic::Misreported | Toxic::Damaged(_)) => call.await,
             Some(Toxic::Refused(kind)) => Err(Error::new(kind, operation, "the test", "refused on purpose")),
             Some(Toxic::Lost) => {
-                call.await?;
+                let _ = call.await;
                 Err(unanswered(operation, "the answer is lost on purpose"))
             }
             Some(Toxic::Vanished | Toxic::Late) => Err(unanswered(operation, "the request is lost on purpose")),

@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use rustix::fs::OFlags;
 use rustix::io::{FdFlags, dup, fcntl_setfd};
 
-use crate::support::{Mount, Site};
+use crate::support::{Mount, Site, eventually};
 
 /// A mount, and a file that is open for writing and has bytes which no close has claimed.
 fn written() -> (Site, Mount, File) {
@@ -179,6 +179,183 @@ fn a_bind_mount_shows_the_file_under_another_number_and_defers_nothing() {
     drop(file);
     is_stored(&site, "h");
     drop(other);
+}
+
+/// A program that stops at each `say`, so that the test looks meanwhile.
+struct Steps(std::process::Child);
+
+impl Steps {
+    fn python(mount: &Mount, before: &[&str], program: &str) -> Self {
+        let helpers = "import os, socket, sys\n\
+                       def say(what):\n print(what, flush=True)\n sys.stdin.readline()\n\
+                       def close(fd):\n try:\n  os.close(fd)\n except OSError as error:\n  return os.strerror(error.errno)\n return 'well'\n\
+                       def new(name, flags=0):\n fd = os.open(name, os.O_CREAT | os.O_WRONLY | flags)\n \
+                       os.write(fd, b'bytes')\n return fd\n";
+        let mut command = Command::new("timeout");
+        command.arg("120").args(before).args(["python3", "-c", &format!("{helpers}{program}")]);
+        let child = command.current_dir(&mount.path).env("LC_ALL", "C").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        Self(child.unwrap())
+    }
+
+    /// What it says next.
+    fn says(&mut self) -> String {
+        let mut line = Vec::new();
+        let mut byte = [0];
+        while std::io::Read::read(self.0.stdout.as_mut().unwrap(), &mut byte).unwrap() == 1 && byte != *b"\n" {
+            line.push(byte[0]);
+        }
+        String::from_utf8(line).unwrap()
+    }
+
+    /// It goes on, to what it says next.
+    fn go(&mut self) -> String {
+        self.0.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+        self.says()
+    }
+}
+
+impl Drop for Steps {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let ended = self.0.wait().unwrap();
+        assert!(std::thread::panicking() || ended.success(), "{ended}");
+    }
+}
+
+/// What the one who closes before and the one who closes last do with a descriptor that was passed over a socket.
+const PASSED: &str = "
+one, other = socket.socketpair()
+child = os.fork()
+if child == 0:
+    one.close()
+    fd = socket.recv_fds(other, 1, 1)[1][0]
+    other.recv(1)
+    os.write(fd, b'+more')
+    other.send(b'y' if close(fd) == 'well' else b'n')
+    os._exit(0)
+other.close()
+fd = new('f')
+socket.send_fds(one, [b'f'], [fd])
+say(close(fd))
+one.send(b'x')
+say(one.recv(1).decode())
+os.waitpid(child, 0)
+";
+
+#[test]
+fn a_descriptor_that_was_passed_to_another_process_is_stored_by_either_close() {
+    let site = Site::start();
+    let mount = site.mount(&[]);
+    for before in [&[][..], &["unshare", "-pf"], &["unshare", "-pfm"]] {
+        let mut steps = Steps::python(&mount, before, PASSED);
+        assert_eq!(steps.says(), "well");
+        is_stored(&site, "f");
+        assert_eq!(steps.go(), "y");
+        assert_eq!(site.get("f").as_deref(), Some(&b"bytes+more"[..]), "{before:?}");
+        steps.go();
+        drop(steps);
+        fs::remove_file(mount.at("f")).unwrap();
+    }
+}
+
+#[test]
+fn a_descriptor_that_lies_in_a_socket_defers_nothing() {
+    let site = Site::start();
+    let mount = site.mount(&[]);
+    let mut steps = Steps::python(
+        &mount,
+        &[],
+        "one, other = socket.socketpair()\nfd = new('f')\nsocket.send_fds(one, [b'f'], [fd])\nsay(close(fd))\n\
+         fd = new('g')\nsecond = os.dup(fd)\nsocket.send_fds(one, [b'g'], [fd])\nsay(close(fd))\nsay(close(second))",
+    );
+    assert_eq!(steps.says(), "well");
+    // Nobody ever takes it out: it will go without a close.
+    is_stored(&site, "f");
+    assert_eq!(steps.go(), "well");
+    assert_eq!(site.get("g"), None, "a further close certainly comes");
+    assert_eq!(steps.go(), "well");
+    is_stored(&site, "g");
+    steps.go();
+}
+
+#[test]
+fn the_close_that_may_be_the_last_one_is_told_what_went_wrong() {
+    let site = Site::start();
+    let mount = site.mount(&[]);
+    // Both have it open; the child, which did not open it, closes first, and then the one who did.
+    let mut steps = Steps::python(
+        &mount,
+        &[],
+        "fd = new('f', os.O_EXCL)\nsay('open')\nchild = os.fork()\nif child == 0:\n os._exit(close(fd) != 'well')\n\
+         say(os.waitpid(child, 0)[1])\nsay(close(fd))",
+    );
+    assert_eq!(steps.says(), "open");
+    site.put("f", "theirs");
+    assert_eq!(steps.go(), "0", "a further close certainly comes, and it will be told");
+    assert_eq!(steps.go(), "File exists");
+    steps.go();
+    // Here the one who opened it goes first: his may be the last close, and so may the child's.
+    let mut steps = Steps::python(
+        &mount,
+        &[],
+        "fd = new('g', os.O_EXCL)\nsay('open')\none, other = os.pipe()\nchild = os.fork()\nif child == 0:\n os.read(one, 1)\n \
+         os._exit(close(fd) != 'File exists')\nsay(close(fd))\nos.write(other, b'x')\nsay(os.waitpid(child, 0)[1])",
+    );
+    assert_eq!(steps.says(), "open");
+    site.put("g", "theirs");
+    assert_eq!(steps.go(), "File exists");
+    assert_eq!(steps.go(), "0", "the child's close is told as well");
+    steps.go();
+    for name in ["f", "g"] {
+        assert_eq!(site.get(name).as_deref(), Some(&b"theirs"[..]));
+    }
+}
+
+#[test]
+fn a_process_that_is_killed_has_closed_what_it_had_open() {
+    let site = Site::start();
+    let mount = site.mount(&[]);
+    for before in [&[][..], &["unshare", "-pf"]] {
+        let mut steps = Steps::python(
+            &mount,
+            before,
+            "import mmap\nchild = os.fork()\nif child > 0:\n sys.exit(os.waitpid(child, 0)[1] != 9)\n\
+             some = [new(f'f{number}') for number in range(8)]\nagain = [os.dup(fd) for fd in some[:4]]\n\
+             for fd in some[2:4]: os.close(fd)\n\
+             fd = os.open('mapped', os.O_CREAT | os.O_RDWR)\nos.write(fd, b'xxxxx')\nmapping = mmap.mmap(fd, 5)\nos.close(fd)\n\
+             mapping[:] = b'bytes'\nsay('open')\nos.kill(os.getpid(), 9)",
+        );
+        assert_eq!(steps.says(), "open");
+        assert_eq!(steps.go(), "");
+        drop(steps);
+        for name in (0..8).map(|number| format!("f{number}")).chain(["mapped".to_owned()]) {
+            eventually("what it had written is stored", || site.get(&name).as_deref() == Some(&b"bytes"[..]));
+            fs::remove_file(mount.at(&name)).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_close_in_another_pid_namespace_is_a_close() {
+    let site = Site::start();
+    let mount = site.mount(&[]);
+    for before in [&["unshare", "-pf"][..], &["unshare", "-pf", "--mount-proc"]] {
+        let mut steps = Steps::python(
+            &mount,
+            before,
+            "fd = new('f')\nsay(close(fd))\nfd = new('g')\nsecond = os.dup(fd)\nclose(fd)\nsay(close(second))\n\
+             fd = new('h')\nchild = os.fork()\nif child == 0:\n os._exit(close(fd) != 'well')\nos.waitpid(child, 0)\nsay(close(fd))",
+        );
+        assert_eq!(steps.says(), "well");
+        is_stored(&site, "f");
+        assert_eq!(steps.go(), "well");
+        is_stored(&site, "g");
+        assert_eq!(steps.go(), "well");
+        is_stored(&site, "h");
+        steps.go();
+        drop(steps);
+        ["f", "g", "h"].iter().for_each(|name| fs::remove_file(mount.at(name)).unwrap());
+    }
 }
 
 /// The mount's root at a second place.

@@ -46,13 +46,14 @@ fn concerns(toxic: Toxic, operation: Operation) -> bool {
 }
 
 /// Runs a scenario with each fault at each of its calls.
-async fn every_fault(name: &str, scenario: impl AsyncFn(&mut Case)) {
+pub async fn every_fault(name: &str, scenario: impl AsyncFn(&mut Case)) {
     let mut clean = Case::new(RetryPolicy::once(), Situation::Io, Between::Nothing, name.to_owned());
     scenario(&mut clean).await;
+    // Large contents take turns with the kinds; `PAILFS_ALL_FAULTS=1` leaves none out.
+    let large = clean.shown.values().any(|bytes| bytes.len() > 4 * MIB);
     let clean = clean.end(None).await;
     assert!(!clean.is_empty(), "{name} asks for something");
-    // Large contents take turns with the kinds; `PAILFS_ALL_FAULTS=1` leaves none out.
-    let large = clean.contains(&Operation::CreateMultipartUpload);
+    let large = large || clean.contains(&Operation::CreateMultipartUpload);
     for (kind, (toxic, situation, burst)) in FAULTS.into_iter().enumerate() {
         for nth in 0.. {
             let all = std::env::var_os("PAILFS_ALL_FAULTS").is_some();

@@ -20,7 +20,9 @@ mod conformance;
 mod counts;
 mod documents;
 mod fault_case;
+mod fault_copies;
 mod fault_loop;
+mod fault_names;
 mod faults;
 mod integrity;
 #[cfg(feature = "demo")]

@@ -1,7 +1,8 @@
 //! Random operations through the kernel, on a mount and on a local directory side by side: every answer and every byte must be
 //! the same, also on a second mount after close, after a remount, and in the bucket at the end.
 //!
-//! `PAILFS_SEED=N` repeats a run, `PAILFS_STEPS=N` makes it longer. A failing run is cut down to few steps before it is shown.
+//! `PAILFS_SEED=N` repeats a run, `PAILFS_STEPS=N` makes it longer, and with `PAILFS_FILES=1` all of it is done to one file
+//! (`scripts/fsx N`). A failing run is cut down to few steps before it is shown.
 
 use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
@@ -19,7 +20,10 @@ use crate::support::{Mount, Site};
 /// Sizes around which something changes: pages of the kernel, its requests, our pages, our parts.
 const EDGES: [u64; 9] = [0, 1, 4096, 128 << 10, 1 << 20, 5 << 20, 8 << 20, 9 << 20, 17 << 20];
 const MAX_FILE_BYTES: u64 = 24 << 20;
+/// Files when nobody says otherwise.
 const FILES: u64 = 4;
+/// The longest file of a run on one file only, which is read as a whole more often.
+const MAX_ONLY_FILE_BYTES: u64 = 8 << 20;
 const HANDLES: usize = 5;
 const MAX_SHRINKING: Duration = Duration::from_secs(100);
 
@@ -44,6 +48,8 @@ struct Run {
     mount: Mount,
     other: Mount,
     local: PathBuf,
+    files: u64,
+    max_bytes: u64,
     handles: Vec<Option<Pair>>,
     story: Vec<String>,
 }
@@ -82,7 +88,10 @@ impl Run {
         let (mount, other) = (site.mount(&options), site.mount(&["--ttl", "0", "--memory-limit", "64MiB"]));
         let local = std::env::temp_dir().join(format!("pailfs-oracle-{}", rng::token()));
         fs::create_dir(&local).unwrap();
-        Self { site, mount, other, local, handles: (0..HANDLES).map(|_| None).collect(), story: Vec::new() }
+        let files = number("PAILFS_FILES", FILES);
+        let max_bytes = if files == 1 { MAX_ONLY_FILE_BYTES } else { MAX_FILE_BYTES };
+        let handles = (0..HANDLES).map(|_| None).collect();
+        Self { site, mount, other, local, files, max_bytes, handles, story: Vec::new() }
     }
 
     fn both<T>(&self, name: &str, act: impl Fn(&Path) -> T) -> (T, T) {
@@ -118,7 +127,7 @@ impl Run {
     }
 
     /// A place in a file of `size` bytes: at its end, at an edge, anywhere.
-    fn place(raw: u64, size: u64) -> u64 {
+    fn place(&self, raw: u64, size: u64) -> u64 {
         let (way, rest) = (raw % 8, raw / 8);
         let place = match way {
             0 => 0,
@@ -127,12 +136,12 @@ impl Run {
             4 => size + rest % 100_000,
             _ => rest % (size + 1),
         };
-        place.min(MAX_FILE_BYTES)
+        place.min(self.max_bytes)
     }
 
     fn step(&mut self, number: usize, step: Step) -> Result<(), String> {
         let Step { kind, a, b, c } = step;
-        let name = format!("f{}", a % FILES);
+        let name = format!("f{}", a % self.files);
         let slot = (a % HANDLES as u64) as usize;
         match kind % 40 {
             0..6 => {
@@ -150,26 +159,26 @@ impl Run {
                 self.handles[slot] = None;
             }
             9..17 => self.with(slot, |run, pair, size| {
-                let (at, len) = (Self::place(b, size), Self::length(c));
-                let bytes = content(number as u64, len.min(MAX_FILE_BYTES - at));
+                let (at, len) = (run.place(b, size), Self::length(c));
+                let bytes = content(number as u64, len.min(run.max_bytes - at));
                 run.story.push(format!("{number}: write {slot} (how {}) at {at} {} bytes", pair.how, bytes.len()));
                 let write = |file: &File| answer(file.write_all_at(&bytes, at), |()| vec![]);
                 run.agree("write", (write(&pair.mounted), write(&pair.local)))
             })?,
             17..22 => self.with(slot, |run, pair, size| {
-                let (at, len) = (Self::place(b, size), Self::length(c));
+                let (at, len) = (run.place(b, size), Self::length(c));
                 run.story.push(format!("{number}: read {slot} at {at} {len} bytes"));
                 run.agree("read", (read_at(&pair.mounted, at, len), read_at(&pair.local, at, len)))
             })?,
             22 | 23 => self.with(slot, |run, pair, size| {
-                let len = Self::place(b, size);
+                let len = run.place(b, size);
                 run.story.push(format!("{number}: ftruncate {slot} to {len}"));
                 let cut = |file: &File| answer(file.set_len(len), |()| vec![]);
                 run.agree("ftruncate", (cut(&pair.mounted), cut(&pair.local)))
             })?,
             24 => {
                 let size = fs::metadata(self.local.join(&name)).map_or(0, |metadata| metadata.len());
-                let len = Self::place(b, size).to_string();
+                let len = self.place(b, size).to_string();
                 self.story.push(format!("{number}: truncate {name} to {len}"));
                 let cut = |path: &Path| {
                     let done = Command::new("truncate").args(["-c", "-s", &len]).arg(path).status().unwrap();
@@ -179,7 +188,7 @@ impl Run {
                 self.agree("truncate", answers)?;
             }
             25 | 26 => self.with(slot, |run, pair, size| {
-                let (at, len) = (Self::place(b, size), Self::length(c).max(1));
+                let (at, len) = (run.place(b, size), Self::length(c).max(1).min(run.max_bytes));
                 let flags = [
                     FallocateFlags::empty(),
                     FallocateFlags::KEEP_SIZE,
@@ -198,7 +207,7 @@ impl Run {
                 run.agree("fsync", (answer(pair.mounted.sync_all(), |()| vec![]), answer(pair.local.sync_all(), |()| vec![])))
             })?,
             29 => {
-                let to = format!("f{}", b % FILES);
+                let to = format!("f{}", b % self.files);
                 self.story.push(format!("{number}: rename {name} to {to}"));
                 let (mounted, local) = (&self.mount.path, &self.local);
                 let rename = |place: &Path| answer(fs::rename(place.join(&name), place.join(&to)), |()| vec![]);
@@ -214,8 +223,8 @@ impl Run {
                 let (Some(from), Some(to)) = (&self.handles[slot], &self.handles[other]) else { return Ok(()) };
                 let size = from.local.metadata().unwrap().len();
                 let whole = c % 2 == 0;
-                let (at, len) = if whole { (0, size) } else { (Self::place(c / 2, size), Self::length(c / 3)) };
-                let offset = if whole { 0 } else { Self::place(c / 5, to.local.metadata().unwrap().len()) };
+                let (at, len) = if whole { (0, size) } else { (self.place(c / 2, size), Self::length(c / 3)) };
+                let offset = if whole { 0 } else { self.place(c / 5, to.local.metadata().unwrap().len()) };
                 self.story.push(format!("{number}: copy_file_range {slot} at {at} to {other} at {offset} {len} bytes"));
                 let answers = (copy(&from.mounted, at, &to.mounted, offset, len), copy(&from.local, at, &to.local, offset, len));
                 self.agree("copy_file_range", answers)?;
@@ -227,7 +236,7 @@ impl Run {
                 self.agree("mmap", answers)?;
             }
             34 => self.with(slot, |run, pair, size| {
-                let at = Self::place(b, size);
+                let at = run.place(b, size);
                 run.story.push(format!("{number}: seek for data and holes {slot} at {at}"));
                 holes_are_zeros(&pair.mounted, at, size)
             })?,
@@ -260,7 +269,7 @@ impl Run {
             }
             _ => {
                 self.story.push(format!("{number}: sizes"));
-                for name in (0..FILES).map(|n| format!("f{n}")) {
+                for name in (0..self.files).map(|n| format!("f{n}")) {
                     let answers =
                         self.both(&name, |path| answer(fs::metadata(path), |metadata| metadata.len().to_string().into()));
                     self.agree(&name, answers)?;
@@ -286,7 +295,7 @@ impl Run {
     fn finish(&mut self) -> Result<(), String> {
         self.close_all();
         self.mount.unmount();
-        for name in (0..FILES).map(|n| format!("f{n}")) {
+        for name in (0..self.files).map(|n| format!("f{n}")) {
             let local = answer(fs::read(self.local.join(&name)), |bytes| bytes);
             self.agree(&format!("{name} in the bucket"), (self.site.get(&name).ok_or(libc::ENOENT), local))?;
         }
@@ -398,6 +407,7 @@ fn number(variable: &str, otherwise: u64) -> u64 {
 }
 
 fn compare(seed: u64, steps: u64) {
+    println!("PAILFS_SEED={seed} PAILFS_STEPS={steps}");
     let mut random = Rng::seeded(seed);
     let mut next = || random.next_u64() >> 1;
     let steps: Vec<(usize, Step)> =

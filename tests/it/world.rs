@@ -6,6 +6,7 @@ use bytes::Bytes;
 use pailfs::base::rng::Rng;
 use pailfs::fs::attr::{Caller, Ino};
 use pailfs::fs::config::Config;
+use pailfs::fs::error::{Error, Situation};
 use pailfs::fs::handles::{HandleId, OpenMode};
 use pailfs::fs::{Fs, Looked};
 use pailfs::store::fault::{Fault, Toxic};
@@ -89,6 +90,7 @@ impl World {
                 self.fs.forget(stat.ino, 1);
                 opened
             }
+            Looked::Absent if !mode.write => Err(Error::new(Situation::NotFound, "there is nothing to read")),
             Looked::Absent => {
                 let (stat, handle) = self.fs.create(Ino::ROOT, name.as_bytes(), 0o644, mode, CALLER).await?;
                 self.fs.forget(stat.ino, 1);

@@ -120,7 +120,8 @@ impl Segment {
                         return;
                     }
                 }
-                Err(error) => return self.fail(error.into()),
+                // The rest was asked for anew where the object was: this mount may have moved it meanwhile.
+                Err(error) => return self.fail(Error::of_reading(error)),
             }
         }
         let complete = self.lock().arrived >= self.range.end();

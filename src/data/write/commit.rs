@@ -456,7 +456,8 @@ pub fn with_token(destination: &Destination) -> Destination {
 }
 
 /// The token of the commit that made an object with these properties, if this program made it.
-pub(super) fn token_of(properties: &Properties) -> Option<&str> {
+#[must_use]
+pub fn token_of(properties: &Properties) -> Option<&str> {
     properties.metadata.get(COMMIT_TOKEN).map(String::as_str)
 }
 

@@ -116,7 +116,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     /// Where a handle's bytes are: what is being written comes first, then the object under its present tag.
     fn source(&self, open: &OpenFile<S>) -> Result<Source<S>> {
         let inode = &open.inode;
-        let (etag, size) = {
+        let (etag, size, copy) = {
             let state = inode.lock();
             match &state.content {
                 Content::Orphan(Some(bytes)) => return Ok(Source::Memory(bytes.clone())),
@@ -127,8 +127,12 @@ impl<S: ObjectStore + BucketService> Fs<S> {
                     return Ok(Source::Writer(Arc::clone(&writing.writer)));
                 }
                 Content::Directory => return Err(Error::new(Situation::IsDirectory, "it is a directory")),
-                Content::Writing(_) | Content::Clean(_) => (state.etag(), state.attr.size),
+                Content::Writing(_) | Content::Clean(_) => (state.etag(), state.attr.size, state.copy_made()),
             }
+        };
+        let (object, etag) = match copy {
+            Some((object, etag)) => (object, Some(etag)),
+            None => (self.locate(inode)?.object()?, etag),
         };
         let mut slot = open.reader();
         if let Some(reader) = &*slot
@@ -138,7 +142,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         }
         // This mount has committed another content since the handle was opened.
         let etag = etag.ok_or_else(|| Error::new(Situation::Io, "the object's tag is not known"))?;
-        let reader = self.reader_of(inode, self.locate(inode)?.object()?, etag, size);
+        let reader = self.reader_of(inode, object, etag, size);
         *slot = Some(Arc::clone(&reader));
         drop(slot);
         Ok(Source::Reader(reader))

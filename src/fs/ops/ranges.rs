@@ -1,6 +1,6 @@
 //! What is done to ranges of an open file: allocation, holes, and copies inside the store.
 
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::data::write::Change;
 use crate::data::write::extents::Seek;
@@ -10,7 +10,7 @@ use crate::fs::error::{Error, Result, Situation};
 use crate::fs::handles::{HandleId, OpenFile};
 use crate::fs::ops::begin::{is_readable, source_of};
 use crate::fs::tree::inode::{Content, Inode};
-use crate::store::{BucketService, MIN_PART_BYTES, ObjectStore};
+use crate::store::{BucketService, MIN_PART_BYTES, ObjectRef, ObjectStore};
 
 /// What `fallocate(2)` shall do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +40,8 @@ pub(in crate::fs) struct Copies<S>(Mutex<Vec<Copied<S>>>);
 
 #[derive(Debug)]
 struct Copied<S> {
-    source: Weak<Inode<S>>,
+    /// By its address: its inode may be forgotten and made anew before the copy is.
+    source: ObjectRef,
     copy: Weak<Inode<S>>,
 }
 
@@ -51,17 +52,29 @@ impl<S> Default for Copies<S> {
 }
 
 impl<S> Copies<S> {
-    fn add(&self, source: &Arc<Inode<S>>, copy: &Arc<Inode<S>>) {
-        let mut copies = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        copies.retain(|copied| copied.copy.strong_count() > 0 && copied.source.strong_count() > 0);
-        copies.push(Copied { source: Arc::downgrade(source), copy: Arc::downgrade(copy) });
+    fn add(&self, source: ObjectRef, copy: &Arc<Inode<S>>) {
+        let mut copies = self.lock();
+        // What is stored, and is not written any more, refers to nobody else's object. (Rank 3 under rank 5, against the order:
+        // safe, since `try_lock` never waits.)
+        copies.retain(|copied| {
+            let copy = copied.copy.upgrade();
+            copy.is_some_and(|copy| copy.try_lock().is_none_or(|state| state.writers > 0 || state.is_writing()))
+        });
+        copies.push(Copied { source, copy: Arc::downgrade(copy) });
     }
 
     /// Takes those that refer to `source` out.
-    fn take(&self, source: &Arc<Inode<S>>) -> Vec<Arc<Inode<S>>> {
-        let mut copies = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_source = |copied: &mut Copied<S>| std::ptr::eq(copied.source.as_ptr(), Arc::as_ptr(source));
-        copies.extract_if(.., of_source).filter_map(|copied| copied.copy.upgrade()).collect()
+    fn take(&self, source: &ObjectRef) -> Vec<Arc<Inode<S>>> {
+        let of_source = |copied: &mut Copied<S>| copied.source == *source;
+        self.lock().extract_if(.., of_source).filter_map(|copied| copied.copy.upgrade()).collect()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Copied<S>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -136,9 +149,9 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         if len == 0 || !is_readable(&info) {
             return if len == 0 { Ok(0) } else { Err(elsewhere("an archived object must be restored before it is copied")) };
         }
-        let object = source_of(&self.locate(&source.inode)?.object()?, &info);
-        let change = Change::Refer { offset: to.offset, object, at: from.offset, len };
-        self.copies.add(&source.inode, &target.inode);
+        let object = self.locate(&source.inode)?.object()?;
+        let change = Change::Refer { offset: to.offset, object: source_of(&object, &info), at: from.offset, len };
+        self.copies.add(object, &target.inode);
         self.change_bytes(&target.inode, change).await?;
         self.note_bytes(&target.inode, caller);
         Ok(len)
@@ -147,9 +160,14 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     /// Makes the copies that refer to the object of an inode, because it is about to be changed or removed. The caller holds no
     /// gate.
     pub(in crate::fs) async fn make_copies_of(&self, source: &Arc<Inode<S>>) -> Result<()> {
-        for copy in self.copies.take(source) {
+        if source.is_directory() || self.copies.is_empty() {
+            return Ok(());
+        }
+        let object = self.locate(source)?.object()?;
+        let mut copies = self.copies.take(&object).into_iter();
+        while let Some(copy) = copies.next() {
             if let Err(error) = self.make_copy(&copy).await {
-                self.copies.add(source, &copy);
+                std::iter::once(copy).chain(copies).for_each(|copy| self.copies.add(object.clone(), &copy));
                 return Err(error);
             }
         }

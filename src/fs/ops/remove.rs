@@ -16,9 +16,7 @@ use crate::fs::error::{Error, Result, Situation};
 use crate::fs::name::Component;
 use crate::fs::ops::names::touch_directory;
 use crate::fs::tree::inode::{Content, Inode, Role};
-use crate::store::{
-    BucketService, Condition, DeleteObject, Delimiter, ETag, ErrorKind, GetObject, HeadObject, ObjectRef, ObjectStore, Outcome,
-};
+use crate::store::{BucketService, Condition, DeleteObject, Delimiter, ETag, GetObject, ObjectRef, ObjectStore, Outcome};
 
 /// A removed file that is still open is fetched up to this size, in bytes, so that its readers can go on; a larger one is
 /// deleted when they are done.
@@ -40,6 +38,26 @@ pub(in crate::fs) enum Kept {
     Bytes(Bytes),
     /// The object itself: it is too large, or memory too short.
     Object,
+}
+
+/// Why an object was not deleted, as far as anybody knows.
+#[derive(Debug)]
+pub(in crate::fs) struct NotDeleted {
+    pub error: Error,
+    /// A request was not answered: it may have been carried out, or be yet.
+    pub unanswered: bool,
+}
+
+impl From<Error> for NotDeleted {
+    fn from(error: Error) -> Self {
+        Self { error, unanswered: false }
+    }
+}
+
+impl From<NotDeleted> for Error {
+    fn from(not_deleted: NotDeleted) -> Self {
+        not_deleted.error
+    }
 }
 
 impl<S: ObjectStore + BucketService> Fs<S> {
@@ -155,32 +173,37 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     }
 
     /// DELETE on the condition that the object is the one with `etag`.
-    pub(in crate::fs) async fn delete_object(&self, object: ObjectRef, etag: Option<ETag>) -> Result<()> {
+    pub(in crate::fs) async fn delete_object(
+        &self,
+        object: ObjectRef,
+        etag: Option<ETag>,
+    ) -> std::result::Result<(), NotDeleted> {
         let etag = match etag {
             Some(etag) => etag,
             // The listing did not say.
-            None => match self.store.head(&HeadObject { object: object.clone() }).await {
-                Ok(info) => info.etag,
-                Err(missing) if missing.kind() == ErrorKind::NotFound => return Ok(()),
-                Err(error) => return Err(error.into()),
+            None => match look(&self.store, &object).await.map_err(Error::from)? {
+                Some(info) => info.etag,
+                None => return Ok(()),
             },
         };
         let request = DeleteObject { object, condition: Condition::IfMatch(etag.clone()) };
-        let mut attempt = 0;
+        let (mut attempt, mut unanswered) = (0, false);
         loop {
             let error = match self.store.delete(&request).await {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             };
+            let unknown = error.outcome() == Outcome::Unknown;
+            unanswered |= unknown;
             // What is not there any more is removed, by whomever: also by our own request whose answer was lost.
-            match self.store.head(&HeadObject { object: request.object.clone() }).await {
-                Err(missing) if missing.kind() == ErrorKind::NotFound => return Ok(()),
+            match look(&self.store, &request.object).await {
+                Ok(None) => return Ok(()),
                 // A request that was lost on its way is sent again, as long as its condition holds.
-                Ok(info) if error.outcome() == Outcome::Unknown && info.etag == etag && attempt < MAX_DELETES => {
+                Ok(Some(info)) if unknown && info.etag == etag && attempt < MAX_DELETES => {
                     attempt += 1;
                     clock::sleep(PAUSE * attempt).await;
                 }
-                _ => return Err(error.into()),
+                _ => return Err(NotDeleted { error: error.into(), unanswered }),
             }
         }
     }
@@ -246,7 +269,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             self.table.unlink(directory.ino, Role::Object, &place.component, inode);
             directory.lock().directory.edit(Role::Object, place.component, false, false, clock::instant());
         }
-        deleted
+        Ok(deleted?)
     }
 
     /// The name belongs to another creator now.

@@ -1,5 +1,9 @@
 //! Rename of a file: a copy inside the store and a delete, both conditional; a file that the store does not have yet moves
 //! with no request.
+//!
+//! A copy or delete that was not answered may have been carried out, or be yet. Then the copy stays, since it may be the only
+//! one; the file keeps its old name, reads from the copy, and knows the copy's token ([`Moving`]), so that the next try finds
+//! what this one has done.
 
 use std::sync::Arc;
 
@@ -8,17 +12,17 @@ use super::keeping::TagsBy;
 use crate::base::clock;
 use crate::data::guess;
 use crate::data::write::Destination;
-use crate::data::write::commit::{Base, MadeBy, OnConflict, with_token};
-use crate::data::write::settle::{Source, copy_object};
+use crate::data::write::commit::{Base, MadeBy, OnConflict, token_of, with_token};
+use crate::data::write::settle::{Source, copy_object, look};
 use crate::fs::Fs;
 use crate::fs::attr::Ino;
 use crate::fs::error::{Error, Result, Situation};
 use crate::fs::name::{self, Component, Shown};
 use crate::fs::ops::begin::source_of;
 use crate::fs::ops::names::touch_directory;
-use crate::fs::ops::remove::Kept;
-use crate::fs::tree::inode::{Content, Inode, Place, Role};
-use crate::store::{BucketService, Condition, ObjectLock, ObjectRef, ObjectStore};
+use crate::fs::ops::remove::{Kept, NotDeleted};
+use crate::fs::tree::inode::{Content, Inode, Moving, Place, Role};
+use crate::store::{BucketService, Condition, ObjectInfo, ObjectLock, ObjectRef, ObjectStore};
 
 /// Whether a rename may replace what is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,14 +75,21 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         if let Some(target) = &target {
             self.bring_back(target).await?;
         }
+        let made = self.made_before(&inode, &object).await?;
         let kept = match &target {
-            Some(target) => self.keep_readable(target).await?,
+            Some(target) => match self.keep_readable(target).await {
+                // An earlier try has replaced it: who reads it has what he has.
+                Err(error) if made.is_some() && error.situation() == Situation::Stale => None,
+                kept => kept?,
+            },
             None => None,
         };
-        let moved = self.move_object(&inode, target.as_ref(), &object, replace).await;
+        let moved = self.move_object(&inode, (target.as_ref(), made), &object, replace).await;
         if let Err(error) = moved {
             self.forget_if_stale(&inode, &error);
-            to.directory.lock().directory.forget_listing();
+            for directory in [&from.directory, &to.directory] {
+                directory.lock().directory.forget_listing();
+            }
             if let Some(target) = target.as_ref().filter(|target| !target.lock().linked) {
                 self.leave_to_readers(target, kept).await;
                 self.table.release(target.ino);
@@ -126,17 +137,27 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         }
     }
 
-    /// Brings the bytes to where `to` is and away from the old place. Both gates are held alone.
+    /// The copy that an earlier rename to `to` has made, although it failed.
+    async fn made_before(&self, inode: &Arc<Inode<S>>, to: &ObjectRef) -> Result<Option<ObjectInfo>> {
+        let moving = inode.lock().moving.clone().filter(|moving| moving.to == *to);
+        let Some(Moving { tokens, .. }) = moving else { return Ok(None) };
+        let there = look(&self.store, to).await?;
+        Ok(there.filter(|info| token_of(&info.properties).is_some_and(|token| tokens.iter().any(|own| own == token))))
+    }
+
+    /// Brings the bytes to where `to` is and away from the old place; `target` has the name, and `made` is what an earlier try
+    /// has left there. Both gates are held alone.
     async fn move_object(
         &self,
         inode: &Arc<Inode<S>>,
-        target: Option<&Arc<Inode<S>>>,
+        (target, made): (Option<&Arc<Inode<S>>>, Option<ObjectInfo>),
         to: &ObjectRef,
         replace: Replace,
     ) -> Result<()> {
-        let replaced = match target {
-            Some(target) => self.base_of(target).await?,
-            None => Base::Absent,
+        let replaced = match (&made, target) {
+            (Some(made), _) => Base::Object(made.etag.clone()),
+            (None, Some(target)) => self.base_of(target).await?,
+            (None, None) => Base::Absent,
         };
         if let Some(writing) = inode.writing().filter(|writing| writing.writer.is_dirty()) {
             if writing.base == Base::Absent && !writing.writer.has_left() && !writing.writer.is_doubtful() {
@@ -150,6 +171,17 @@ impl<S: ObjectStore + BucketService> Fs<S> {
                 return Ok(());
             }
             self.commit_alone(inode).await?;
+        }
+        if let Some(made) = made {
+            let (old, place) = (inode.lock().etag(), ObjectRef { version: made.version.clone(), ..to.clone() });
+            if look(&self.store, &self.locate(inode)?.object()?).await?.is_none() {
+                // The old object was deleted as well, and that answer was lost, too.
+                if let Some(old) = old {
+                    self.repin(inode, &old, &place, &made.etag);
+                }
+                inode.lock().committed(made);
+                return Ok(());
+            }
         }
         self.copy_and_delete((inode, target), replaced, to).await
     }
@@ -192,10 +224,13 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         *content_type = guess::renamed(content_type.take(), source.key.as_str(), to.key.as_str());
         let tags = self.tags_to_put_back(&source, &info, &properties).await?;
         let destination = with_token(&Destination { bucket: to.bucket.clone(), key: to.key.clone(), properties });
+        if let Some(token) = token_of(&destination.properties) {
+            inode.lock().note_moving(to, token.to_owned());
+        }
         let was_free = replaced == Base::Absent;
-        let condition = match replaced {
+        let condition = match &replaced {
             Base::Absent => Condition::IfAbsent,
-            Base::Object(etag) => Condition::IfMatch(etag),
+            Base::Object(etag) => Condition::IfMatch(etag.clone()),
         };
         let from = Source { object: source.clone(), ..source_of(&source, &info) };
         let copied = copy_object(&self.store, from, &destination, condition).await;
@@ -207,21 +242,32 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         // Readers go on at the new place before the old one is taken away, and back should it have to stay.
         let place = |object: &ObjectRef, version| ObjectRef { version, ..object.clone() };
         self.repin(inode, &info.etag, &place(to, committed.version.clone()), &committed.etag);
+        if let Base::Object(earlier) = &replaced {
+            // Since an earlier try they may read the copy that it had made.
+            self.repin(inode, earlier, &place(to, committed.version.clone()), &committed.etag);
+        }
         let deleted = match self.put_back(to, &destination.properties, tags.as_ref(), MadeBy::copy_of(info.size)).await {
             Ok(()) => self.delete_object(source.clone(), Some(info.etag.clone())).await,
-            Err(error) => Err(error),
+            Err(error) => Err(error.into()),
         };
-        if let Err(error) = deleted {
-            self.repin(inode, &committed.etag, &place(&source, info.version.clone()), &info.etag);
-            if was_free {
-                // Nothing shall have happened: the copy goes again, unless it was changed already.
-                let undone = self.delete_object(to.clone(), Some(committed.etag)).await;
-                if let Err(undone) = undone {
-                    tracing::warn!(copy = %to, %undone, "a copy that a failed rename has made could not be removed");
-                }
-            } else if let Some(target) = target {
+        if let Err(NotDeleted { error, unanswered }) = deleted {
+            if !unanswered {
+                self.repin(inode, &committed.etag, &place(&source, info.version.clone()), &info.etag);
+            } else if let Some(moving) = &mut inode.lock().moving {
+                moving.made = Some((info.etag.clone(), place(to, committed.version.clone()), committed.etag.clone()));
+            }
+            if let Some(target) = target.filter(|_| !was_free) {
                 // What was there is gone for good: the name has the copy now, also for whoever tries again.
                 self.give_name_up(target);
+            } else if was_free && !unanswered {
+                // Nothing shall have happened: the copy goes again, unless it was changed already. (Where the old object may
+                // be gone, or go yet, the copy is the only one.)
+                match self.delete_object(to.clone(), Some(committed.etag)).await {
+                    Ok(()) => inode.lock().moving = None,
+                    Err(NotDeleted { error, .. }) => {
+                        tracing::warn!(copy = %to, %error, "a copy that a failed rename has made could not be removed");
+                    }
+                }
             }
             return Err(error);
         }
@@ -252,6 +298,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         let dirty = {
             let mut state = inode.lock();
             state.place = Place { parent: Some(Arc::clone(to)), component: component.clone() };
+            state.moving = None;
             state.attr.ctime = clock::now();
             state.is_dirty()
         };

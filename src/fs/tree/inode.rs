@@ -21,7 +21,7 @@ use crate::fs::attr::{Attr, Caller, Ino, Kind, without_privileges};
 use crate::fs::error::Error;
 use crate::fs::meta::posix::ExplicitTimes;
 use crate::fs::name::Component;
-use crate::store::{ETag, ObjectInfo, Properties, StorageClass, VersionId};
+use crate::store::{ETag, ObjectInfo, ObjectRef, Properties, StorageClass, VersionId};
 
 /// What a place holds: a directory and an object may share a component.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -95,6 +95,17 @@ pub struct Known {
     pub modified: SystemTime,
 }
 
+/// Where a rename that failed may have brought a copy all the same.
+#[derive(Debug, Clone)]
+pub struct Moving {
+    /// The new name's object.
+    pub to: ObjectRef,
+    /// The tokens of the copies that were asked for.
+    pub tokens: Vec<String>,
+    /// The copy that certainly was made, of the object with the first tag, where that one may be gone: as object and tag.
+    pub made: Option<(ETag, ObjectRef, ETag)>,
+}
+
 /// What changes about an inode.
 #[derive(Debug)]
 pub struct State<S> {
@@ -130,6 +141,8 @@ pub struct State<S> {
     pub lost: Option<Error>,
     /// To be deleted at the last close: `(tag)`.
     pub doomed: Option<Option<ETag>>,
+    /// A rename has failed, and may have been carried out in part.
+    pub moving: Option<Moving>,
     /// The last failure here.
     pub last_error: Option<Arc<str>>,
     /// Readers to pin anew when this mount commits the object.
@@ -188,6 +201,7 @@ impl<S> Inode<S> {
             writers: 0,
             lost: None,
             doomed: None,
+            moving: None,
             last_error: None,
             readers: Vec::new(),
         };
@@ -257,6 +271,10 @@ impl<S> State<S> {
 
     /// Takes over newer facts about the same object.
     pub fn learn(&mut self, facts: &Facts) {
+        if let Some(moving) = &mut self.moving {
+            // It is there after all.
+            moving.made = None;
+        }
         if matches!(self.content, Content::Writing(_)) {
             return;
         }
@@ -324,6 +342,14 @@ impl<S> State<S> {
         self.info = Some(Arc::new(info));
     }
 
+    /// A copy to `to` is about to be asked for, with this token.
+    pub fn note_moving(&mut self, to: &ObjectRef, token: String) {
+        match &mut self.moving {
+            Some(moving) if moving.to == *to => moving.tokens.push(token),
+            moving => *moving = Some(Moving { to: to.clone(), tokens: vec![token], made: None }),
+        }
+    }
+
     /// Notes that `caller` has changed the bytes, now `size` of them.
     pub fn note_changed(&mut self, size: u64, caller: Caller) {
         self.attr.size = size;
@@ -343,6 +369,13 @@ impl<S> State<S> {
             Content::Writing(Writing { base: Base::Object(etag), .. }) => Some(etag.clone()),
             _ => None,
         }
+    }
+
+    /// The copy of the present object that a failed rename has made, where only that one is certain to be there.
+    #[must_use]
+    pub fn copy_made(&self) -> Option<(ObjectRef, ETag)> {
+        let (of, object, etag) = self.moving.as_ref()?.made.as_ref()?;
+        (self.etag().as_ref() == Some(of)).then(|| (object.clone(), etag.clone()))
     }
 
     /// The version of the object in the store, as far as known.
