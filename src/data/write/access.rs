@@ -51,6 +51,14 @@ pub enum Change {
     },
 }
 
+impl Change {
+    /// Whether it goes to the end, wherever that is.
+    #[must_use]
+    pub const fn appends(&self) -> bool {
+        matches!(self, Self::Write(At::End, _))
+    }
+}
+
 /// What became of a write.
 #[derive(Debug)]
 pub enum Written {

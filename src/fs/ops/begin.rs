@@ -8,7 +8,7 @@ use super::open::{archived, replaced};
 use crate::base::clock;
 use crate::data::write::Writer;
 use crate::data::write::commit::{Base, OnConflict};
-use crate::data::write::settle::Source;
+use crate::data::write::settle::{Source, look};
 use crate::fs::Fs;
 use crate::fs::attr::Caller;
 use crate::fs::error::{Error, Result, Situation};
@@ -107,6 +107,49 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         let base = Base::Object(info.etag.clone());
         inode.lock().content = Content::Writing(Writing { writer, base, on_conflict, known });
         Ok(())
+    }
+
+    /// Turns a file into one that is appended to, whatever other clients have made of it since it was opened. The caller holds
+    /// the gate alone.
+    pub(in crate::fs) async fn begin_appending(&self, inode: &Arc<Inode<S>>) -> Result<()> {
+        let (address, linked) = (self.locate(inode)?, inode.lock().linked);
+        if !linked {
+            return Err(replaced());
+        }
+        let writer = Writer::new(self.writes.clone(), address.destination(Properties::default())?);
+        let writing = self.appending_to_present(inode, &Writing::anew(writer, OnConflict::Stale)).await?;
+        if writing.is_none() { Err(replaced()) } else { Ok(()) }
+    }
+
+    /// Lets `writing`, which was only appended to, go behind what its name has in the store now. `None` when what was appended
+    /// is not at hand any more. The caller holds the gate alone.
+    pub(super) async fn appending_to_present(&self, inode: &Arc<Inode<S>>, writing: &Writing<S>) -> Result<Option<Writing<S>>> {
+        let object = self.locate(inode)?.object()?;
+        let asked = clock::instant();
+        let info = look(&self.store, &object).await?;
+        if info.as_ref().is_some_and(|info| !is_readable(info)) {
+            return Err(archived(&object));
+        }
+        if writing.writer.append_to(info.as_ref().map(|info| source_of(&object, info))).is_err() {
+            return Ok(None);
+        }
+        let mut known = Arc::clone(&writing.known);
+        if let Some(info) = &info {
+            known = self.known_of(&object, info, asked).await?;
+            writing.writer.redirect(|destination| destination.properties.clone_from(&known.properties));
+        }
+        let mut state = inode.lock();
+        if let Some(info) = &info {
+            let decoded = posix::decode(&self.config, info, false, state.ours);
+            (state.attr.mode, state.attr.uid, state.attr.gid) = (decoded.attr.mode, decoded.attr.uid, decoded.attr.gid);
+        }
+        state.attr.size = writing.writer.len();
+        // The kernel drops what it has of the bytes before.
+        state.attr.mtime = clock::now();
+        let base = info.map_or(Base::Absent, |info| Base::Object(info.etag));
+        let anew = Writing { base, known, ..writing.clone() };
+        state.content = Content::Writing(anew.clone());
+        Ok(Some(anew))
     }
 }
 

@@ -7,12 +7,9 @@ use bytes::Bytes;
 use crate::base::clock;
 use crate::data;
 use crate::data::budget::Holder as _;
-use crate::data::write::commit::{Base, OnConflict};
-use crate::data::write::settle::look;
+use crate::data::write::commit::OnConflict;
 use crate::fs::Fs;
 use crate::fs::error::{Error, Result, Situation};
-use crate::fs::meta::posix;
-use crate::fs::ops::begin::source_of;
 use crate::fs::tree::inode::{Content, Inode, Known, Writing};
 use crate::store::{BucketService, Committed, Facts, ObjectInfo, ObjectStore, Properties, Tags};
 
@@ -68,7 +65,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
                 && !writing.writer.is_doubtful();
             if matches!(done, Err(data::Error::Stale)) && appended && tries < MAX_APPENDS {
                 tries += 1;
-                if let Some(anew) = self.append_anew(inode, &writing).await? {
+                if let Some(anew) = self.appending_to_present(inode, &writing).await? {
                     writing = anew;
                     continue;
                 }
@@ -110,31 +107,6 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         }
         tracing::debug!(key, bytes = done.size, "committed");
         self.put_back(&self.locate(inode)?.object()?, &sent, None, done.by).await
-    }
-
-    /// Another client has changed the object that was appended to: appends to what it has made. `None` when what was appended
-    /// is not at hand any more.
-    async fn append_anew(&self, inode: &Arc<Inode<S>>, writing: &Writing<S>) -> Result<Option<Writing<S>>> {
-        let object = self.locate(inode)?.object()?;
-        let info = look(&self.store, &object).await?;
-        if writing.writer.append_to(info.as_ref().map(|info| source_of(&object, info))).is_err() {
-            return Ok(None);
-        }
-        let mut known = Arc::clone(&writing.known);
-        if let Some(info) = &info {
-            known = self.known_of(&object, info, clock::instant()).await?;
-            writing.writer.redirect(|destination| destination.properties.clone_from(&known.properties));
-        }
-        let mut state = inode.lock();
-        if let Some(info) = &info {
-            let decoded = posix::decode(&self.config, info, false, state.ours);
-            (state.attr.mode, state.attr.uid, state.attr.gid) = (decoded.attr.mode, decoded.attr.uid, decoded.attr.gid);
-        }
-        state.attr.size = writing.writer.len();
-        let base = info.map_or(Base::Absent, |info| Base::Object(info.etag));
-        let anew = Writing { base, known, ..writing.clone() };
-        state.content = Content::Writing(anew.clone());
-        Ok(Some(anew))
     }
 
     /// Points the writer at the present name with the present attributes.

@@ -183,7 +183,13 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         for _ in 0..MAX_COMMITS_FIRST {
             if inode.writing().is_none() {
                 let _alone = inode.gate.write().await;
-                self.begin_writing(inode, OnConflict::Stale).await?;
+                match self.begin_writing(inode, OnConflict::Stale).await {
+                    // Replaced since it was opened: what is appended goes behind what is there now.
+                    Err(stale) if stale.situation() == Situation::Stale && change.appends() => {
+                        self.begin_appending(inode).await?
+                    }
+                    begun => begun?,
+                }
             }
             let changed = {
                 let _shared = inode.gate.read().await;
