@@ -45,6 +45,8 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         let Some(shown) = parse_existing(name)? else { return Ok(Looked::Absent) };
         match self.find(&directory, &shown).await? {
             Some(inode) => Ok(Looked::Found(self.told(&inode))),
+            // Only what others have made may have such a name.
+            None if name.len() > MAX_NEW_BYTES => Err(too_long(name)),
             None => Ok(Looked::Absent),
         }
     }
@@ -288,7 +290,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     ) -> Result<(Component, Address)> {
         let text = utf8(name)?;
         if text.len() > MAX_NEW_BYTES {
-            return Err(Error::new(Situation::NameTooLong, format!("a new name of {} bytes is longer than 255", text.len())));
+            return Err(too_long(name));
         }
         let invalid = || Error::new(Situation::Invalid, format!("'{text}' stands for no S3 key; see: pailfs help names"));
         let shown = name::parse(text).ok_or_else(invalid)?;
@@ -443,6 +445,10 @@ impl<S: ObjectStore + BucketService> Fs<S> {
 
 /// The longest target of a symbolic link, in bytes: metadata holds 2 KiB in all, and base64 takes a third more.
 const MAX_TARGET_BYTES: usize = 1500;
+
+fn too_long(name: &[u8]) -> Error {
+    Error::new(Situation::NameTooLong, format!("a new name of {} bytes is longer than {MAX_NEW_BYTES}", name.len()))
+}
 
 /// Names in it have changed.
 pub(in crate::fs) fn touch_directory(attr: &mut Attr) {
