@@ -142,7 +142,7 @@ impl S3Store {
         let Some(etag) = etag else { return Ok(()) };
         // A copy onto itself has the same condition on its destination.
         let itself = request.key.as_ref() == Some(&source.key) && request.bucket.as_ref() == Some(&source.bucket);
-        if self.0.dialect.source_conditions() == Known::Yes || itself && request.condition != Condition::None {
+        if self.0.dialect.source_conditions(request.operation) == Known::Yes || itself && request.condition != Condition::None {
             return Ok(());
         }
         let info = self.head(&HeadObject { object: source.clone() }).await?;
@@ -156,7 +156,7 @@ impl S3Store {
         // With a destination whose condition is not kept for sure, a copy that succeeds could replace what it must not.
         let in_order = request.condition == Condition::None
             || dialect.conditions_in(request.bucket.as_ref(), request.operation) == Known::Yes;
-        if request.source_etag.is_none() || dialect.source_conditions() != Known::Unknown || !in_order {
+        if request.source_etag.is_none() || dialect.source_conditions(request.operation) != Known::Unknown || !in_order {
             return Ok(None);
         }
         let mut probe = request.clone();
@@ -167,16 +167,16 @@ impl S3Store {
         }
         match self.0.call(probe).await {
             Ok(answered) => {
-                dialect.learn_source_conditions(false);
+                dialect.learn_source_conditions(request.operation, false);
                 Ok(Some(answered))
             }
             Err(error) if error.kind() == ErrorKind::Changed => {
-                dialect.learn_source_conditions(true);
+                dialect.learn_source_conditions(request.operation, true);
                 Ok(None)
             }
             // One status for both conditions: it was the source's when the destination is free.
             Err(error) if error.kind() == ErrorKind::Exists && self.current_etag(request).await?.is_none() => {
-                dialect.learn_source_conditions(true);
+                dialect.learn_source_conditions(request.operation, true);
                 Ok(None)
             }
             Err(error) => Err(error),

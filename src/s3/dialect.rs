@@ -27,6 +27,7 @@ struct Facts {
     copy: Known,
     delete: Known,
     source: Known,
+    part_source: Known,
     source_date: Known,
     bare_etags: bool,
     speaks_s3: bool,
@@ -74,6 +75,7 @@ impl Dialect {
             copy: Known::Yes,
             delete: Known::Yes,
             source: Known::Yes,
+            part_source: Known::Yes,
             source_date: Known::Yes,
             bare_etags: false,
             speaks_s3: true,
@@ -179,15 +181,15 @@ impl Dialect {
         self.with(|facts| *slot(facts, operation) = if honoured { Known::Yes } else { Known::No });
     }
 
-    /// Whether the store checks the condition on a copy's source.
+    /// Whether the store checks the condition on the source of a copy, or of a copied part.
     #[must_use]
-    pub fn source_conditions(&self) -> Known {
-        self.with(|facts| facts.source)
+    pub fn source_conditions(&self, operation: Operation) -> Known {
+        self.with(|facts| *source_slot(facts, operation))
     }
 
-    /// What a copy whose source could not match has shown.
-    pub fn learn_source_conditions(&self, honoured: bool) {
-        self.with(|facts| facts.source = if honoured { Known::Yes } else { Known::No });
+    /// What one whose source could not match has shown.
+    pub fn learn_source_conditions(&self, operation: Operation, honoured: bool) {
+        self.with(|facts| *source_slot(facts, operation) = if honoured { Known::Yes } else { Known::No });
     }
 
     /// Whether the store checks the date of a copy's source.
@@ -277,7 +279,14 @@ fn in_bucket<'a>(facts: &'a Facts, bucket: Option<&BucketName>) -> Option<&'a In
     facts.buckets.get(bucket?)
 }
 
-const fn slot(facts: &mut Facts, operation: Operation) -> &mut Known {
+const fn source_slot(facts: &mut Facts, operation: Operation) -> &mut Known {
+    match operation {
+        Operation::UploadPartCopy => &mut facts.part_source,
+        _ => &mut facts.source,
+    }
+}
+
+fn slot(facts: &mut Facts, operation: Operation) -> &mut Known {
     match operation {
         Operation::CompleteMultipartUpload => &mut facts.complete,
         Operation::CopyObject => &mut facts.copy,

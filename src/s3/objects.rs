@@ -160,7 +160,10 @@ impl ObjectStore for S3Store {
     async fn copy_part(&self, request: &CopyPart) -> Result<Part> {
         let sent = request::copy_part(request);
         self.check_source(&sent, &request.source, request.source_if_match.as_ref()).await?;
-        let answered = self.0.call(sent.clone()).await?;
+        let answered = match self.learn_source_condition(&sent).await? {
+            Some(answered) => answered,
+            None => self.0.call(sent.clone()).await?,
+        };
         let etag = xml::result_etag(&answered.body).ok_or_else(|| self.0.not_s3(&sent))?;
         let crc64nvme = xml::result_crc64nvme(&answered.body);
         Ok(Part { number: request.number, etag, crc64nvme, tag_is_md5: false, size: request.range.len() })

@@ -228,7 +228,14 @@ impl<S: ObjectStore> Writer<S> {
         self.launch_tail()?;
         self.wait_for_parts().await;
         let (parts, sources) = self.lock().sending.finished()?;
+        let target = ObjectRef::current(self.lock().destination.bucket.clone(), self.lock().destination.key.clone());
         for source in sources {
+            // What is changed is its own source: the condition of the completion is about that very object.
+            let itself = source.object.bucket == target.bucket && source.object.key == target.key;
+            let covered = intent.on_conflict != OnConflict::Replace && intent.base == Base::Object(source.etag.clone());
+            if itself && covered {
+                continue;
+            }
             // Some stores ignore the condition on a part's source: then a change in between shows only now.
             let info = self.shared.store.head(&HeadObject { object: source.object }).await.map_err(Error::of_reading)?;
             // What is changed is its own source: an earlier try that nobody heard of may have replaced it.
