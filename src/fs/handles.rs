@@ -29,6 +29,14 @@ pub struct OpenMode {
     pub exclusive: bool,
 }
 
+impl OpenMode {
+    /// As of who makes the file: its close brings it to the store, also when it was opened for reading only.
+    #[must_use]
+    pub const fn of_maker(self) -> Self {
+        Self { write: true, ..self }
+    }
+}
+
 /// An open file.
 #[derive(Debug)]
 pub struct OpenFile<S> {

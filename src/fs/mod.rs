@@ -39,7 +39,7 @@ use crate::telemetry::counters::Counters;
 pub use ops::attrs::SpaceInfo;
 pub use ops::commit::Pending;
 pub use ops::dirs::{Emitted, Full, Plus};
-pub use ops::files::{ReadNow, WriteNow};
+pub use ops::files::{From, ReadNow, WriteNow};
 pub use ops::names::Looked;
 pub use ops::ranges::{Allocate, Spot};
 pub use ops::rename::Replace;

@@ -21,7 +21,7 @@ use super::dispatch::{Dispatch, Subject, name_of, tell};
 use super::fdinfo::OpenElsewhere;
 use super::reply::{
     Fail, absent, allocate_mode, answer_xattr, caller, file_attr, file_type, handle, ino, is_foreign, open_flags, open_mode,
-    set_time,
+    set_time, written_from,
 };
 use crate::data::write::extents::Seek;
 use crate::fs::attr::{Ino, SetAttr};
@@ -210,7 +210,7 @@ impl<S: ObjectStore + BucketService> Filesystem for Adapter<S> {
         let (fs, caller, ttl, how) = (Arc::clone(self.dispatch.fs()), caller(request), self.ttl(), open_mode(OpenFlags(flags)));
         let work = async move { fs.create(parent, &name, mode, how, caller).await };
         self.dispatch.run("create", subject, reply, work, move |reply, (stat, handle)| {
-            reply.created(&ttl, &file_attr(&stat), GENERATION, FileHandle(handle.0), open_flags(how));
+            reply.created(&ttl, &file_attr(&stat), GENERATION, FileHandle(handle.0), open_flags(how.of_maker()));
         });
     }
 
@@ -244,7 +244,7 @@ impl<S: ObjectStore + BucketService> Filesystem for Adapter<S> {
         file: FileHandle,
         offset: u64,
         data: &[u8],
-        _write_flags: WriteFlags,
+        how: WriteFlags,
         _flags: OpenFlags,
         _owner: Option<LockOwner>,
         reply: ReplyWrite,
@@ -254,7 +254,7 @@ impl<S: ObjectStore + BucketService> Filesystem for Adapter<S> {
         let taken = u32::try_from(data.len()).unwrap_or(u32::MAX);
         let now = {
             let _runtime = self.dispatch.enter();
-            fs.write_now(file, offset, data, caller)
+            fs.write_now(file, (offset, written_from(how)), data, caller)
         };
         match now {
             WriteNow::Done(Ok(())) => reply.written(taken),
@@ -266,7 +266,7 @@ impl<S: ObjectStore + BucketService> Filesystem for Adapter<S> {
                 let data = Bytes::copy_from_slice(data);
                 let (number, invalidator) = (ino(number), self.dispatch.invalidator());
                 let work = async move {
-                    let written = fs.write(file, offset, data, caller).await;
+                    let written = fs.write_from(file, (offset, written_from(how)), data, caller).await;
                     // The kernel may have the refused bytes in its cache: those of a mapping are there before they come here.
                     written.inspect_err(|_| invalidator.iter().for_each(|kernel| kernel.forget_pages(number)))
                 };

@@ -5,14 +5,14 @@ use std::time::{Duration, SystemTime};
 use fuser::{
     FileAttr, FileHandle, FileType, FopenFlags, INodeNo, OpenAccMode, OpenFlags, ReplyAttr, ReplyCreate, ReplyData,
     ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr,
-    Request, TimeOrNow,
+    Request, TimeOrNow, WriteFlags,
 };
 
 use super::errno;
 use crate::fs::attr::{Caller, Ino, Kind, SetTime};
 use crate::fs::error::Situation;
 use crate::fs::handles::{HandleId, OpenMode};
-use crate::fs::{Allocate, Stat};
+use crate::fs::{Allocate, From, Stat};
 
 /// A reply that can carry an error.
 pub trait Fail: Send + 'static {
@@ -165,6 +165,12 @@ pub fn open_flags(mode: OpenMode) -> FopenFlags {
         (_, false) => FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH,
         (true, true) => FopenFlags::FOPEN_KEEP_CACHE,
     }
+}
+
+/// Whose the bytes of a WRITE are.
+#[must_use]
+pub fn written_from(flags: WriteFlags) -> From {
+    if flags.contains(WriteFlags::FUSE_WRITE_CACHE) { From::PageCache } else { From::Caller }
 }
 
 /// What `fallocate(2)` is asked for; none of what an object cannot do.

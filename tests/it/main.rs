@@ -61,4 +61,5 @@ mod tutorial;
 mod wire;
 mod world;
 #[cfg(feature = "demo")]
+mod writers;
 mod xattrs;

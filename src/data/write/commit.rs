@@ -227,8 +227,12 @@ impl<S: ObjectStore> Writer<S> {
     async fn commit_parts(self: &Arc<Self>, intent: Intent) -> Result<CommitDone> {
         self.launch_tail()?;
         self.wait_for_parts().await;
-        let (parts, sources) = self.lock().sending.finished()?;
-        let target = ObjectRef::current(self.lock().destination.bucket.clone(), self.lock().destination.key.clone());
+        let (parts, sources, target) = {
+            let state = self.lock();
+            let (parts, sources) = state.sending.finished()?;
+            let Destination { bucket, key, .. } = state.destination.clone();
+            (parts, sources, ObjectRef::current(bucket, key))
+        };
         for source in sources {
             // What is changed is its own source: the condition of the completion is about that very object.
             let itself = source.object.bucket == target.bucket && source.object.key == target.key;

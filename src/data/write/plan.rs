@@ -218,16 +218,24 @@ fn blocks(extents: &Extents, from: u64, to: u64, rest: Rest, shortest_copy: u64)
 }
 
 /// Makes a sent run long enough for a part: of the copied one behind it, or before it, or of all of the former.
-fn lengthen(block: &mut Block, made: &mut [Block], coming: &mut std::iter::Peekable<impl Iterator<Item = Block>>, rest: Rest) {
+fn lengthen(block: &mut Block, made: &mut Vec<Block>, coming: &mut std::iter::Peekable<impl Iterator<Item = Block>>, rest: Rest) {
     while block.len() < MIN_PART_BYTES {
         let missing = MIN_PART_BYTES - block.len();
         let Some(next) = coming.peek_mut() else {
-            // The last part may be short, but not when more follows: then it is joined with the one before.
-            if rest == Rest::Follows
-                && let Some(before) = made.last_mut().filter(|before| before.len() >= missing + MIN_PART_BYTES)
-            {
-                before.end -= missing;
-                block.start -= missing;
+            // The last part may be short, but not when more follows: then it takes of the one before, or all of it.
+            if rest == Rest::Nothing {
+                return;
+            }
+            match made.last_mut() {
+                Some(before) if before.len() >= missing + MIN_PART_BYTES => {
+                    before.end -= missing;
+                    block.start -= missing;
+                }
+                Some(before) => {
+                    block.start = before.start;
+                    made.pop();
+                }
+                None => {}
             }
             return;
         };

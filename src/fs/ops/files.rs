@@ -28,6 +28,15 @@ pub enum ReadNow {
     Later,
 }
 
+/// Whose the bytes of a write are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum From {
+    /// A caller's of write(2).
+    Caller,
+    /// A page's that a mapping has changed.
+    PageCache,
+}
+
 /// A write that may be taken at once.
 #[derive(Debug)]
 pub enum WriteNow {
@@ -150,14 +159,14 @@ impl<S: ObjectStore + BucketService> Fs<S> {
 
     /// Takes `data` if that needs no waiting: for the FUSE thread.
     #[must_use]
-    pub fn write_now(&self, handle: HandleId, offset: u64, data: &[u8], caller: Caller) -> WriteNow {
+    pub fn write_now(&self, handle: HandleId, (offset, from): (u64, From), data: &[u8], caller: Caller) -> WriteNow {
         let open = match self.open_file(handle) {
             Ok(open) => open,
             Err(error) => return WriteNow::Done(Err(error)),
         };
         let Ok(_shared) = open.inode.gate.try_read() else { return WriteNow::Later };
         let Some(writing) = open.inode.writing() else { return WriteNow::Later };
-        match writing.writer.try_write(place(&open, offset), data) {
+        match writing.writer.try_write(place(&open, offset, from), data) {
             Ok(Written::Done) => {
                 self.note_written(&open.inode, &writing.writer, caller);
                 WriteNow::Done(Ok(()))
@@ -172,8 +181,16 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     /// # Errors
     /// What [`Writer::change`] says, and whatever keeps the content from being stored, when that must come first.
     pub async fn write(&self, handle: HandleId, offset: u64, data: Bytes, caller: Caller) -> Result<()> {
+        self.write_from(handle, (offset, From::Caller), data, caller).await
+    }
+
+    /// As [`Fs::write`], for what comes from the kernel's pages, too.
+    ///
+    /// # Errors
+    /// As [`Fs::write`].
+    pub async fn write_from(&self, handle: HandleId, (offset, from): (u64, From), data: Bytes, caller: Caller) -> Result<()> {
         let open = self.open_file(handle)?;
-        self.change_bytes(&open.inode, Change::Write(place(&open, offset), data)).await?;
+        self.change_bytes(&open.inode, Change::Write(place(&open, offset, from), data)).await?;
         self.note_bytes(&open.inode, caller);
         Ok(())
     }
@@ -286,7 +303,11 @@ fn cut(bytes: &Bytes, offset: u64, len: u64) -> Bytes {
     bytes.slice(start..end)
 }
 
-/// Where a write goes: to the end for `O_APPEND`, whatever size the kernel believes in.
-const fn place<S>(open: &OpenFile<S>, offset: u64) -> At {
-    if open.mode.append { At::End } else { At::Offset(offset) }
+/// Where a write goes: to the end for `O_APPEND`, whatever size the kernel believes in. The pages of a mapping have their
+/// places, however the file was opened.
+const fn place<S>(open: &OpenFile<S>, offset: u64, from: From) -> At {
+    match from {
+        From::Caller if open.mode.append => At::End,
+        From::Caller | From::PageCache => At::Offset(offset),
+    }
 }

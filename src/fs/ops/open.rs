@@ -179,7 +179,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         self.dress(&inode);
         self.note_made(&directory, &inode, &component, true);
         let stat = self.told(&inode);
-        Ok((stat, self.add_handle(Counted::new(&inode, mode), caller, None)))
+        Ok((stat, self.add_handle(Counted::new(&inode, mode.of_maker()), caller, None)))
     }
 
     fn add_handle(&self, counted: Counted<S>, caller: Caller, reader: Option<Arc<Reader<S>>>) -> HandleId {

@@ -182,4 +182,21 @@ proptest! {
             }
         }
     }
+
+    /// What leaves before the end leaves in parts none of which is short, wherever it is cut.
+    #[test]
+    fn what_more_follows_on_has_no_short_part(
+        base in 0..100 * MIB,
+        changes in proptest::collection::vec(change(), 0..10),
+        from in 0..60 * MIB,
+        len in MIN_PART_BYTES..60 * MIB,
+    ) {
+        let extents = edited(base, &changes);
+        let (from, to) = (from.min(extents.len()), (from + len).min(extents.len()));
+        if to - from >= MIN_PART_BYTES {
+            let parts = divide(&extents, from, to, Rest::Follows, limits(64 * MIB)).unwrap();
+            prop_assert!(parts.iter().all(|part| part.range.len() >= MIN_PART_BYTES), "{parts:?}");
+            prop_assert_eq!(parts.iter().map(|part| part.range.len()).sum::<u64>(), to - from);
+        }
+    }
 }
