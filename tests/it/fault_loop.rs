@@ -14,7 +14,7 @@ use crate::fault_case::{APPEND, BOTH, Between, Case, EXCLUSIVE, MIB, WHOLE};
 use crate::world::{CALLER, WRITE, World, content};
 
 /// What goes wrong, how it is told, and how many calls in a row.
-const FAULTS: [(Toxic, Situation, usize); 18] = [
+pub const FAULTS: [(Toxic, Situation, usize); 18] = [
     (Toxic::Refused(ErrorKind::Denied), Situation::Denied, 1),
     (Toxic::Refused(ErrorKind::Denied), Situation::Denied, 3),
     (Toxic::Refused(ErrorKind::Busy), Situation::Busy, 1),
@@ -36,7 +36,7 @@ const FAULTS: [(Toxic, Situation, usize); 18] = [
 ];
 
 /// Whether a toxic does anything to an operation.
-fn concerns(toxic: Toxic, operation: Operation) -> bool {
+pub fn concerns(toxic: Toxic, operation: Operation) -> bool {
     let makes = [Operation::PutObject, Operation::CopyObject, Operation::CompleteMultipartUpload];
     match toxic {
         Toxic::Cut(_) | Toxic::Altered => operation == Operation::GetObject,

@@ -22,6 +22,7 @@ mod documents;
 mod fault_case;
 mod fault_copies;
 mod fault_loop;
+mod fault_moves;
 mod fault_names;
 mod faults;
 mod integrity;

@@ -13,6 +13,7 @@ use crate::fs::attr::Caller;
 use crate::fs::error::{Error, Result, Situation};
 use crate::fs::handles::{HandleId, OpenFile};
 use crate::fs::tree::inode::{Content, Inode};
+use crate::fs::tree::moves::Access;
 use crate::store::{BucketService, ObjectStore};
 
 /// So often a file is committed before one change of it can be taken; each commit makes that change possible, unless others
@@ -56,6 +57,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         if !open.mode.read {
             return ReadNow::Later;
         }
+        let Some(_entered) = self.moves.try_enter(&open.inode, Access::Look) else { return ReadNow::Later };
         let bytes = match self.source(&open) {
             Ok(Source::Reader(reader)) => reader.read_now(offset, len),
             Ok(Source::Writer(writer)) => writer.try_read(offset, len),
@@ -73,6 +75,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         if !open.mode.read {
             return Err(Error::new(Situation::BadHandle, "the file is open for writing only"));
         }
+        let _entered = self.moves.enter(&open.inode, Access::Look).await;
         match self.source(&open)? {
             Source::Reader(reader) => {
                 let read = self.read_on(&open, &reader, offset, len).await;
@@ -155,6 +158,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             Ok(open) => open,
             Err(error) => return WriteNow::Done(Err(error)),
         };
+        let Some(_entered) = self.moves.try_enter(&open.inode, Access::Change) else { return WriteNow::Later };
         let Ok(_shared) = open.inode.gate.try_read() else { return WriteNow::Later };
         let Some(writing) = open.inode.writing() else { return WriteNow::Later };
         match writing.writer.try_write(place(&open, offset), data) {
@@ -173,6 +177,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     /// What [`Writer::change`] says, and whatever keeps the content from being stored, when that must come first.
     pub async fn write(&self, handle: HandleId, offset: u64, data: Bytes, caller: Caller) -> Result<()> {
         let open = self.open_file(handle)?;
+        let _entered = self.moves.enter(&open.inode, Access::Change).await;
         self.change_bytes(&open.inode, Change::Write(place(&open, offset), data)).await?;
         self.note_bytes(&open.inode, caller);
         Ok(())
@@ -214,6 +219,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         if !open.mode.write || !open.inode.lock().is_dirty() {
             return Ok(());
         }
+        let _entered = self.moves.enter(&open.inode, Access::Change).await;
         let only_writer = open.inode.lock().writers == 1;
         if only_writer && a_further_flush_comes(&open) {
             return Ok(());
@@ -227,6 +233,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     /// Whatever keeps the content from being stored.
     pub async fn fsync(&self, handle: HandleId) -> Result<()> {
         let open = self.open_file(handle)?;
+        let _entered = self.moves.enter(&open.inode, Access::Change).await;
         self.commit(&open.inode).await
     }
 
@@ -237,6 +244,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     pub async fn release(&self, handle: HandleId) -> Result<()> {
         let Some(open) = self.handles.remove_file(handle) else { return Ok(()) };
         let inode = Arc::clone(&open.inode);
+        let _entered = self.moves.enter(&inode, Access::Change).await;
         let last_writer = {
             let mut state = inode.lock();
             state.opens -= 1;

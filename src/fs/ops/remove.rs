@@ -16,7 +16,10 @@ use crate::fs::error::{Error, Result, Situation};
 use crate::fs::name::Component;
 use crate::fs::ops::names::touch_directory;
 use crate::fs::tree::inode::{Content, Inode, Role};
-use crate::store::{BucketService, Condition, DeleteObject, Delimiter, ETag, GetObject, ObjectRef, ObjectStore, Outcome};
+use crate::fs::tree::moves::Access;
+use crate::store::{
+    BucketService, Condition, DeleteObject, Delimiter, ETag, GetObject, ListedObject, ObjectRef, ObjectStore, Outcome,
+};
 
 /// A removed file that is still open is fetched up to this size, in bytes, so that its readers can go on; a larger one is
 /// deleted when they are done.
@@ -69,6 +72,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     pub async fn unlink(&self, parent: Ino, name: &[u8]) -> Result<()> {
         self.writable()?;
         let directory = self.directory(parent)?;
+        let _entered = self.moves.enter(&directory, Access::Change).await;
         let inode = self.must_find(&directory, name).await?;
         if inode.is_directory() {
             return Err(Error::new(Situation::IsDirectory, "it is a directory: use rmdir"));
@@ -319,6 +323,17 @@ impl<S: ObjectStore + BucketService> Fs<S> {
 
     /// Deletes the marker of a directory in which nothing else is.
     async fn delete_directory(&self, inode: &Arc<Inode<S>>) -> Result<()> {
+        match self.marker_of_empty(inode).await? {
+            Some(marker) => Ok(self.delete_object(self.locate(inode)?.object()?, marker.etag).await?),
+            None => Ok(()),
+        }
+    }
+
+    /// The marker of a directory in which nothing else is.
+    ///
+    /// # Errors
+    /// [`Situation::NotEmpty`] when there is.
+    pub(in crate::fs) async fn marker_of_empty(&self, inode: &Arc<Inode<S>>) -> Result<Option<ListedObject>> {
         let address = self.locate(inode)?;
         let not_empty = |what: &str| Error::new(Situation::NotEmpty, format!("the directory is not empty: it holds {what}"));
         if inode.lock().directory.has_own_names() {
@@ -332,9 +347,6 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             }
             marker = Some(listed);
         }
-        if let Some(marker) = marker {
-            self.delete_object(address.object()?, marker.etag).await?;
-        }
-        Ok(())
+        Ok(marker)
     }
 }
