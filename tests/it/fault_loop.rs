@@ -36,7 +36,7 @@ pub const FAULTS: [(Toxic, Situation, usize); 18] = [
 ];
 
 /// Whether a toxic does anything to an operation.
-pub fn concerns(toxic: Toxic, operation: Operation) -> bool {
+fn concerns(toxic: Toxic, operation: Operation) -> bool {
     let makes = [Operation::PutObject, Operation::CopyObject, Operation::CompleteMultipartUpload];
     match toxic {
         Toxic::Cut(_) | Toxic::Altered => operation == Operation::GetObject,

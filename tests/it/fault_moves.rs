@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use pailfs::fs::attr::Ino;
+use pailfs::fs::config::Config;
 use pailfs::fs::handles::HandleId;
-use pailfs::fs::{Looked, Replace};
+use pailfs::fs::{Looked, Replace, intents};
 use pailfs::store::fault::Toxic;
 use pailfs::store::*;
 
-use crate::fault_loop::{FAULTS, concerns};
+use crate::fault_loop::FAULTS;
 use crate::world::{CALLER, READ, Step, WRITE, World, content};
 
 /// Keys below the directory, and what they have.
@@ -134,7 +135,6 @@ async fn every_fault<T>(name: &str, keys: &Keys, before: impl AsyncFn(&mut Case)
             if calls.len() <= done_before + nth {
                 break;
             }
-            let _ = concerns;
         }
     }
 }
@@ -188,4 +188,109 @@ async fn open_and_dirty_files_survive_every_fault() {
         },
     )
     .await;
+}
+
+/// Where renames are recorded; it goes with the test.
+struct Records(std::path::PathBuf);
+
+impl Records {
+    fn new() -> Self {
+        Self(std::env::temp_dir().join(format!("pailfs-renames-{}", pailfs::base::rng::token())))
+    }
+
+    fn config(&self) -> Config {
+        let renames = Some(intents::Place { directory: self.0.clone(), endpoint: "here".into() });
+        Config { renames, ..Config::new(BucketName::new("bucket").unwrap()) }
+    }
+
+    fn count(&self) -> usize {
+        std::fs::read_dir(&self.0).map_or(0, Iterator::count)
+    }
+}
+
+impl Drop for Records {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_next_mount_takes_back_or_finishes_what_a_dead_one_has_begun() {
+    let (mut taken_back, mut finished) = (0, 0);
+    for toxic in [Toxic::Vanished, Toxic::Lost] {
+        for nth in 0.. {
+            let records = Records::new();
+            let context = format!("dies at call {nth}, {toxic:?}");
+            let world = World::of(records.config(), RetryPolicy::once());
+            for (key, bytes) in &keys() {
+                world.put(&format!("d/{key}"), bytes).await;
+            }
+            let memory = world.memory.clone();
+            let mut case = Case { world, keys: keys(), context: context.clone() };
+            for at in nth..nth + 1000 {
+                case.world.fault.inject(at, toxic);
+            }
+            let renamed = case.rename().await;
+            assert!(
+                renamed.is_ok() == (records.count() == 0) || !case.all().await.iter().any(|key| key.starts_with("e/")),
+                "{context}"
+            );
+            let done = case.world.fault.calls().len() <= nth;
+            case.world = World::on(memory, records.config(), RetryPolicy::once(), Duration::ZERO);
+            case.is_whole(&context).await;
+            case.world.fs.finish_renames().await;
+            case.is_whole(&context).await;
+            let all = case.all().await;
+            assert_eq!(records.count(), 0, "{context}: {all:?}");
+            match all.iter().filter(|key| key.starts_with("e/")).count() {
+                0 => taken_back += 1,
+                _ => {
+                    case.is_moved(&context).await;
+                    finished += 1;
+                }
+            }
+            if done {
+                break;
+            }
+            case.rename().await.ok();
+            case.is_moved(&context).await;
+        }
+    }
+    assert!(taken_back > 20 && finished > 2, "{taken_back} {finished}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_others_have_done_since_the_mount_died_stays() {
+    for deleting in [false, true] {
+        let records = Records::new();
+        let world = World::of(records.config(), RetryPolicy::once());
+        for (key, bytes) in &keys() {
+            world.put(&format!("d/{key}"), bytes).await;
+        }
+        let mut case = Case { world, keys: keys(), context: format!("deleting: {deleting}") };
+        // The n-th call is the first delete.
+        let clean = Case::new(RetryPolicy::once(), &keys(), String::new()).await;
+        clean.rename().await.unwrap();
+        let calls = clean.world.fault.calls();
+        let first = calls.iter().position(|call| *call == Operation::DeleteObjects).unwrap();
+        let (from, toxic) = if deleting { (first, Toxic::Vanished) } else { (first - 2, Toxic::Vanished) };
+        for at in from..from + 1000 {
+            case.world.fault.inject(at, toxic);
+        }
+        case.rename().await.unwrap_err();
+        let memory = case.world.memory.clone();
+        case.world = World::on(memory, records.config(), RetryPolicy::once(), Duration::ZERO);
+        let other = content(77, 10);
+        case.world.put("d/a", &other).await;
+        case.world.put("e/s/c", &other).await;
+        case.world.put("d/new", &other).await;
+        case.world.fs.finish_renames().await;
+        let changed = if deleting { "e/a" } else { "d/a" };
+        assert_eq!(case.world.stored(changed).await.as_ref(), Some(&other), "what was changed at the old place is copied again");
+        assert_eq!(case.world.stored("e/s/c").await.as_ref(), Some(&other), "what was changed at the new place stays");
+        assert_eq!(case.world.stored("d/s/c").await, Some(keys()["s/c"].clone()), "and what it replaced");
+        assert_eq!(case.world.stored("d/new").await.as_ref(), Some(&other));
+        let place = if deleting { "e" } else { "d" };
+        assert_eq!(case.world.stored(&format!("{place}/t/deep/f")).await, Some(keys()["t/deep/f"].clone()));
+    }
 }

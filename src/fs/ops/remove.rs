@@ -13,6 +13,7 @@ use crate::data::write::settle::look;
 use crate::fs::Fs;
 use crate::fs::attr::Ino;
 use crate::fs::error::{Error, Result, Situation};
+use crate::fs::locate::Address;
 use crate::fs::name::Component;
 use crate::fs::ops::names::touch_directory;
 use crate::fs::tree::inode::{Content, Inode, Role};
@@ -333,13 +334,16 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     ///
     /// # Errors
     /// [`Situation::NotEmpty`] when there is.
-    pub(in crate::fs) async fn marker_of_empty(&self, inode: &Arc<Inode<S>>) -> Result<Option<ListedObject>> {
-        let address = self.locate(inode)?;
-        let not_empty = |what: &str| Error::new(Situation::NotEmpty, format!("the directory is not empty: it holds {what}"));
+    pub(super) async fn marker_of_empty(&self, inode: &Arc<Inode<S>>) -> Result<Option<ListedObject>> {
         if inode.lock().directory.has_own_names() {
             return Err(not_empty("what is not uploaded yet"));
         }
-        let keys = self.list_some(&address, Delimiter::None, 2).await?;
+        self.marker_alone(&self.locate(inode)?).await
+    }
+
+    /// As [`Fs::marker_of_empty`], as the store has it.
+    pub(super) async fn marker_alone(&self, address: &Address) -> Result<Option<ListedObject>> {
+        let keys = self.list_some(address, Delimiter::None, 2).await?;
         let mut marker = None;
         for listed in keys {
             if listed.key != address.key || listed.size > 0 {
@@ -349,4 +353,8 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         }
         Ok(marker)
     }
+}
+
+fn not_empty(what: &str) -> Error {
+    Error::new(Situation::NotEmpty, format!("the directory is not empty: it holds {what}"))
 }

@@ -39,7 +39,10 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         replace: Replace,
     ) -> Result<()> {
         if self.is_account(&to.directory) {
-            return Err(super::buckets::not_renamed());
+            return Err(Error::new(
+                Situation::CrossDevice,
+                "a directory cannot become a bucket by a rename: mv makes one and copies",
+            ));
         }
         let target = self.directory_target(to).await?;
         if target.as_ref().is_some_and(|target| Arc::ptr_eq(target, inode)) {
@@ -81,8 +84,12 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         }
         let replaced = match &target {
             Some(target) => self.marker_of_empty(target).await?,
-            None => None,
+            // What is not there may have been made since it was looked for: two directories are never mixed.
+            None => self.marker_alone(&address).await?,
         };
+        if replaced.is_some() && replace == Replace::Forbidden {
+            return Err(Error::new(Situation::Exists, "another client has just made a directory of the new name"));
+        }
         let replaced = match &replaced {
             Some(ListedObject { etag: None, .. }) => look(&self.store, &address.object()?).await?.map(|info| info.etag),
             marker => marker.as_ref().and_then(|marker| marker.etag.clone()),
