@@ -65,6 +65,9 @@ enum Line {
     Copied(CopiedKey),
     /// From here on what was copied may be gone from the old place.
     Deleting,
+    /// Nothing was: the copies go again.
+    #[serde(rename = "back")]
+    TakingBack,
 }
 
 /// The record of one rename.
@@ -118,6 +121,12 @@ impl Intent {
         self.file.sync_data()
     }
 
+    /// Records that the copies go again.
+    pub(super) fn taking_back(&mut self) -> io::Result<()> {
+        self.append([Line::TakingBack])?;
+        self.file.sync_data()
+    }
+
     /// Nothing is left to be done.
     pub(super) fn end(self) -> io::Result<()> {
         std::fs::remove_file(&self.path)
@@ -135,6 +144,7 @@ impl Intent {
                     Line::Begun(what) => begun = Some(what),
                     Line::Copied(key) => copied.push(key),
                     Line::Deleting => is_deleting = true,
+                    Line::TakingBack => is_deleting = false,
                 }
             }
             let Some(begun) = begun else {

@@ -5,6 +5,7 @@ pub(super) mod attrs;
 pub(super) mod begin;
 pub(super) mod bucket_xattrs;
 pub(super) mod buckets;
+mod carry;
 mod clear;
 pub(super) mod commit;
 pub(super) mod control;

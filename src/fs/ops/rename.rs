@@ -56,7 +56,8 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             return Err(super::buckets::not_renamed());
         }
         if inode.is_directory() {
-            return self.rename_directory(&inode, &from, &to, replace).await;
+            // In a box: it is large, and files need not pay for it.
+            return Box::pin(self.rename_directory(&inode, &from, &to, replace)).await;
         }
         let (component, address) = self.new_name(&to.directory, to.name, Role::Object).await?;
         let object = address.object()?;

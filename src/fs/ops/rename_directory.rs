@@ -26,6 +26,14 @@ const MAX_ROUNDS: u32 = 10;
 /// So many renames that failed are remembered.
 const MAX_REMEMBERED: usize = 64;
 
+/// The new name.
+struct New<'a, S> {
+    /// The empty directory that has it now.
+    target: Option<&'a Arc<Inode<S>>>,
+    directory: &'a Arc<Inode<S>>,
+    component: Component,
+}
+
 /// An inode, and how it was carried.
 type Moved<S> = (Arc<Inode<S>>, Option<Carried>, String);
 
@@ -97,7 +105,8 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         self.settle_below(inode).await?;
         let haul = Arc::new(Haul::new(old, address, replaced));
         self.hauls().push(Arc::clone(&haul));
-        let moved = self.bring_over(&haul, inode, (target.as_ref(), &to.directory, component), &leaving).await;
+        let moved =
+            self.bring_over(&haul, inode, New { target: target.as_ref(), directory: &to.directory, component }, &leaving).await;
         self.hauls().retain(|under_way| !Arc::ptr_eq(under_way, &haul));
         if let Err(error) = moved {
             for directory in [&from.directory, &to.directory] {
@@ -152,7 +161,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         &self,
         haul: &Arc<Haul>,
         root: &Arc<Inode<S>>,
-        (target, to, component): (Option<&Arc<Inode<S>>>, &Arc<Inode<S>>, Component),
+        New { target, directory: to, component }: New<'_, S>,
         leaving: &Leaving<'_, S>,
     ) -> Result<()> {
         let found = self.survey(haul).await?;
@@ -187,7 +196,10 @@ impl<S: ObjectStore + BucketService> Fs<S> {
                 Ok(())
             }
             Err(left) if left.is_untouched => {
-                leaving.close().await?;
+                if let Err(busy) = leaving.close().await {
+                    self.remember_failed(Arc::clone(haul));
+                    return Err(busy);
+                }
                 if let Some(parent) = &old.parent {
                     self.relocate(root, (parent, &old.component), keyless);
                 }
@@ -249,25 +261,27 @@ impl<S: ObjectStore + BucketService> Fs<S> {
                     self.commit(&inode).await?;
                     is_complete = false;
                 }
-                let etag = inode.lock().etag();
-                let carried = haul.carried(&relative);
-                let covers = |carried: &Carried| etag.as_ref().is_none_or(|etag| *etag == carried.source.etag);
-                if carried.as_ref().is_some_and(covers) {
-                    moved.push((inode, carried, relative));
-                    continue;
+                let (etag, size, is_dirty) = {
+                    let state = inode.lock();
+                    (state.etag(), state.attr.size, state.is_dirty())
+                };
+                // Of the very object that it is: else bytes of two would meet in one page cache.
+                let same = |carried: &Carried| match &etag {
+                    Some(etag) => *etag == carried.source.etag,
+                    None => inode.is_directory() || carried.source.size == size,
+                };
+                let mut carried = haul.carried(&relative).filter(|_| !is_dirty).filter(same);
+                if carried.is_none() && !inode.is_directory() && !is_dirty {
+                    // It was not known when its key was copied, or has been made since.
+                    if self.carry_late(haul, root, &relative, etag.as_ref()).await? {
+                        is_complete = false;
+                    }
+                    carried = haul.carried(&relative).filter(same);
                 }
-                if inode.is_directory() || inode.lock().is_dirty() {
-                    moved.push((inode, None, relative));
-                    continue;
-                }
-                // It was not known when its key was copied, or has been made since.
-                if self.carry_late(haul, root, &relative, etag).await? {
-                    is_complete = false;
-                }
-                moved.push((inode, haul.carried(&relative), relative));
+                moved.push((inode, carried, relative));
             }
             if is_complete {
-                haul_is_recorded(haul).await?;
+                haul.record().await?;
                 return Ok(moved);
             }
         }
@@ -275,9 +289,9 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     }
 
     /// Carries what a known inode stands for, if that is still there.
-    async fn carry_late(&self, haul: &Haul, root: &Arc<Inode<S>>, relative: &str, etag: Option<ETag>) -> Result<bool> {
+    async fn carry_late(&self, haul: &Haul, root: &Arc<Inode<S>>, relative: &str, etag: Option<&ETag>) -> Result<bool> {
         let Some(info) = look(&self.store, &haul.source(relative)?).await? else { return Ok(false) };
-        if etag.is_some_and(|etag| etag != info.etag) {
+        if etag.is_some_and(|etag| *etag != info.etag) {
             return Ok(false);
         }
         let there = look(&self.store, &haul.target(relative)?).await?;
@@ -404,6 +418,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
 
     /// Takes back what was copied, since the rename has failed.
     async fn give_back(&self, haul: &Arc<Haul>, error: Error) -> Error {
+        haul.record_taking_back().await;
         let taken = self.take_back(haul).await;
         if taken.is_ok() && !haul.is_doubted() {
             haul.end().await;
@@ -434,11 +449,6 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         let at = failed.iter().position(|haul| haul.from == *from && haul.to == *to)?;
         Some(failed.remove(at).for_later())
     }
-}
-
-/// What was carried late is recorded, too.
-async fn haul_is_recorded(haul: &Haul) -> Result<()> {
-    haul.record().await
 }
 
 /// Whether the store has nothing of what a file is to become, or all of it: it can go elsewhere without a request.
