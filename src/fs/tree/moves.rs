@@ -91,13 +91,15 @@ impl<S: Clone> Moves<S> {
     /// As [`Moves::enter`], for what concerns two inodes: neither is held while the other is waited for.
     pub async fn enter_both(&self, one: &Arc<Inode<S>>, other: &Arc<Inode<S>>, access: Access) -> [Entered<'_, S>; 2] {
         loop {
-            let changed = self.changed.notified();
-            if let Some(first) = self.try_enter(one, access)
-                && let Some(second) = self.try_enter(other, access)
-            {
+            let Some(first) = self.try_enter(one, access) else {
+                drop(self.enter(one, access).await);
+                continue;
+            };
+            if let Some(second) = self.try_enter(other, access) {
                 return [first, second];
             }
-            changed.await;
+            drop(first);
+            drop(self.enter(other, access).await);
         }
     }
 
@@ -223,4 +225,71 @@ pub fn chain<S: Clone>(inode: &Arc<Inode<S>>) -> Vec<Ino> {
         at = parent;
     }
     chain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::attr::Kind;
+    use crate::fs::config::Config;
+    use crate::fs::meta::posix;
+    use crate::fs::name::Component;
+    use crate::fs::tree::inode::{Facts, Place};
+    use crate::store::{BucketName, Memory};
+
+    type Node = Arc<Inode<Memory>>;
+
+    fn directory(ino: u64, parent: Option<&Node>) -> Node {
+        let config = Config::new(BucketName::new("bucket").unwrap());
+        let attr = posix::directory(&config, clock::now());
+        let explicit = posix::ExplicitTimes::default();
+        let facts = Facts { kind: Kind::Directory, attr, explicit, exact: true, info: None, listed_class: None, etag: None };
+        let place = Place { parent: parent.cloned(), component: Component::new("x").unwrap() };
+        Inode::new(Ino(ino), place, facts)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn changes_below_wait_until_the_move_is_over_and_others_do_not() {
+        let moves = Moves::default();
+        let root = directory(1, None);
+        let (moved, other) = (directory(2, Some(&root)), directory(3, Some(&root)));
+        let below = directory(4, Some(&moved));
+        let roots = [&moved];
+        let leaving = moves.leave(&roots).await.unwrap();
+        for free in [&root, &other] {
+            assert!(moves.try_enter(free, Access::Change).is_some());
+        }
+        for kept_out in [&moved, &below] {
+            assert!(moves.try_enter(kept_out, Access::Change).is_none());
+            assert!(moves.try_enter(kept_out, Access::Look).is_some());
+        }
+        assert!(clock::deadline(Duration::from_secs(1), moves.enter_both(&other, &below, Access::Change)).await.is_err());
+        leaving.close().await.unwrap();
+        assert!(moves.try_enter(&below, Access::Look).is_none() && moves.try_enter(&other, Access::Look).is_some());
+        let (entered, ()) = tokio::join!(moves.enter(&below, Access::Look), async { leaving.open() });
+        drop(entered);
+        let (entered, ()) = tokio::join!(moves.enter(&below, Access::Change), async { drop(leaving) });
+        drop(entered);
+        assert!(moves.lock().under_way.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_move_waits_for_what_is_under_way_below_wherever_that_was_before() {
+        let moves = Moves::default();
+        let root = directory(1, None);
+        let (moved, other) = (directory(2, Some(&root)), directory(3, Some(&root)));
+        let went = directory(4, Some(&other));
+        let entered = moves.enter(&went, Access::Change).await;
+        went.lock().place.parent = Some(Arc::clone(&moved));
+        let roots = [&moved];
+        let limit = Duration::from_secs(1);
+        assert!(clock::deadline(limit, moves.leave(&roots)).await.is_err());
+        assert!(moves.try_enter(&moved, Access::Change).is_some(), "it was given up");
+        let (leaving, ()) = tokio::join!(moves.leave(&roots), async { drop(entered) });
+        let looking = moves.enter(&went, Access::Look).await;
+        let leaving = leaving.unwrap();
+        assert!(clock::deadline(limit, leaving.close()).await.is_err());
+        drop(looking);
+        leaving.close().await.unwrap();
+    }
 }
