@@ -90,6 +90,9 @@ pub(super) struct Mount {
     /// How long names and attributes of others are believed, for example 5s or 500ms
     #[arg(long, default_value = "5s", value_parser = parse_duration, value_name = "TIME")]
     pub(super) ttl: Duration,
+    /// What is written to a file that stays open, and not fsynced, is stored so long after the last write; 0: only at close
+    #[arg(long, default_value = "10s", value_parser = parse_duration, value_name = "TIME")]
+    pub(super) commit_after: Duration,
     /// Where mkdir makes buckets on an s3:// mount: a region, a zone group, or EU, USWest, ... [default: the region on AWS,
     /// elsewhere what the store says]
     #[arg(long)]

@@ -47,6 +47,7 @@ pub(super) fn resolve(arguments: &args::Mount, directory: PathBuf) -> Result<Mou
         umask: arguments.umask,
         trust_special: arguments.trust_special,
         ttl: arguments.ttl,
+        commit_after: Some(arguments.commit_after).filter(|after| !after.is_zero()),
         read_only: arguments.read_only,
         attrs: match arguments.attrs {
             args::Attrs::Listing => AttrsMode::Listing,

@@ -101,6 +101,8 @@ pub struct Config {
     pub trust_special: bool,
     /// How long names and attributes are believed.
     pub ttl: Duration,
+    /// What is written is brought to the store so long after the last write, when no close or fsync does; `None`: never.
+    pub commit_after: Option<Duration>,
     /// Nothing may be changed.
     pub read_only: bool,
     /// How much a listing is believed.
@@ -143,6 +145,7 @@ impl Config {
             umask: None,
             trust_special: false,
             ttl: Duration::from_secs(5),
+            commit_after: Some(Duration::from_secs(10)),
             read_only: false,
             attrs: AttrsMode::Auto,
             memory_limit: 512 << 20,

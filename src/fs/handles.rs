@@ -40,8 +40,8 @@ impl OpenMode {
 /// An open file.
 #[derive(Debug)]
 pub struct OpenFile<S> {
-    /// The file.
-    pub inode: Arc<Inode<S>>,
+    /// The file: see [`OpenFile::inode`].
+    pub at: Mutex<Arc<Inode<S>>>,
     /// How it was opened.
     pub mode: OpenMode,
     /// The thread that opened it.
@@ -134,6 +134,15 @@ impl<S> Handles<S> {
         self.directories.write().unwrap_or_else(PoisonError::into_inner).remove(&id)
     }
 
+    /// The files that are open for writing, each once.
+    #[must_use]
+    pub fn written(&self) -> Vec<Arc<Inode<S>>> {
+        let files = self.files.read().unwrap_or_else(PoisonError::into_inner);
+        let written: HashMap<Ino, Arc<Inode<S>>> =
+            files.values().filter(|file| file.mode.write).map(|file| file.inode()).map(|inode| (inode.ino, inode)).collect();
+        written.into_values().collect()
+    }
+
     /// How much is open: files and directories.
     #[must_use]
     pub fn count(&self) -> (usize, usize) {
@@ -147,6 +156,23 @@ impl<S> Handles<S> {
 }
 
 impl<S> OpenFile<S> {
+    /// The file. Who appends follows the name when another client has replaced what it stood for.
+    #[must_use]
+    pub fn inode(&self) -> Arc<Inode<S>> {
+        Arc::clone(&self.at.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// If it was `old` still it is `new` from now on, of which nothing has been read.
+    pub fn follow(&self, old: &Arc<Inode<S>>, new: Arc<Inode<S>>) -> bool {
+        let mut at = self.at.lock().unwrap_or_else(PoisonError::into_inner);
+        let still = Arc::ptr_eq(&at, old);
+        if still {
+            *at = new;
+            *self.reader() = None;
+        }
+        still
+    }
+
     /// The reader's slot.
     pub fn reader(&self) -> MutexGuard<'_, Option<Arc<Reader<S>>>> {
         self.reader.lock().unwrap_or_else(PoisonError::into_inner)

@@ -14,14 +14,14 @@ pub mod mountinfo;
 mod reply;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 use std::{fs as std_fs, io};
 
 pub use self::attach::{Detach, unmount};
 
 use self::adapter::Adapter;
-use self::dispatch::Dispatch;
+use self::dispatch::{Dispatch, Subject};
 use self::invalidate::Invalidator;
 use crate::base::{clock, tasks};
 use crate::fs::config::Config;
@@ -34,6 +34,9 @@ const READ_AHEAD_KIB: &str = "1024";
 
 /// Who wants the process to stop at once waits no longer than this for the mount to be taken away.
 const DETACH_LIMIT: Duration = Duration::from_secs(2);
+/// It is looked for what nobody has claimed so often, at most and at least.
+const LEAST_ROUND: Duration = Duration::from_millis(25);
+const LONGEST_ROUND: Duration = Duration::from_secs(1);
 
 /// What is mounted where.
 #[derive(Debug, Clone)]
@@ -178,6 +181,9 @@ impl<S: ObjectStore + BucketService> Mounted<S> {
     /// [`MountError::NotUploaded`], [`MountError::Interrupted`], [`MountError::Broken`].
     pub async fn serve(self, mut stop: impl AsyncFnMut()) -> Result<(), MountError> {
         let Self { fs, directory, session } = self;
+        if let Some(after) = fs.config().commit_after {
+            tasks::spawn(commit_unclaimed(Arc::downgrade(&fs), after));
+        }
         let (ended, mut end) = tokio::sync::oneshot::channel();
         let ending = tasks::spawn(async move {
             let outcome = tasks::blocking(move || session.join()).await;
@@ -230,6 +236,17 @@ impl<S: ObjectStore + BucketService> Mounted<S> {
             (true, _) if kept > 0 => Err(MountError::Kept(kept, fs.config().kept_directory.clone().unwrap_or_default())),
             (true, Some(error)) if error.raw_os_error() != Some(libc::ENODEV) => Err(MountError::Broken(error)),
             (true, _) => Ok(()),
+        }
+    }
+}
+
+/// Brings to the store what no close or fsync has claimed, as long as there is the mount.
+async fn commit_unclaimed<S: ObjectStore + BucketService>(fs: Weak<Fs<S>>, after: Duration) {
+    loop {
+        clock::sleep((after / 4).clamp(LEAST_ROUND, LONGEST_ROUND)).await;
+        let Some(fs) = fs.upgrade() else { return };
+        for (ino, error) in fs.commit_unclaimed(after).await {
+            dispatch::tell(&fs, "commit", &Subject::Inode(ino), &error);
         }
     }
 }

@@ -4,7 +4,7 @@ use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 
-use crate::support::Site;
+use crate::support::{Site, eventually};
 
 #[test]
 fn the_pages_of_a_mapping_have_their_places_though_the_file_was_opened_to_append() {
@@ -63,4 +63,119 @@ fn no_part_is_too_short_however_a_file_was_begun() {
     file.sync_all().unwrap();
     let stored = site.get("h").unwrap();
     assert_eq!((stored.len(), stored[(8 << 20) - 2], stored[(8 << 20) - 1]), ((16 << 20) - 1 + 250_660, 0, 7));
+}
+
+#[test]
+fn files_that_are_removed_while_open_are_readable_within_little_memory() {
+    let site = Site::start();
+    let mount = site.mount(&["--memory-limit", "64MiB", "--staging-limit", "8MiB"]);
+    let bytes: Vec<u8> = (0..30_u32 << 20).map(|at| (at % 251) as u8).collect();
+    let open =
+        |name: &String| OpenOptions::new().read(true).write(true).create(true).truncate(true).open(mount.at(name)).unwrap();
+    let names: Vec<String> = (0..4).map(|number| format!("f{number}")).collect();
+    let files: Vec<_> = names.iter().map(open).collect();
+    for file in &files {
+        file.write_all_at(&bytes, 0).unwrap();
+    }
+    for name in &names {
+        fs::remove_file(mount.at(name)).unwrap();
+    }
+    for file in &files {
+        let mut read = vec![0; bytes.len()];
+        file.read_exact_at(&mut read, 0).unwrap();
+        assert!(read == bytes);
+    }
+}
+
+#[test]
+fn what_stays_open_is_stored_some_time_after_its_last_write() {
+    let site = Site::start();
+    let mount = site.mount(&["--commit-after", "1s"]);
+    let mut log = fs::File::create(mount.at("log")).unwrap();
+    log.write_all(b"one\n").unwrap();
+    assert_eq!(site.get("log"), None);
+    eventually("what was written", || site.get("log").is_some_and(|bytes| bytes == b"one\n"));
+    // Reading is no reason to wait.
+    log.write_all(b"two\n").unwrap();
+    eventually("what was read", || {
+        fs::read(mount.at("log")).unwrap();
+        site.get("log").is_some_and(|bytes| bytes == b"one\ntwo\n")
+    });
+    // The bytes that a failure has kept from the store are told of, and the close brings them.
+    site.server.set_faults("PutObject:*=denied".parse().unwrap());
+    log.write_all(b"three\n").unwrap();
+    eventually("a failure", || mount.failures().contains("commit"));
+    site.server.set_faults("".parse().unwrap());
+    assert_eq!(site.get("log").unwrap(), b"one\ntwo\n");
+    drop(log);
+    assert_eq!(site.get("log").unwrap(), b"one\ntwo\nthree\n");
+    // What another client has made meanwhile is not replaced by what was changed in place.
+    let file = OpenOptions::new().write(true).open(mount.at("log")).unwrap();
+    file.write_all_at(b"ONE", 0).unwrap();
+    site.put("log", "theirs");
+    eventually("a loss", || mount.failures().contains("commit: ESTALE") || file.sync_all().is_err());
+    assert_eq!(site.get("log").unwrap(), b"theirs");
+}
+
+#[test]
+fn every_line_is_kept_that_two_processes_each_append_on_two_mounts() {
+    let site = Site::start();
+    let mounts = [site.mount(&["--ttl", "100ms"]), site.mount(&["--ttl", "100ms"])];
+    fs::write(mounts[0].at("log"), "").unwrap();
+    let append = |mount: &crate::support::Mount, who: usize, read: bool| {
+        let mut file = OpenOptions::new().read(read).append(true).open(mount.at("log")).unwrap();
+        for number in 0..20 {
+            // As others do who look at it meanwhile.
+            fs::metadata(mount.at("log")).unwrap();
+            file.write_all(format!("{who} {number}\n").as_bytes()).unwrap_or_else(|error| panic!("{who} {number}: {error}"));
+            file.sync_all().unwrap_or_else(|error| panic!("{who} {number}: {error}"));
+        }
+    };
+    std::thread::scope(|scope| {
+        for who in 0..6 {
+            let mount = &mounts[who % 2];
+            scope.spawn(move || append(mount, who, who > 3));
+        }
+    });
+    let stored = String::from_utf8(site.get("log").unwrap()).unwrap();
+    let mut lines: Vec<&str> = stored.lines().collect();
+    lines.sort_unstable();
+    lines.dedup();
+    assert_eq!((lines.len(), stored.lines().count()), (120, 120));
+}
+
+#[test]
+fn who_appends_follows_the_name_to_what_another_client_has_put_there() {
+    let site = Site::start();
+    let mount = site.mount(&["--ttl", "0s"]);
+    fs::write(mount.at("log"), "one\n").unwrap();
+    for read in [false, true] {
+        let mut early = OpenOptions::new().read(read).append(true).open(mount.at("log")).unwrap();
+        let mut other = OpenOptions::new().append(true).open(mount.at("log")).unwrap();
+        site.put("log", "theirs\n");
+        // Somebody sees it, so the name is another inode's now.
+        assert_eq!(fs::read(mount.at("log")).unwrap(), b"theirs\n");
+        let mut late = OpenOptions::new().append(true).open(mount.at("log")).unwrap();
+        late.write_all(b"late\n").unwrap();
+        early.write_all(b"early\n").unwrap();
+        other.write_all(b"other\n").unwrap();
+        early.sync_all().unwrap();
+        assert_eq!(site.get("log").unwrap(), b"theirs\nlate\nearly\nother\n");
+        other.write_all(b"end\n").unwrap();
+        drop((other, late));
+        if read {
+            let mut all = vec![0; 100];
+            let len = early.read_at(&mut all, 0).unwrap();
+            assert_eq!(&all[..len], b"theirs\nlate\nearly\nother\nend\n");
+        }
+        drop(early);
+        assert_eq!(site.get("log").unwrap(), b"theirs\nlate\nearly\nother\nend\n");
+    }
+    // A removed file stays removed.
+    let mut gone = OpenOptions::new().append(true).open(mount.at("log")).unwrap();
+    fs::remove_file(mount.at("log")).unwrap();
+    fs::write(mount.at("log"), "new\n").unwrap();
+    gone.write_all(b"nowhere\n").unwrap();
+    drop(gone);
+    assert_eq!(site.get("log").unwrap(), b"new\n");
 }

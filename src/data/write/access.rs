@@ -95,13 +95,21 @@ impl<S: ObjectStore> Writer<S> {
     }
 
     async fn write(self: &Arc<Self>, at: At, data: Bytes) -> Result<()> {
+        self.with_memory(|state| self.take(state, at, &data)).await
+    }
+
+    /// Repeats `attempt`, with the memory and pages that it was missing.
+    pub(super) async fn with_memory(
+        self: &Arc<Self>,
+        attempt: impl Fn(&mut State<S>) -> Result<std::result::Result<(), Missing>>,
+    ) -> Result<()> {
         loop {
             let part_done = self.part_done.notified();
             tokio::pin!(part_done);
             part_done.as_mut().enable();
             let missing = {
                 let mut state = self.lock();
-                match self.take(&mut state, at, &data)? {
+                match attempt(&mut state)? {
                     Ok(()) => return Ok(()),
                     Err(missing) => missing,
                 }
@@ -299,7 +307,12 @@ impl<S: ObjectStore> State<S> {
 
     fn changed(&mut self) {
         self.generation += 1;
-        self.used_at = clock::instant();
+        self.changed_at = clock::instant();
+        if self.streams == Streams::NotNow {
+            // They did not go.
+            self.streams = Streams::Yes;
+        }
+        self.used_at = self.changed_at;
     }
 }
 

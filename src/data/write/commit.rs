@@ -112,7 +112,8 @@ impl<S: ObjectStore> Writer<S> {
     async fn bring(self: &Arc<Self>, base: Base, on_conflict: OnConflict) -> Result<(u64, CommitDone)> {
         self.salvage().await?;
         let (generation, made, doubtful) = {
-            let state = self.lock();
+            let mut state = self.lock();
+            state.tried = Some(state.generation);
             (state.generation, state.made.clone(), state.doubtful.clone())
         };
         // What is made of the object that was there cannot replace another one, whoever began it.

@@ -26,7 +26,7 @@ pub mod staging;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::{Notify, Semaphore};
@@ -143,6 +143,8 @@ pub struct Writer<S> {
 enum Streams {
     /// As soon as one is whole.
     Yes,
+    /// Not before the next change: the objects that it comes from are about to go, and the file with them.
+    NotNow,
     /// Never: the file has no name, so no commit will come.
     Never,
 }
@@ -184,6 +186,9 @@ struct State<S> {
     /// The last commit failed, and nobody has repeated it.
     failed: Option<Failed>,
     used_at: Instant,
+    changed_at: Instant,
+    /// The generation that the last commit was begun for.
+    tried: Option<u64>,
 }
 
 impl<S: ObjectStore> Writer<S> {
@@ -207,6 +212,8 @@ impl<S: ObjectStore> Writer<S> {
             damaged: None,
             failed: None,
             used_at: clock::instant(),
+            changed_at: clock::instant(),
+            tried: None,
         };
         let writer =
             Arc::new_cyclic(|me| Self { shared, state: Mutex::new(state), part_done: Notify::new(), me: Weak::clone(me) });
@@ -255,6 +262,18 @@ impl<S: ObjectStore> Writer<S> {
     #[must_use]
     pub fn is_dirty(&self) -> bool {
         self.lock().is_dirty()
+    }
+
+    /// Whether it was last written so long ago, and nobody has tried to commit it since; as of now somebody has.
+    pub fn claim(&self, age: Duration) -> bool {
+        let mut state = self.lock();
+        let present = Some(state.generation);
+        let unclaimed = state.committed != present && state.tried != present;
+        let old = clock::instant().saturating_duration_since(state.changed_at) >= age;
+        if unclaimed && old {
+            state.tried = present;
+        }
+        unclaimed && old
     }
 
     /// Whether every byte is here, so that the content needs no object.
@@ -402,15 +421,21 @@ impl<S: ObjectStore> State<S> {
 
     /// Takes bytes that are the content's already, whatever memory there is; the error is a page that must be in memory first.
     fn stage(&mut self, budget: &Budget, offset: u64, bytes: &[u8]) -> Result<(), u64> {
-        let Some(range) = ByteRange::new(offset, offset + bytes.len() as u64) else { return Ok(()) };
         loop {
-            match self.pages.write(budget, offset, bytes) {
-                Ok(()) => break,
+            match self.take_back(budget, offset, bytes) {
+                Ok(()) => return Ok(()),
                 Err(Missing::Memory(bytes)) => self.pages.prepay(budget.overdraw(Class::Write, bytes)),
                 Err(Missing::Page(page)) => return Err(page),
             }
         }
-        self.extents.set(range, Place::Staged);
+    }
+
+    /// Takes bytes that are the content's already, when there is memory.
+    fn take_back(&mut self, budget: &Budget, offset: u64, bytes: &[u8]) -> Result<(), Missing> {
+        self.pages.write(budget, offset, bytes)?;
+        if let Some(range) = ByteRange::new(offset, offset + bytes.len() as u64) {
+            self.extents.set(range, Place::Staged);
+        }
         Ok(())
     }
 
@@ -462,7 +487,7 @@ impl<S: ObjectStore> Holder for Writer<S> {
     /// What was committed and is here for the next change only can be had from the store again.
     fn give_up(&self) -> u64 {
         let mut state = self.lock();
-        if state.is_dirty() || state.own != Some(SourceId(0)) || state.streams == Streams::Never {
+        if state.is_dirty() || state.own != Some(SourceId(0)) || state.streams != Streams::Yes {
             // It goes to the staging file meanwhile.
             self.spill(&mut state, 1);
             return 0;

@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use super::extents::{Extent, Place, SourceId};
 use super::pages::{Share, zeros};
 use super::staging::Staged;
-use super::{State, Stored, Writer};
+use super::{State, Stored, Streams, Writer};
 use crate::base::clock;
 use crate::data::budget::{Class, PAGE_BYTES};
 use crate::data::read::Reader;
@@ -102,18 +102,24 @@ impl<S: ObjectStore> Writer<S> {
         Arc::clone(made)
     }
 
-    /// Fetches what only objects have, because they are about to go. The caller holds the file's gate alone, and has seen to it
-    /// that there are not too many bytes.
+    /// Fetches what only objects have, because they are about to go, as memory comes free; nothing leaves then, and nothing is let go,
+    /// before the next change. The caller holds the file's gate alone.
     ///
     /// # Errors
-    /// As [`Writer::read`].
-    pub async fn pull(&self) -> Result<()> {
+    /// As [`Writer::read`], and [`Error::Full`].
+    pub async fn pull(self: &Arc<Self>) -> Result<()> {
+        {
+            let mut state = self.lock();
+            if state.streams == Streams::Yes {
+                state.streams = Streams::NotNow;
+            }
+        }
         loop {
             let stored = |extent: &Extent| matches!(extent.place, Place::Stored { .. });
             let next = self.lock().extents.all().find(stored).map(|extent| extent.range);
             let Some(range) = next else { return Ok(()) };
             let bytes = self.read(range.start(), range.len().min(PULL_BYTES)).await?;
-            self.restage(range.start(), &bytes).await?;
+            self.with_memory(|state| Ok(state.take_back(&self.shared.budget, range.start(), &bytes))).await?;
         }
     }
 

@@ -227,6 +227,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             && writing.writer.is_dirty()
         {
             writing.writer.redirect(|destination| apply(&mut destination.properties));
+            inode.lock().attr.ctime = clock::now();
             return Ok(());
         }
         let (gone, opens) = {
@@ -283,7 +284,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
                 destination.properties = Properties { tags, acl, ..info.properties.clone() };
             });
         }
-        inode.lock().committed(info);
+        note_made(inode, info);
         self.repin(inode, &old, &ObjectRef { version, ..object }, &etag);
         put_back
     }
@@ -338,7 +339,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         let committed = put_empty(&self.store, &destination, condition).await?;
         let put_back = self.put_back(&address.object()?, &destination.properties, None, MadeBy::Put).await;
         let made = new_info(committed, 0, destination.properties);
-        inode.lock().committed(made);
+        note_made(inode, made);
         put_back
     }
 
@@ -384,6 +385,13 @@ fn is_nothing<S: ObjectStore>(inode: &Inode<S>, change: SetAttr) -> bool {
     let state = inode.lock();
     let same = (attr.mode, attr.uid, attr.gid) == (state.attr.mode, state.attr.uid, state.attr.gid);
     same && change.mtime.is_none() && change.atime.is_none() && !state.is_dirty()
+}
+
+/// What is known of an inode after this mount has changed its metadata.
+fn note_made<S>(inode: &Inode<S>, info: ObjectInfo) {
+    let mut state = inode.lock();
+    state.committed(info);
+    state.attr.ctime = clock::now();
 }
 
 /// The attributes after a change. chown clears setuid and setgid of what is no directory.

@@ -19,6 +19,9 @@ use crate::store::{BucketService, ObjectStore};
 /// write meanwhile.
 const MAX_COMMITS_FIRST: u32 = 8;
 
+/// So often a write that appends follows its name, because other clients replace the object again and again.
+const MAX_FOLLOWS: u32 = 8;
+
 /// A read that may be answered at once.
 #[derive(Debug)]
 pub enum ReadNow {
@@ -85,9 +88,9 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         match self.source(&open)? {
             Source::Reader(reader) => {
                 let read = self.read_on(&open, &reader, offset, len).await;
-                read.inspect_err(|error| self.forget_if_stale(&open.inode, error))
+                read.inspect_err(|error| self.forget_if_stale(&open.inode(), error))
             }
-            Source::Writer(writer) => self.read_written(&open.inode, &writer, offset, len).await,
+            Source::Writer(writer) => self.read_written(&open.inode(), &writer, offset, len).await,
             Source::Memory(bytes) => Ok(cut(&bytes, offset, len)),
         }
     }
@@ -113,18 +116,18 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             Err(data::Error::Stale) => Error::from(data::Error::Stale),
             read => return Ok(read?),
         };
-        drop(open.inode.gate.read().await);
+        drop(open.inode().gate.read().await);
         match self.source(open)? {
             Source::Reader(now) if !Arc::ptr_eq(&now, reader) || now.pins() != pins => Ok(now.read(offset, len).await?),
             Source::Memory(bytes) => Ok(cut(&bytes, offset, len)),
-            Source::Writer(writer) => self.read_written(&open.inode, &writer, offset, len).await,
+            Source::Writer(writer) => self.read_written(&open.inode(), &writer, offset, len).await,
             Source::Reader(_) => Err(stale),
         }
     }
 
     /// Where a handle's bytes are: what is being written comes first, then the object under its present tag.
     fn source(&self, open: &OpenFile<S>) -> Result<Source<S>> {
-        let inode = &open.inode;
+        let inode = &open.inode();
         let (etag, size, copy) = {
             let state = inode.lock();
             match &state.content {
@@ -164,11 +167,12 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             Ok(open) => open,
             Err(error) => return WriteNow::Done(Err(error)),
         };
-        let Ok(_shared) = open.inode.gate.try_read() else { return WriteNow::Later };
-        let Some(writing) = open.inode.writing() else { return WriteNow::Later };
+        let inode = open.inode();
+        let Ok(_shared) = inode.gate.try_read() else { return WriteNow::Later };
+        let Some(writing) = inode.writing() else { return WriteNow::Later };
         match writing.writer.try_write(place(&open, offset, from), data) {
             Ok(Written::Done) => {
-                self.note_written(&open.inode, &writing.writer, caller);
+                self.note_written(&inode, &writing.writer, caller);
                 WriteNow::Done(Ok(()))
             }
             Ok(Written::MustWait) | Err(data::Error::CommitFirst) => WriteNow::Later,
@@ -190,9 +194,26 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     /// As [`Fs::write`].
     pub async fn write_from(&self, handle: HandleId, (offset, from): (u64, From), data: Bytes, caller: Caller) -> Result<()> {
         let open = self.open_file(handle)?;
-        self.change_bytes(&open.inode, Change::Write(place(&open, offset, from), data)).await?;
-        self.note_bytes(&open.inode, caller);
-        Ok(())
+        let change = Change::Write(place(&open, offset, from), data);
+        let mut follows = 0;
+        loop {
+            let inode = open.inode();
+            match self.change_bytes(&inode, change.clone()).await {
+                Err(stale)
+                    if stale.situation() == Situation::Stale
+                        && change.appends()
+                        && follows < MAX_FOLLOWS
+                        && self.follow_name(&open, &inode).await? =>
+                {
+                    follows += 1;
+                }
+                changed => {
+                    changed?;
+                    self.note_bytes(&inode, caller);
+                    return Ok(());
+                }
+            }
+        }
     }
 
     /// Changes what an inode's writer has; begins one when there is none, and commits when that must come first.
@@ -234,14 +255,14 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     /// Whatever keeps the content from being stored.
     pub async fn flush(&self, handle: HandleId, a_further_flush_comes: impl FnOnce(&OpenFile<S>) -> bool + Send) -> Result<()> {
         let open = self.open_file(handle)?;
-        if !open.mode.write || !open.inode.lock().is_dirty() {
+        if !open.mode.write || !open.inode().lock().is_dirty() {
             return Ok(());
         }
-        let only_writer = open.inode.lock().writers == 1;
+        let only_writer = open.inode().lock().writers == 1;
         if only_writer && a_further_flush_comes(&open) {
             return Ok(());
         }
-        self.commit(&open.inode).await
+        self.commit(&open.inode()).await
     }
 
     /// Commits what is new.
@@ -250,7 +271,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     /// Whatever keeps the content from being stored.
     pub async fn fsync(&self, handle: HandleId) -> Result<()> {
         let open = self.open_file(handle)?;
-        self.commit(&open.inode).await
+        self.commit(&open.inode()).await
     }
 
     /// The last descriptor of the handle is closed: commits what no flush has, and lets go of what nobody needs.
@@ -259,7 +280,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     /// Nobody can be told any more; the caller records it. The content stays, and is tried again at unmount.
     pub async fn release(&self, handle: HandleId) -> Result<()> {
         let Some(open) = self.handles.remove_file(handle) else { return Ok(()) };
-        let inode = Arc::clone(&open.inode);
+        let inode = open.inode();
         let last_writer = {
             let mut state = inode.lock();
             state.opens -= 1;

@@ -19,4 +19,5 @@ pub(super) mod remove;
 pub(super) mod rename;
 pub(super) mod restore;
 mod status;
+mod unclaimed;
 pub(super) mod xattrs;

@@ -182,9 +182,28 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         Ok((stat, self.add_handle(Counted::new(&inode, mode.of_maker()), caller, None)))
     }
 
+    /// Lets who appends go on in the file that has the name now, if another client has replaced the one that was opened: whether
+    /// there is one.
+    pub(super) async fn follow_name(&self, open: &OpenFile<S>, old: &Arc<Inode<S>>) -> Result<bool> {
+        let replaced = {
+            let state = old.lock();
+            !state.linked && state.attr.nlink > 0 && state.lost.is_none()
+        };
+        let place = old.place();
+        let Some(directory) = place.parent.filter(|_| replaced) else { return Ok(false) };
+        let shown = Shown { component: place.component, beside_directory: false };
+        let Some(new) = self.find(&directory, &shown).await?.filter(|new| new.kind == old.kind) else { return Ok(false) };
+        let (new, mode) = Counted::new(&new, open.mode).keep();
+        let left = if open.follow(old, Arc::clone(&new)) { old } else { &new };
+        uncount(left, mode);
+        self.end_writing(left).await?;
+        self.table.release(left.ino);
+        Ok(true)
+    }
+
     fn add_handle(&self, counted: Counted<S>, caller: Caller, reader: Option<Arc<Reader<S>>>) -> HandleId {
         let (inode, mode) = counted.keep();
-        self.handles.add_file(OpenFile { inode, mode, opened_by: caller.tid, reader: Mutex::new(reader) })
+        self.handles.add_file(OpenFile { at: Mutex::new(inode), mode, opened_by: caller.tid, reader: Mutex::new(reader) })
     }
 }
 

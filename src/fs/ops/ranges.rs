@@ -85,18 +85,18 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     /// [`Situation::BadHandle`], [`Situation::TooLarge`], and whatever keeps a commit from being made that must come first.
     pub async fn allocate(&self, spot: Spot, len: u64, how: Allocate, caller: Caller) -> Result<()> {
         let open = self.file_to_write(spot.handle)?;
-        let size = open.inode.lock().attr.size;
+        let size = open.inode().lock().attr.size;
         let end = spot.offset.checked_add(len).ok_or_else(|| Error::new(Situation::TooLarge, "no file is so long"))?;
         match how {
             Allocate::Reserve => return Ok(()),
             Allocate::Extend if end <= size => return Ok(()),
-            Allocate::Extend => return self.truncate(&open.inode, end, caller).await,
+            Allocate::Extend => return self.truncate(&open.inode(), end, caller).await,
             Allocate::Punch | Allocate::Zero => {}
         }
         let end = if how == Allocate::Punch { end.min(size) } else { end };
         if spot.offset < end {
-            self.change_bytes(&open.inode, Change::Zero(spot.offset, end)).await?;
-            self.note_bytes(&open.inode, caller);
+            self.change_bytes(&open.inode(), Change::Zero(spot.offset, end)).await?;
+            self.note_bytes(&open.inode(), caller);
         }
         Ok(())
     }
@@ -107,10 +107,10 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     /// [`Situation::BeyondEnd`] when there is no data any more, or the offset is behind the end.
     pub fn seek(&self, spot: Spot, wanted: Seek) -> Result<u64> {
         let open = self.open_file(spot.handle)?;
-        let found = match open.inode.writing() {
+        let found = match open.inode().writing() {
             Some(writing) => writing.writer.seek(spot.offset, wanted),
             None => {
-                let size = open.inode.lock().attr.size;
+                let size = open.inode().lock().attr.size;
                 (spot.offset < size).then_some(if wanted == Seek::Data { spot.offset } else { size })
             }
         };
@@ -124,23 +124,24 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     /// [`Situation::Unsupported`] for what is cheaper to read and write, which the kernel then does: short ranges, and
     /// ranges of the same file.
     pub async fn copy_range(&self, from: Spot, to: Spot, len: u64, caller: Caller) -> Result<u64> {
-        let (source, target) = (self.open_file(from.handle)?, self.file_to_write(to.handle)?);
-        if !source.mode.read {
+        let (from_file, to_file) = (self.open_file(from.handle)?, self.file_to_write(to.handle)?);
+        if !from_file.mode.read {
             return Err(Error::new(Situation::BadHandle, "the source is open for writing only"));
         }
         let elsewhere = |why: &str| Error::new(Situation::Unsupported, why);
-        if Arc::ptr_eq(&source.inode, &target.inode) {
+        let (source, target) = (from_file.inode(), to_file.inode());
+        if Arc::ptr_eq(&source, &target) {
             return Err(elsewhere("ranges of one file are read and written"));
         }
         let has_object = |inode: &Inode<S>| {
             let state = inode.lock();
             state.linked && !matches!(state.content, Content::Orphan(_))
         };
-        if !has_object(&source.inode) || !has_object(&target.inode) {
+        if !has_object(&source) || !has_object(&target) {
             return Err(elsewhere("a removed file has no object to copy from, and will have none"));
         }
-        self.commit(&source.inode).await?;
-        let info = self.known_info(&source.inode).await?;
+        self.commit(&source).await?;
+        let info = self.known_info(&source).await?;
         let len = len.min(info.size.saturating_sub(from.offset));
         let whole = from.offset == 0 && len == info.size;
         if !whole && len < MIN_PART_BYTES {
@@ -149,11 +150,11 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         if len == 0 || !is_readable(&info) {
             return if len == 0 { Ok(0) } else { Err(elsewhere("an archived object must be restored before it is copied")) };
         }
-        let object = self.locate(&source.inode)?.object()?;
+        let object = self.locate(&source)?.object()?;
         let change = Change::Refer { offset: to.offset, object: source_of(&object, &info), at: from.offset, len };
-        self.copies.add(object, &target.inode);
-        self.change_bytes(&target.inode, change).await?;
-        self.note_bytes(&target.inode, caller);
+        self.copies.add(object, &target);
+        self.change_bytes(&target, change).await?;
+        self.note_bytes(&target, caller);
         Ok(len)
     }
 

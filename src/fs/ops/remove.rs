@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::base::clock;
+use crate::data;
 use crate::data::budget::Class;
 use crate::data::write::Writer;
 use crate::data::write::commit::Base;
@@ -149,7 +150,8 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         if size > MAX_ORPHAN_BYTES {
             return Ok(Kept::Object);
         }
-        let Ok(permit) = clock::deadline(MEMORY_PATIENCE, self.budget.acquire(Class::Read, size)).await else {
+        let class = if writer.is_some() { Class::Write } else { Class::Read };
+        let Ok(permit) = clock::deadline(MEMORY_PATIENCE, self.budget.acquire(class, size)).await else {
             return Ok(Kept::Object);
         };
         match writer {
@@ -157,8 +159,10 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             Some(writer) => {
                 // It pays for what it takes itself.
                 drop(permit);
-                writer.pull().await?;
-                Ok(Kept::Nothing)
+                match writer.pull().await {
+                    Err(data::Error::Full) => Ok(Kept::Object),
+                    pulled => Ok(pulled.map(|()| Kept::Nothing)?),
+                }
             }
         }
     }

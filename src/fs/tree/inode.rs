@@ -314,7 +314,7 @@ impl<S> State<S> {
         }
     }
 
-    /// Notes that this mount has just made the object what it is.
+    /// Notes that this mount has just made the object what it is. The times are those of the change, which was before.
     pub fn committed(&mut self, info: ObjectInfo) {
         let now = clock::instant();
         (self.committed_at, self.looked_at) = (Some(now), Some(now));
@@ -338,7 +338,6 @@ impl<S> State<S> {
             Content::Clean(etag) => *etag = Some(info.etag.clone()),
             Content::Directory | Content::Orphan(_) => {}
         }
-        self.attr.ctime = clock::now();
         self.info = Some(Arc::new(info));
     }
 
