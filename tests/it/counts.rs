@@ -107,3 +107,17 @@ fn a_small_file_is_one_put() {
         assert_eq!((bench.count("PutObject"), cost.requests), (1, 1), "{}", cost.story);
     }
 }
+
+#[test]
+fn many_new_files_in_a_large_directory_cost_few_listings() {
+    let site = Site::start();
+    for number in 0..2500 {
+        site.put(&format!("d/old{number}"), "x");
+    }
+    let mount = site.mount(&["--ttl", "60s"]);
+    site.server.reset_counters();
+    mount.sh("for n in $(seq 100); do echo x > d/new$n; done");
+    // Three names are asked for alone, then three pages tell of all others; eight objects of each page are looked at.
+    let (puts, lists, heads) = (site.count("PutObject"), site.count("ListObjectsV2"), site.count("HeadObject"));
+    assert!(puts == 100 && lists <= 10 && heads <= 32, "{puts} PUT, {lists} LIST, {heads} HEAD");
+}

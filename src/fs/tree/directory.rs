@@ -97,7 +97,7 @@ pub struct Directory {
     found: Tally,
     /// Names that were asked for one by one and not found.
     missed: Tally,
-    /// When it was found to be larger than a page, or not to be listed.
+    /// When it was found to be too large to be listed for a lookup, or not to be listed.
     unlistable_at: Option<Instant>,
     /// Objects of it that are asked about one after the other.
     pub(in crate::fs) walk: Walk<HeadAnswer>,
@@ -202,7 +202,7 @@ impl Directory {
         self.missed.is_often(now, ttl)
     }
 
-    /// It does not fit a page, or may not be listed.
+    /// It is too large to be listed for a lookup, or may not be listed.
     pub const fn note_unlistable(&mut self, now: Instant) {
         self.unlistable_at = Some(now);
     }

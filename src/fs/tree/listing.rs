@@ -25,6 +25,8 @@ use crate::store::{
 
 /// Objects of a listing that are asked for at once.
 const PARALLEL_HEADS: usize = 32;
+/// So many pages are read instead of asking for one name after the other that is missing.
+const PAGES_FOR_MISSING: usize = 8;
 /// A page with more zero-byte objects, which are all asked for, is not listed for a lookup's sake.
 const MAX_EMPTY_FOR_LOOKUP: usize = 32;
 /// Of each page, so many of the newest objects and of the others are looked at for POSIX metadata.
@@ -58,8 +60,8 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         Ok(listing)
     }
 
-    /// The directory's listing for the lookup of a name: the fresh one, or one page of names where that is the better question
-    /// than the one name. `None` when the name must be asked for alone.
+    /// The directory's listing for the lookup of a name: the fresh one, or a new one of few pages where that is the better
+    /// question than the one name. `None` when the name must be asked for alone.
     pub(in crate::fs) async fn listing_for_lookup(
         &self,
         inode: &Arc<Inode<S>>,
@@ -83,9 +85,13 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         // Somebody lists it now, maybe for long: the name alone is quicker.
         let Ok(_alone) = inode.gate.try_write() else { return fresh };
         let address = self.locate(inode).ok()?;
-        let last = inode.lock().directory.last_listing();
+        let (last, for_missing) = {
+            let directory = &inode.lock().directory;
+            (directory.last_listing(), directory.is_asked_for_missing(asked, self.config.ttl))
+        };
+        let pages = if for_missing { PAGES_FOR_MISSING } else { 1 };
         // Who may not list asks for each name; any other failure will be that of the one name, too.
-        let listing = self.list_small(&address, last.as_deref()).await.ok().flatten().map(Arc::new);
+        let listing = self.list_small(&address, last.as_deref(), pages).await.ok().flatten().map(Arc::new);
         let mut state = inode.lock();
         match &listing {
             Some(listing) => {
@@ -138,16 +144,24 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         }
     }
 
-    /// The listing of a directory that fits one page.
-    async fn list_small(&self, directory: &Address, last: Option<&Listing>) -> Result<Option<Listing>> {
+    /// The listing of a directory that fits so many pages.
+    async fn list_small(&self, directory: &Address, last: Option<&Listing>, pages: usize) -> Result<Option<Listing>> {
         let mut listing = self.empty_listing(last);
-        let page = self.store.list(&Self::page_request(directory, ListStart::Beginning)).await?;
-        let empty = page.objects.iter().filter(|object| object.size == 0).count();
-        if page.next.is_some() || empty > MAX_EMPTY_FOR_LOOKUP {
-            return Ok(None);
+        let mut start = ListStart::Beginning;
+        for _ in 0..pages {
+            let page = self.store.list(&Self::page_request(directory, start)).await?;
+            let empty = page.objects.iter().filter(|object| object.size == 0).count();
+            if empty > MAX_EMPTY_FOR_LOOKUP {
+                return Ok(None);
+            }
+            let next = page.next.clone();
+            self.take_page(&mut listing, directory, page, last).await?;
+            match next {
+                Some(token) => start = ListStart::Token(token),
+                None => return Ok(Some(listing)),
+            }
         }
-        self.take_page(&mut listing, directory, page, last).await?;
-        Ok(Some(listing))
+        Ok(None)
     }
 
     async fn list_directory(&self, directory: &Address, last: Option<&Listing>) -> Result<Listing> {

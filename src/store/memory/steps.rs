@@ -20,6 +20,9 @@ use crate::store::{
     Upload, UploadPart,
 };
 
+/// A synthetic store's listing ends with so many empty pages: it shows few of its names.
+const EMPTY_PAGES: usize = 10;
+
 /// How the properties of a copy come about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CopyProperties {
@@ -155,9 +158,10 @@ impl Memory {
         let found = account.bucket(bucket.as_str()).map_err(|failure| failure.of(Operation::ListObjectsV2, bucket))?;
         let (entries, more) = listing::page(&found.objects, query);
         let mut next = entries.last().filter(|_| more).map(|last| listing::token(last.text()));
-        if self.options().data == Data::Synthetic && query.after.is_none() {
-            // There are more names than any page shows: no page is the whole directory.
-            next.get_or_insert_with(|| listing::token("\u{10FFFF}"));
+        if self.options().data == Data::Synthetic && next.is_none() {
+            // There are more names than a few pages show: none of them is the end of the directory.
+            let shown = query.after.map_or(0, |after| after.matches(char::MAX).count());
+            next = (shown < EMPTY_PAGES).then(|| listing::token(&String::from(char::MAX).repeat(shown + 1)));
         }
         let mut page = ListPage { next, ..ListPage::default() };
         for entry in entries {
