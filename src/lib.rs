@@ -38,6 +38,10 @@
 //! replaced the object, open answers ESTALE; the kernel then looks the name up anew by itself and opens the new inode. So
 //! an inode number stands for one object, and old and new bytes never share a page cache.
 //!
+//! **List.** A directory is a stream of pages (`fs::tree::stream`): what has come is shown while the next page is on its way, a name
+//! only when the listing has passed `name/`. What was shown keeps its place. What is known of the entries stays until it is too
+//! much; of larger directories only the names stay, as long as they are open. A stream that ends becomes the listing.
+//!
 //! **Read.** A window per open object ([`data::read`]) decides what is needed and what is fetched ahead, in a growing run of
 //! parallel ranged GETs pinned to the tag (fewer and larger ones where the store is slow to answer), each under a permit of the memory budget, copied once into its pages. A cut body
 //! goes on at the missing byte. A read whose bytes are in memory is answered on the FUSE thread itself. Memory that an idle

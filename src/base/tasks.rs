@@ -45,6 +45,17 @@ impl<T> Scoped<T> {
     pub const fn new(handle: JoinHandle<T>) -> Self {
         Self(handle)
     }
+
+    /// Waits for its end.
+    ///
+    /// # Panics
+    /// When the task panicked.
+    pub async fn ended(&mut self) -> T {
+        match (&mut self.0).await {
+            Ok(value) => value,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
 }
 
 impl<T> Drop for Scoped<T> {

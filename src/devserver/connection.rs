@@ -18,6 +18,7 @@ use super::gate::{Ticket, refused};
 use super::pace::Pacer;
 use super::state::State;
 use crate::base::{clock, rng};
+use crate::store::memory::Memory;
 
 /// How much is read from a socket at once and gathered before it is written, in bytes.
 const BUFFER_BYTES: usize = 1 << 20;
@@ -27,6 +28,7 @@ const BUFFER_BYTES: usize = 1 << 20;
 pub(super) struct Site {
     pub(super) service: S3Service,
     pub(super) state: Arc<State>,
+    pub(super) memory: Memory,
 }
 
 /// The connection is closed without an answer.
@@ -55,7 +57,7 @@ pub(super) async fn serve(site: Site, stream: TcpStream) {
 
 async fn answer(site: Site, line: Line, request: Request<Incoming>) -> Result<Response<Outgoing>, Silence> {
     if request.uri().path().starts_with(control::PREFIX) {
-        let response = control::answer(&site.state, request).await;
+        let response = control::answer(&site.state, &site.memory, request).await;
         return Ok(response.map(|body| Outgoing::new(body, line, None)));
     }
     let ticket = Ticket::default();

@@ -6,16 +6,21 @@
 //! | `POST /_pailfs/counters/reset` | sets them to 0 |
 //! | `GET /_pailfs/faults` | `{"rules": TEXT, "latency_ms": NUMBER, "bandwidth_mib": NUMBER or null}` |
 //! | `PUT /_pailfs/faults` | changes those that are given; the rules begin to count anew |
+//! | `PUT /_pailfs/objects` | `{"bucket": NAME, "prefix": TEXT, "count": NUMBER, "metadata": {NAME: TEXT}}`: so many objects of one byte |
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use super::faults::Faults;
 use super::state::State;
+use crate::store::memory::Memory;
+use crate::store::{BucketName, Condition, Key, Metadata, ObjectStore as _, Payload, Properties, PutObject};
 
 /// Where the control lives. A bucket name cannot begin with `_`.
 pub(super) const PREFIX: &str = "/_pailfs/";
@@ -36,8 +41,20 @@ fn given<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Opt
     Option::deserialize(deserializer).map(Some)
 }
 
+/// Objects that a measurement needs, without a request for each.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Objects {
+    bucket: String,
+    #[serde(default)]
+    prefix: String,
+    count: u32,
+    #[serde(default)]
+    metadata: Metadata,
+}
+
 /// Answers a request under [`PREFIX`].
-pub(super) async fn answer(state: &State, request: http::Request<Incoming>) -> Response<s3s::Body> {
+pub(super) async fn answer(state: &State, memory: &Memory, request: http::Request<Incoming>) -> Response<s3s::Body> {
     let name = request.uri().path().strip_prefix(PREFIX).unwrap_or_default().to_owned();
     match (request.method().clone(), name.as_str()) {
         (Method::GET, "counters") => json(&state.counters.snapshot()),
@@ -50,13 +67,36 @@ pub(super) async fn answer(state: &State, request: http::Request<Incoming>) -> R
             Ok(()) => settings(state),
             Err(reason) => text(StatusCode::BAD_REQUEST, format!("{reason}\n")),
         },
+        (Method::PUT, "objects") => match put_objects(memory, request.into_body()).await {
+            Ok(()) => text(StatusCode::OK, "made\n".to_owned()),
+            Err(reason) => text(StatusCode::BAD_REQUEST, format!("{reason}\n")),
+        },
         _ => text(StatusCode::NOT_FOUND, "there is no such control\n".to_owned()),
     }
 }
 
-async fn change(state: &State, body: Incoming) -> Result<(), String> {
+async fn read<T: DeserializeOwned>(body: Incoming) -> Result<T, String> {
     let bytes = Limited::new(body, MAX_REQUEST_BYTES).collect().await.map_err(|error| error.to_string())?.to_bytes();
-    let change: Change = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
+    serde_json::from_slice(&bytes).map_err(|error| error.to_string())
+}
+
+/// Their names are the prefix and eight digits.
+async fn put_objects(memory: &Memory, body: Incoming) -> Result<(), String> {
+    let objects: Objects = read(body).await?;
+    let bucket = BucketName::new(&objects.bucket).map_err(|error| error.to_string())?;
+    let properties = Properties { metadata: objects.metadata, ..Properties::default() };
+    let payload = Payload::from(Bytes::from_static(b"x"));
+    for number in 0..objects.count {
+        let key = Key::new(format!("{}{number:08}", objects.prefix)).map_err(|error| error.to_string())?;
+        let (properties, payload) = (properties.clone(), payload.clone());
+        let put = PutObject { bucket: bucket.clone(), key, payload, properties, condition: Condition::None };
+        memory.put(&put).await.map_err(|error| error.to_string())?;
+    }
+    Ok(())
+}
+
+async fn change(state: &State, body: Incoming) -> Result<(), String> {
+    let change: Change = read(body).await?;
     let faults = change.rules.map(|rules| rules.parse::<Faults>()).transpose().map_err(|error| error.to_string())?;
     if let Some(faults) = faults {
         state.set_faults(faults);

@@ -159,7 +159,7 @@ impl Server {
         let state = Arc::new(State::new(Shape::new(config.latency, config.bandwidth), config.faults.clone()));
         let service = service(&config, memory.clone(), Arc::clone(&state))?;
         let (stop, stopped) = watch::channel(());
-        let site = Site { service, state: Arc::clone(&state) };
+        let site = Site { service, state: Arc::clone(&state), memory: memory.clone() };
         let accepting = tasks::spawn(accept(listener, site, stopped));
         Ok(Self { address, memory, state, stop, accepting })
     }

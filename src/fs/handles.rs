@@ -4,10 +4,9 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use super::attr::{Ino, Kind};
-use super::name::Component;
-use super::tree::directory::Listing;
-use super::tree::inode::{Inode, Role};
+use super::attr::Ino;
+use super::tree::inode::Inode;
+use super::tree::stream::Stream;
 use crate::data::read::Reader;
 
 /// The number of an open file or directory.
@@ -50,37 +49,13 @@ pub struct OpenFile<S> {
     pub reader: Mutex<Option<Arc<Reader<S>>>>,
 }
 
-/// One entry of an open directory.
-#[derive(Debug, Clone)]
-pub struct DirEntry {
-    /// As it is shown.
-    pub name: String,
-    /// As it is in the key.
-    pub component: Component,
-    /// Directory or object.
-    pub role: Role,
-    /// Its type.
-    pub kind: Kind,
-    /// Its inode number, as far as known.
-    pub ino: Ino,
-}
-
-/// What an open directory shows: fixed when it is read from the start, so that offsets stay what they are.
-#[derive(Debug, Clone, Default)]
-pub struct Snapshot {
-    /// The entries; the entry at index i has the offset i + 1.
-    pub entries: Arc<Vec<DirEntry>>,
-    /// The listing they come from.
-    pub listing: Option<Arc<Listing>>,
-}
-
 /// An open directory.
 #[derive(Debug)]
 pub struct OpenDirectory<S> {
     /// The directory.
     pub inode: Arc<Inode<S>>,
     /// What it shows, once it has been read.
-    pub snapshot: Mutex<Option<Snapshot>>,
+    pub stream: Mutex<Option<Arc<Stream>>>,
 }
 
 /// All that is open.
@@ -180,8 +155,8 @@ impl<S> OpenFile<S> {
 }
 
 impl<S> OpenDirectory<S> {
-    /// The snapshot's slot.
-    pub fn snapshot(&self) -> MutexGuard<'_, Option<Snapshot>> {
-        self.snapshot.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The stream's slot.
+    pub fn stream(&self) -> MutexGuard<'_, Option<Arc<Stream>>> {
+        self.stream.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

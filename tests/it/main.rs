@@ -18,6 +18,7 @@ mod companions;
 mod conformance;
 #[cfg(feature = "demo")]
 mod counts;
+mod directories;
 mod documents;
 mod fault_case;
 mod fault_copies;

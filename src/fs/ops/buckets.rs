@@ -96,7 +96,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         match known {
             Some(made) => Some(made),
             // Who may not list can still use the buckets whose names he knows.
-            None => self.listing(root).await.ok().as_deref().and_then(listed),
+            None => self.account_listing(root).await.ok().as_deref().and_then(listed),
         }
     }
 
@@ -216,7 +216,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
 
     /// Whether a bucket is the account's own; `None` when that cannot be found out.
     pub(in crate::fs) async fn is_own_bucket(&self, root: &Arc<Inode<S>>, component: &Component) -> Option<bool> {
-        let listing = self.listing(root).await.ok()?;
+        let listing = self.account_listing(root).await.ok()?;
         let since = root.lock().directory.own_knowledge(Role::Directory, component, listing.began);
         Some(since.unwrap_or_else(|| listing.children.contains_key(component)))
     }

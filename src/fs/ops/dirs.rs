@@ -6,11 +6,12 @@ use std::sync::Arc;
 use crate::fs::attr::{Ino, Kind};
 use crate::fs::config::AttrsMode;
 use crate::fs::error::{Error, Result, Situation};
-use crate::fs::handles::{DirEntry, HandleId, OpenDirectory, Snapshot};
+use crate::fs::handles::{HandleId, OpenDirectory};
 use crate::fs::meta::posix;
-use crate::fs::name::{self, Component};
+use crate::fs::name::{self, Component, Shown};
 use crate::fs::tree::directory::{Child, ListedChild, Listing};
 use crate::fs::tree::inode::{Facts, Inode, Role};
+use crate::fs::tree::stream::{Chunk, Names, Stream, role_of};
 use crate::fs::{Fs, Stat};
 use crate::store::{BucketService, ListedObject, ObjectStore};
 
@@ -36,7 +37,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     /// [`Situation::NotDirectory`].
     pub fn opendir(&self, ino: Ino) -> Result<HandleId> {
         let inode = self.directory(ino)?;
-        Ok(self.handles.add_directory(OpenDirectory { inode, snapshot: std::sync::Mutex::new(None) }))
+        Ok(self.handles.add_directory(OpenDirectory { inode, stream: std::sync::Mutex::new(None) }))
     }
 
     /// Closes a directory.
@@ -57,15 +58,17 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         mut emit: impl FnMut(Emitted<'_>) -> Full,
     ) -> Result<()> {
         let open = self.handles.directory(handle).ok_or_else(|| Error::new(Situation::BadHandle, "the directory is not open"))?;
-        let known = open.snapshot().clone().filter(|_| offset > 0);
-        let snapshot = match known {
-            Some(snapshot) => snapshot,
+        let known = open.stream().clone().filter(|_| offset > 0);
+        let stream = match known {
+            Some(stream) => stream,
             None => {
-                let snapshot = self.snapshot(&open.inode).await?;
-                *open.snapshot() = Some(snapshot.clone());
-                snapshot
+                let stream = self.begin_reading(&open.inode).await?;
+                *open.stream() = Some(Arc::clone(&stream));
+                stream
             }
         };
+        let unknown = posix::directory(&self.config, self.mounted_at);
+        let mut taken = false;
         let dots = [(".", Arc::clone(&open.inode)), ("..", self.parent_of(&open.inode))];
         for (index, (dot, inode)) in dots.iter().enumerate().skip(position(offset)) {
             let stat = self.stat(inode);
@@ -73,57 +76,52 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             if emit(Emitted { name: dot, offset: next, stat, certain: true, is_dot: true }) == Full::Yes {
                 return Ok(());
             }
+            taken = true;
         }
-        for (index, entry) in snapshot.entries.iter().enumerate().skip(position(offset).saturating_sub(dots.len())) {
-            let next = (index + dots.len()) as u64 + 1;
-            if self.emit_entry(&open.inode, &snapshot, entry, next, plus, &mut emit) == Full::Yes {
-                return Ok(());
+        let mut place = position(offset).saturating_sub(dots.len());
+        loop {
+            let Some(chunk) = stream.chunk(place) else {
+                // What there is is given out before more is waited for.
+                match stream.end() {
+                    _ if taken => return Ok(()),
+                    Some(end) => return end,
+                    None => self.read_more(&open.inode, &stream, place).await,
+                }
+                continue;
+            };
+            let number = self.numbers_in(&open.inode);
+            let removed = open.inode.lock().directory.removed_since(stream.began);
+            for (name, kind) in chunk.names.since(place - chunk.first) {
+                place += 1;
+                let Some(shown) = name::parse(name) else { continue };
+                let offset = (place + dots.len()) as u64;
+                if plus == Plus::No {
+                    let name_here = (role_of(kind), shown.component);
+                    if removed.contains(&name_here) {
+                        continue;
+                    }
+                    let there = self.table.at(open.inode.ino, name_here.0, &name_here.1);
+                    let ino = there.map_or_else(|| number(&name_here.1, name_here.0), |inode| inode.ino);
+                    let stat = Stat { ino, kind, attr: unknown };
+                    if emit(Emitted { name, offset, stat, certain: false, is_dot: false }) == Full::Yes {
+                        return Ok(());
+                    }
+                } else {
+                    let (inode, certain) = match self.entry(&open.inode, &chunk, &shown, kind).await {
+                        Ok(Some(found)) => found,
+                        // It has no attributes to show.
+                        Ok(None) => continue,
+                        Err(_) if taken => return Ok(()),
+                        Err(error) => return Err(error),
+                    };
+                    if emit(Emitted { name, offset, stat: self.stat(&inode), certain, is_dot: false }) == Full::Yes {
+                        return Ok(());
+                    }
+                    self.table.remember(&inode);
+                }
+                taken = true;
             }
         }
-        Ok(())
-    }
-
-    fn emit_entry(
-        &self,
-        directory: &Arc<Inode<S>>,
-        snapshot: &Snapshot,
-        entry: &DirEntry,
-        offset: u64,
-        plus: Plus,
-        emit: &mut impl FnMut(Emitted<'_>) -> Full,
-    ) -> Full {
-        let name = entry.name.as_str();
-        if plus == Plus::No {
-            let attr = posix::directory(&self.config, self.mounted_at);
-            let stat = Stat { ino: entry.ino, kind: entry.kind, attr };
-            return emit(Emitted { name, offset, stat, certain: false, is_dot: false });
-        }
-        // An entry that was removed since the snapshot is passed over: it has no attributes to show.
-        let Some((inode, certain)) = self.resolve_entry(directory, snapshot, entry) else { return Full::No };
-        let full = emit(Emitted { name, offset, stat: self.stat(&inode), certain, is_dot: false });
-        if full == Full::No {
-            self.table.remember(&inode);
-        }
-        full
-    }
-
-    fn resolve_entry(&self, directory: &Arc<Inode<S>>, snapshot: &Snapshot, entry: &DirEntry) -> Option<(Arc<Inode<S>>, bool)> {
-        let nothing = Child::default();
-        let listing = snapshot.listing.as_deref()?;
-        let child = listing.children.get(&entry.component).unwrap_or(&nothing);
-        let facts: Option<Facts> = match entry.role {
-            Role::Directory => child.directory.then(|| self.child_directory_facts(directory, child)),
-            Role::Object => child.object.as_ref().map(|object| self.child_facts(object)),
-        };
-        let inode = self.settle(directory, &entry.component, entry.role, facts, listing.began)?;
-        let state = inode.lock();
-        let listed_suffices = match entry.role {
-            Role::Directory => self.config.attrs == AttrsMode::Listing,
-            Role::Object => child.object.as_ref().is_some_and(|object| !listing.wants_metadata(object)),
-        };
-        let certain = state.exact || listed_suffices;
-        drop(state);
-        Some((inode, certain))
     }
 
     /// What a listing, and HEAD where it was asked, say about an object.
@@ -140,65 +138,94 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         })
     }
 
-    /// What the directory shows now: the listing with this mount's own changes.
-    async fn snapshot(&self, inode: &Arc<Inode<S>>) -> Result<Snapshot> {
-        let listing = self.listing(inode).await?;
-        inode.lock().directory.rely_on(&listing);
-        // Both roles of every component, with own knowledge laid over the listing.
-        let mut names: BTreeMap<Component, (bool, bool)> = BTreeMap::new();
-        let made = {
-            let state = inode.lock();
-            for (component, child) in &listing.children {
-                let here = |role, listed| state.directory.own_knowledge(role, component, listing.began).unwrap_or(listed);
-                let roles = (here(Role::Directory, child.directory), here(Role::Object, child.object.is_some()));
-                names.insert(component.clone(), roles);
-            }
-            state.directory.made_since(listing.began)
-        };
-        for (role, component) in made {
-            let roles = names.entry(component).or_default();
-            match role {
-                Role::Directory => roles.0 = true,
-                Role::Object => roles.1 = true,
-            }
-        }
-        let number = self.numbers_in(inode);
-        let mut entries = Vec::with_capacity(names.len());
-        let mut subdirectories = 0;
-        for (component, (directory, object)) in names {
-            if directory {
-                subdirectories += 1;
-                entries.extend(self.entry(inode, &listing, &number, &component, Role::Directory, false));
-            }
-            if object {
-                entries.extend(self.entry(inode, &listing, &number, &component, Role::Object, directory));
-            }
-        }
-        inode.lock().attr.nlink = 2 + subdirectories;
-        Ok(Snapshot { entries: Arc::new(entries), listing: Some(listing) })
-    }
-
-    fn entry(
+    /// What an entry is, and whether its attributes are certain; `None` when it was removed since it was read.
+    async fn entry(
         &self,
         directory: &Arc<Inode<S>>,
-        listing: &Listing,
-        number: &impl Fn(&Component, Role) -> Ino,
-        component: &Component,
-        role: Role,
-        beside_directory: bool,
-    ) -> Option<DirEntry> {
-        let name = name::show(component, beside_directory)?;
-        let there = self.table.at(directory.ino, role, component);
-        let kind = match (&there, role) {
-            (Some(inode), _) => inode.kind,
-            (None, Role::Directory) => Kind::Directory,
-            (None, Role::Object) => {
-                let listed = listing.children.get(component).and_then(|child| child.object.as_ref());
-                listed.map_or(Kind::File, |listed| self.child_facts(listed).kind)
-            }
+        chunk: &Chunk,
+        shown: &Shown,
+        kind: Kind,
+    ) -> Result<Option<(Arc<Inode<S>>, bool)>> {
+        let (role, nothing) = (role_of(kind), Child::default());
+        let Some(listing) = chunk.listing.as_deref() else {
+            // It was read long ago: what was known of it is not kept.
+            let inode = self.find(directory, shown).await?.filter(|inode| inode.role() == role);
+            return Ok(inode.map(|inode| (inode, true)));
         };
-        let ino = there.map_or_else(|| number(component, role), |inode| inode.ino);
-        Some(DirEntry { name, component: component.clone(), role, kind, ino })
+        let child = listing.children.get(&shown.component).unwrap_or(&nothing);
+        let facts: Option<Facts> = match role {
+            Role::Directory => child.directory.then(|| self.child_directory_facts(directory, child)),
+            Role::Object => child.object.as_ref().map(|object| self.child_facts(object)),
+        };
+        let Some(inode) = self.settle(directory, &shown.component, role, facts, listing.began) else { return Ok(None) };
+        let state = inode.lock();
+        let listed_suffices = match role {
+            Role::Directory => self.config.attrs == AttrsMode::Listing,
+            Role::Object => child.object.as_ref().is_some_and(|object| !listing.wants_metadata(object)),
+        };
+        let certain = state.exact || listed_suffices;
+        drop(state);
+        Ok(Some((inode, certain)))
+    }
+
+    /// The names of what was learnt, with this mount's own changes.
+    pub(in crate::fs) fn names_of(&self, directory: &Arc<Inode<S>>, listing: &Listing) -> Names {
+        let mut shown: Vec<(&Component, bool, bool)> = Vec::with_capacity(listing.children.len());
+        {
+            let state = directory.lock();
+            for (component, child) in &listing.children {
+                let here = |role, listed| state.directory.own_knowledge(role, component, listing.began).unwrap_or(listed);
+                shown.push((component, here(Role::Directory, child.directory), here(Role::Object, child.object.is_some())));
+            }
+        }
+        let mut names = Names::default();
+        for (component, below, object) in shown {
+            self.push_names(directory, &mut names, listing.children.get(component), component, (below, below, object));
+        }
+        names
+    }
+
+    /// The end of a directory's stream: what this mount has made there, and no page has told of.
+    pub(in crate::fs) fn end_reading(&self, directory: &Arc<Inode<S>>, stream: &Stream) {
+        let made = directory.lock().directory.made_since(stream.began);
+        let shown = stream.shown_of(&made);
+        let mut late: BTreeMap<Component, (bool, bool, bool)> = BTreeMap::new();
+        for name in made {
+            let is_new = !shown.contains(&name);
+            let (role, component) = name;
+            let (is_directory, below, object) = late.entry(component).or_default();
+            match role {
+                Role::Directory => (*is_directory, *below) = (true, is_new),
+                Role::Object => *object = is_new,
+            }
+        }
+        let mut names = Names::default();
+        for (component, roles) in late {
+            self.push_names(directory, &mut names, None, &component, roles);
+        }
+        stream.add_shared(names, Arc::new(Listing { began: stream.began, ..self.empty_listing(None) }));
+        directory.lock().attr.nlink = 2 + stream.count_directories();
+        stream.finish(Ok(()));
+    }
+
+    /// Adds a component's names: `is_directory` when there is one, `below` and `object` for what is to be added.
+    fn push_names(
+        &self,
+        directory: &Arc<Inode<S>>,
+        names: &mut Names,
+        child: Option<&Child>,
+        component: &Component,
+        (is_directory, below, object): (bool, bool, bool),
+    ) {
+        if below && let Some(name) = name::show(component, false) {
+            names.push(&name, Kind::Directory);
+        }
+        if object && let Some(name) = name::show(component, is_directory) {
+            let there = self.table.at(directory.ino, Role::Object, component);
+            let listed =
+                || child.and_then(|child| child.object.as_ref()).map_or(Kind::File, |object| self.child_facts(object).kind);
+            names.push(&name, there.map_or_else(listed, |inode| inode.kind));
+        }
     }
 
     fn parent_of(&self, inode: &Arc<Inode<S>>) -> Arc<Inode<S>> {

@@ -4,13 +4,14 @@
 //! A listing that was asked for before this mount removed a name still has it, and one asked for before it made a name does
 //! not: so own edits are kept with their time and are laid over every older answer.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::watch;
 
 use super::inode::Role;
+use super::stream::Stream;
 use super::walk::Walk;
 use crate::fs::error;
 use crate::fs::name::Component;
@@ -59,7 +60,16 @@ pub struct Child {
     pub made: Option<SystemTime>,
 }
 
-/// A complete listing.
+impl Child {
+    /// It stands for this, too.
+    pub fn join(&mut self, other: Self) {
+        self.directory |= other.directory;
+        self.object = other.object.or_else(|| self.object.take());
+        self.made = other.made.or(self.made);
+    }
+}
+
+/// A listing: complete, or what was learnt of some names at once.
 #[derive(Debug)]
 pub struct Listing {
     /// When its first page was asked for.
@@ -84,6 +94,8 @@ struct Edit {
 #[derive(Debug, Default)]
 pub struct Directory {
     listing: Option<Arc<Listing>>,
+    /// It is being read.
+    reading: Weak<Stream>,
     /// When the listing was begun whose lack of a name is relied on.
     relied_on: Option<Instant>,
     edits: HashMap<(Role, Component), Edit>,
@@ -132,6 +144,24 @@ impl Directory {
         self.listing.clone()
     }
 
+    /// The stream of one who is reading it at `now` and began less than `ttl` before; else a new one, for others to join.
+    pub fn read_along(&mut self, now: Instant, ttl: Duration) -> Arc<Stream> {
+        let open = self.reading.upgrade().filter(|stream| stream.is_open_to_others(now, ttl));
+        open.unwrap_or_else(|| {
+            let stream = Stream::new(now);
+            self.reading = Arc::downgrade(&stream);
+            stream
+        })
+    }
+
+    /// What one who is reading it, and began less than `ttl` before `now`, has learnt of a name.
+    #[must_use]
+    pub fn being_read(&self, component: &Component, now: Instant, ttl: Duration) -> Option<Arc<Listing>> {
+        let stream = self.reading.upgrade()?;
+        let listing = stream.listed(component)?;
+        (now.saturating_duration_since(listing.began) < ttl).then_some(listing)
+    }
+
     /// Takes a new listing over, unless a newer one is there.
     pub fn learn(&mut self, listing: Arc<Listing>) {
         if self.listing.as_ref().is_none_or(|old| old.began <= listing.began) {
@@ -159,9 +189,10 @@ impl Directory {
         asked.max(listing.filter(|listing| !listing.children.contains_key(component)).map(|listing| listing.began))
     }
 
-    /// Forgets the listing, and what is not there.
+    /// Forgets the listing, and what is not there. Who is reading it now reads on.
     pub fn forget_listing(&mut self) {
         self.listing = None;
+        self.reading = Weak::new();
         self.absent.clear();
         self.walk = Walk::default();
     }
@@ -230,6 +261,13 @@ impl Directory {
     pub fn made_since(&self, asked: Instant) -> Vec<(Role, Component)> {
         let made = self.edits.iter().filter(|(_, edit)| edit.here && (edit.pinned || edit.at >= asked));
         made.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// The names that this mount has removed since `asked`.
+    #[must_use]
+    pub fn removed_since(&self, asked: Instant) -> HashSet<(Role, Component)> {
+        let removed = self.edits.iter().filter(|(_, edit)| !edit.here && (edit.pinned || edit.at >= asked));
+        removed.map(|(name, _)| name.clone()).collect()
     }
 
     /// Whether it has a name that the store has nothing of (yet).

@@ -1,7 +1,7 @@
-//! A directory read whole from the store: pages, markers, zero-byte objects, the sample that tells whose bucket it is.
+//! A directory read from the store: pages, markers, zero-byte objects, the sample that tells whose bucket it is.
 //!
-//! A page that fails fails the listing: never a shorter directory. The store's order is not relied upon: a file and a
-//! directory of one name meet in one map, so only one of them gets the plain name.
+//! A page that fails fails the listing: never a shorter directory. A file and a directory of one name are shown together, so
+//! that only one of them gets the plain name.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,7 +11,9 @@ use futures_util::StreamExt as _;
 
 use super::directory::{Child, ListedChild, Listing};
 use super::inode::{Inode, Role};
+use super::stream::{Asked, Extent, Stream, Turn, moved_away};
 use crate::base::clock;
+use crate::base::tasks::{self, Scoped};
 use crate::fs::Fs;
 use crate::fs::config::AttrsMode;
 use crate::fs::error::{Error, Result, Situation};
@@ -23,6 +25,9 @@ use crate::store::{
     ObjectStore,
 };
 
+/// What is known of a name takes some hundred bytes: of a directory with more names than the memory limit by this, in bytes,
+/// only the names are kept while it is read.
+const KEPT_DIVISOR: u64 = 2048;
 /// Objects of a listing that are asked for at once.
 const PARALLEL_HEADS: usize = 32;
 /// So many pages are read instead of asking for one name after the other that is missing.
@@ -33,12 +38,31 @@ const MAX_EMPTY_FOR_LOOKUP: usize = 32;
 const SAMPLE: usize = 4;
 
 impl<S: ObjectStore + BucketService> Fs<S> {
-    /// The directory's listing, from memory while it is fresh. One caller asks the store, the others wait for him.
-    pub(in crate::fs) async fn listing(&self, inode: &Arc<Inode<S>>) -> Result<Arc<Listing>> {
+    /// What is shown of a directory from now on: by its listing while that is fresh, by what somebody else is just reading, or
+    /// read from the store.
+    pub(in crate::fs) async fn begin_reading(&self, inode: &Arc<Inode<S>>) -> Result<Arc<Stream>> {
+        let listing = if self.is_account(inode) {
+            self.account_listing(inode).await?
+        } else {
+            let (mut state, now) = (inode.lock(), clock::instant());
+            match state.directory.fresh_listing(now, self.config.ttl) {
+                Some(listing) => listing,
+                None => return Ok(state.directory.read_along(now, self.config.ttl)),
+            }
+        };
+        inode.lock().directory.rely_on(&listing);
+        let stream = Stream::new(listing.began);
+        stream.add_shared(self.names_of(inode, &listing), listing);
+        self.end_reading(inode, &stream);
+        Ok(stream)
+    }
+
+    /// The buckets of the account, from memory while that is fresh. One caller asks the store, the others wait for him.
+    pub(in crate::fs) async fn account_listing(&self, root: &Arc<Inode<S>>) -> Result<Arc<Listing>> {
         let asked = clock::instant();
-        let _alone = inode.gate.write().await;
+        let _alone = root.gate.write().await;
         let known = {
-            let state = inode.lock();
+            let state = root.lock();
             let fresh = state.directory.fresh_listing(clock::instant(), self.config.ttl);
             // One that was begun since, by somebody for whom this call has waited, is as good however long it took.
             fresh.or_else(|| state.directory.last_listing().filter(|listing| listing.began >= asked))
@@ -46,18 +70,82 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         if let Some(listing) = known {
             return Ok(listing);
         }
-        let last = inode.lock().directory.last_listing();
-        let listing = if self.is_account(inode) {
-            self.list_account().await?
-        } else {
-            self.list_directory(&self.locate(inode)?, last.as_deref()).await?
-        };
-        let listing = Arc::new(listing);
-        inode.lock().directory.learn(Arc::clone(&listing));
-        if listing.unshowable > 0 {
-            tracing::warn!(path = self.path_of(inode.ino), count = listing.unshowable, "names that cannot be shown are left out");
-        }
+        let listing = Arc::new(self.list_account().await?);
+        root.lock().directory.learn(Arc::clone(&listing));
         Ok(listing)
+    }
+
+    /// Reads on: there are entries behind the `place`th then, or the end of the stream is known.
+    pub(in crate::fs) async fn read_more(&self, inode: &Arc<Inode<S>>, stream: &Stream, place: usize) {
+        let mut turn = stream.turn.lock().await;
+        while stream.entries() <= place && stream.end().is_none() {
+            if let Err(error) = self.read_page(inode, stream, &mut turn).await {
+                // Never a shorter directory.
+                stream.finish(Err(error));
+            }
+        }
+    }
+
+    async fn read_page(&self, inode: &Arc<Inode<S>>, stream: &Stream, turn: &mut Turn) -> Result<()> {
+        let address = self.locate(inode)?;
+        let mut asked = match turn.asked.take() {
+            Some(asked) if asked.address == address => asked,
+            Some(_) => return Err(moved_away()),
+            None => self.ask_for_page(address, ListStart::Beginning, stream.began),
+        };
+        let page = asked.answer.ended().await?;
+        let next = match page.next.clone().map(ListStart::Token) {
+            Some(next) if next == asked.start => {
+                return Err(Error::new(Situation::Io, "the store's listing does not get on: a page names itself as the next"));
+            }
+            next => next,
+        };
+        let is_last = next.is_none();
+        // The next page is on its way while this one is shown.
+        turn.asked = next.map(|start| self.ask_for_page(asked.address.clone(), start, clock::instant()));
+        let last = inode.lock().directory.last_listing();
+        let mut listing = Listing { began: asked.at, ..self.empty_listing(last.as_deref()) };
+        listing.posix |= turn.posix;
+        let extent = Extent::of(&page);
+        self.take_page(&mut listing, &asked.address, page, last.as_deref()).await?;
+        turn.posix = listing.posix;
+        turn.unshowable += listing.unshowable;
+        let (mut children, began) = turn.held.take(&asked.address.key, extent, listing.children, (asked.at, is_last));
+        if is_last && !turn.held.is_sorted() {
+            let named = |component: &Component| [Role::Directory, Role::Object].map(|role| (role, component.clone()));
+            let shown = stream.shown_of(&children.keys().flat_map(named).collect::<Vec<_>>());
+            children.retain(|component, _| named(component).iter().all(|name| !shown.contains(name)));
+        }
+        let listing = Listing { began, children, posix: turn.posix, unshowable: if is_last { turn.unshowable } else { 0 } };
+        let names = self.names_of(inode, &listing);
+        stream.add(names, listing, self.most_kept());
+        if is_last {
+            if turn.unshowable > 0 {
+                tracing::warn!(
+                    path = self.path_of(inode.ino),
+                    count = turn.unshowable,
+                    "names that cannot be shown are left out"
+                );
+            }
+            if let Some(whole) = stream.whole() {
+                let mut state = inode.lock();
+                state.directory.learn(Arc::clone(&whole));
+                state.directory.rely_on(&whole);
+            }
+            self.end_reading(inode, stream);
+        }
+        Ok(())
+    }
+
+    fn ask_for_page(&self, address: Address, start: ListStart, at: Instant) -> Asked {
+        let (store, request) = (self.store.clone(), Self::page_request(&address, start.clone()));
+        let answer = Scoped::new(tasks::spawn(async move { store.list(&request).await }));
+        Asked { address, at, start, answer }
+    }
+
+    /// So many names of a directory are kept with all that is known of them.
+    fn most_kept(&self) -> usize {
+        usize::try_from(self.config.memory_limit / KEPT_DIVISOR).unwrap_or(usize::MAX)
     }
 
     /// The directory's listing for the lookup of a name: the fresh one, or a new one of few pages where that is the better
@@ -70,6 +158,9 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     ) -> Option<Arc<Listing>> {
         let fresh = {
             let directory = &inode.lock().directory;
+            if let Some(listing) = directory.being_read(component, asked, self.config.ttl) {
+                return Some(listing);
+            }
             let fresh = directory.fresh_listing(asked, self.config.ttl);
             // Where it tells nothing of names that are missing, a new one would.
             let tells = |listing: &Arc<Listing>| {
@@ -162,26 +253,6 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             }
         }
         Ok(None)
-    }
-
-    async fn list_directory(&self, directory: &Address, last: Option<&Listing>) -> Result<Listing> {
-        let mut listing = self.empty_listing(last);
-        let mut start = ListStart::Beginning;
-        loop {
-            let page = self.store.list(&Self::page_request(directory, start.clone())).await?;
-            let next = page.next.clone();
-            self.take_page(&mut listing, directory, page, last).await?;
-            match next {
-                Some(token) if start == ListStart::Token(token.clone()) => {
-                    return Err(Error::new(
-                        Situation::Io,
-                        "the store's listing does not get on: a page names itself as the next",
-                    ));
-                }
-                Some(token) => start = ListStart::Token(token),
-                None => return Ok(listing),
-            }
-        }
     }
 
     async fn take_page(&self, listing: &mut Listing, directory: &Address, page: ListPage, last: Option<&Listing>) -> Result<()> {

@@ -4,5 +4,6 @@ pub mod directory;
 pub mod inode;
 pub mod listing;
 pub mod probe;
+pub mod stream;
 pub mod table;
 pub mod walk;
