@@ -105,6 +105,10 @@ fn words(point: &Path, status: &Value) -> String {
         let sent = format!("{} parts, {}, begun {} s ago", upload["parts"], size(&upload["bytes"]), upload["age_s"]);
         say("upload", format!("s3://{}/{} ({sent})", text(&upload["bucket"]), text(&upload["key"])));
     }
+    for rename in list(status, "renames") {
+        let progress = format!("{} of {} copied, {} deleted", rename["copied"], rename["keys"], rename["deleted"]);
+        say("rename", format!("{} to {} ({progress})", text(&rename["from"]), text(&rename["to"])));
+    }
     for stray in list(status, "strays") {
         let id = stray["id"].as_str().map_or_else(String::new, |id| format!(" {}", control::harmless(id)));
         say("leftover?", format!("s3://{}/{}{id}: {}", text(&stray["bucket"]), text(&stray["key"]), text(&stray["why"])));

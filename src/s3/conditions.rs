@@ -13,7 +13,9 @@ use super::dialect::Known;
 use super::request::Request;
 use super::response;
 use crate::base::date;
-use crate::store::{Condition, ETag, Error, ErrorKind, HeadObject, ObjectRef, ObjectStore as _, Operation, Result};
+use crate::store::{
+    BucketName, Condition, DeleteKey, ETag, Error, ErrorKind, HeadObject, ObjectRef, ObjectStore as _, Operation, Result,
+};
 
 /// No object has this tag.
 const IMPOSSIBLE_ETAG: &str = "00000000000000000000000000000000-pailfs";
@@ -90,6 +92,33 @@ impl S3Store {
                 Ok(None)
             }
             Err(error) => Err(error),
+        }
+    }
+
+    /// As [`S3Store::learn_condition`], of the tags in a `DeleteObjects`, by one of its keys. `Some`: what became of it, since
+    /// the store ignores them.
+    pub(super) async fn learn_batch_condition(&self, bucket: &BucketName, one: &DeleteKey) -> Result<Option<Result<()>>> {
+        let object = ObjectRef::current(bucket.clone(), one.key.clone());
+        let changed = |words: &str| Error::new(ErrorKind::Changed, Operation::DeleteObjects, &object, words);
+        match self.head(&HeadObject { object: object.clone() }).await {
+            Ok(info) if one.etag.as_ref() == Some(&info.etag) => {}
+            Ok(_) => return Ok(Some(Err(changed("the object is another one now")))),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Some(Ok(()))),
+            Err(error) => return Err(error),
+        }
+        let probe = DeleteKey { etag: Some(ETag::new(IMPOSSIBLE_ETAG)), ..one.clone() };
+        let refused = self.delete_batch(bucket, &[probe]).await?.remove(one.key.as_str());
+        match refused {
+            Some(error) if error.kind() == ErrorKind::Changed => {
+                self.0.dialect.learn_conditions(Operation::DeleteObjects, true);
+                Ok(None)
+            }
+            Some(error) => Ok(Some(Err(error))),
+            None => {
+                self.0.dialect.learn_conditions(Operation::DeleteObjects, false);
+                tracing::warn!("this store ignores the conditions of DeleteObjects: others' changes are looked for just before");
+                Ok(Some(Ok(())))
+            }
         }
     }
 

@@ -22,6 +22,7 @@ mod documents;
 mod fault_case;
 mod fault_copies;
 mod fault_loop;
+mod fault_moves;
 mod fault_names;
 mod faults;
 mod integrity;
@@ -40,6 +41,8 @@ mod oracle;
 mod properties;
 #[cfg(feature = "demo")]
 mod refusals;
+#[cfg(feature = "demo")]
+mod renames;
 #[cfg(feature = "demo")]
 mod requests;
 mod servers;

@@ -15,6 +15,7 @@ use crate::fs::name::{self, Component, MAX_NEW_BYTES, MAX_SHOWN_BYTES, Shown};
 use crate::fs::ops::commit::new_info;
 use crate::fs::tree::directory::Listing;
 use crate::fs::tree::inode::{Facts, Inode, Place, Role};
+use crate::fs::tree::moves::Access;
 use crate::fs::{Fs, Stat};
 use crate::store::{BucketService, Condition, Headers, Key, ObjectInfo, ObjectStore, Properties};
 
@@ -42,6 +43,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     /// [`Situation::NameNotUtf8`], [`Situation::NameTooLong`], and the store's failures. That nothing is there is no error.
     pub async fn lookup(&self, parent: Ino, name: &[u8]) -> Result<Looked> {
         let directory = self.directory(parent)?;
+        let _entered = self.moves.enter(&directory, Access::Look).await;
         let Some(shown) = parse_existing(name)? else { return Ok(Looked::Absent) };
         match self.find(&directory, &shown).await? {
             Some(inode) => Ok(Looked::Found(self.told(&inode))),
@@ -374,6 +376,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     async fn make(&self, parent: Ino, name: &[u8], kind: Kind, mut attr: Attr, target: Option<&str>) -> Result<Stat> {
         self.writable()?;
         let directory = self.directory(parent)?;
+        let _entered = self.moves.enter(&directory, Access::Change).await;
         if kind == Kind::Directory && directory.lock().attr.mode & 0o2000 != 0 {
             attr.mode |= 0o2000;
         }

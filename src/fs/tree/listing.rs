@@ -20,7 +20,7 @@ use crate::fs::meta::posix;
 use crate::fs::name::Component;
 use crate::store::{
     BucketService, Delimiter, ErrorKind, HeadObject, ListObjects, ListPage, ListStart, ListedObject, MAX_PAGE_KEYS, ObjectInfo,
-    ObjectStore,
+    ObjectStore, PageToken,
 };
 
 /// Objects of a listing that are asked for at once.
@@ -169,16 +169,10 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         let mut start = ListStart::Beginning;
         loop {
             let page = self.store.list(&Self::page_request(directory, start.clone())).await?;
-            let next = page.next.clone();
+            let next = next_page(&start, page.next.clone())?;
             self.take_page(&mut listing, directory, page, last).await?;
             match next {
-                Some(token) if start == ListStart::Token(token.clone()) => {
-                    return Err(Error::new(
-                        Situation::Io,
-                        "the store's listing does not get on: a page names itself as the next",
-                    ));
-                }
-                Some(token) => start = ListStart::Token(token),
+                Some(next) => start = next,
                 None => return Ok(listing),
             }
         }
@@ -261,6 +255,15 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// Where the page after the one from `start` on begins.
+pub(in crate::fs) fn next_page(start: &ListStart, next: Option<PageToken>) -> Result<Option<ListStart>> {
+    let next = next.map(ListStart::Token);
+    if next.as_ref() == Some(start) {
+        return Err(Error::new(Situation::Io, "the store's listing does not get on: a page names itself as the next"));
+    }
+    Ok(next)
 }
 
 /// Whether a HEAD was refused for good: by permissions, or since the object needs a key of the customer's (SSE-C).

@@ -1,0 +1,289 @@
+//! Deleting what was moved: from the old place once everything is at the new one, or from the new place when it shall not be.
+//!
+//! Each page that is deleted was listed just before, and only what it shows as it was copied is deleted, under its tag: also
+//! where a store ignores the tags, what others have changed or made meanwhile stays. What was changed is copied again.
+
+use std::time::Duration;
+
+use super::haul::{Fate, Haul};
+use crate::base::clock;
+use crate::data::write::settle::look;
+use crate::fs::Fs;
+use crate::fs::error::{Error, Result, Situation};
+use crate::fs::locate::Address;
+use crate::store::{
+    BucketService, Condition, DeleteKey, ErrorKind, Key, ListStart, ListedObject, ObjectInfo, ObjectStore, Outcome,
+};
+
+/// So often it is begun anew before it is given up.
+const MAX_PASSES: u32 = 7;
+/// The wait before the n-th further pass is n times this.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Objects that are looked at at once.
+const PARALLEL_HEADS: usize = 32;
+
+/// Why the old place is not empty.
+#[derive(Debug)]
+pub(in crate::fs) struct NotCleared {
+    pub error: Error,
+    /// Nothing was deleted, for certain.
+    pub is_untouched: bool,
+}
+
+/// What became of a pass.
+#[derive(Debug, Default)]
+struct Pass {
+    /// The last failure, and whether it may be another one the next time.
+    failed: Option<Error>,
+    is_final: bool,
+    /// Keys that were changed meanwhile and copied again: they are to be deleted by another pass.
+    copied_again: Vec<String>,
+    /// Keys that stay, because others have them.
+    staying: Vec<String>,
+}
+
+impl Pass {
+    fn fail(&mut self, error: crate::store::Error) {
+        self.is_final |=
+            error.outcome() == Outcome::NotApplied && !matches!(error.kind(), ErrorKind::Busy | ErrorKind::Unavailable);
+        self.failed = Some(error.into());
+    }
+}
+
+impl<S: ObjectStore + BucketService> Fs<S> {
+    /// Deletes what was copied from the old place.
+    pub(in crate::fs) async fn clear_old(&self, haul: &Haul) -> std::result::Result<(), NotCleared> {
+        let mut last = None;
+        for attempt in 1..=MAX_PASSES {
+            let pass = self.clear_once(haul).await;
+            for key in &pass.copied_again {
+                self.note_of_move(
+                    haul,
+                    key,
+                    "another client has changed it while its directory was renamed: it was copied again",
+                );
+            }
+            let is_untouched = !haul.progress().is_deleting;
+            match pass.failed {
+                None if pass.copied_again.is_empty() => {
+                    for key in &pass.staying {
+                        self.note_of_move(haul, key, "another client has made it while its directory was renamed: it stays");
+                    }
+                    return Ok(());
+                }
+                None => {}
+                Some(error) if pass.is_final && is_untouched => return Err(NotCleared { error, is_untouched }),
+                Some(error) => last = Some(error),
+            }
+            clock::sleep(PAUSE * attempt).await;
+        }
+        match last {
+            Some(error) => Err(NotCleared { error, is_untouched: !haul.progress().is_deleting }),
+            // Others change the same keys again and again: those are at both places.
+            None => Ok(()),
+        }
+    }
+
+    async fn clear_once(&self, haul: &Haul) -> Pass {
+        let (mut pass, mut start) = (Pass::default(), ListStart::Beginning);
+        loop {
+            let page = match self.page_below(&haul.from, start).await {
+                Ok(page) => page,
+                Err(error) => {
+                    pass.failed = Some(error);
+                    return pass;
+                }
+            };
+            // Not by the token: what it stands for is being deleted.
+            let last = page.objects.last().map(|listed| listed.key.clone());
+            if let Err(error) = self.clear_page(haul, page.objects, &mut pass).await {
+                pass.failed = Some(error);
+            }
+            match (page.next, last) {
+                (Some(_), Some(last)) => start = ListStart::After(last),
+                _ => return pass,
+            }
+        }
+    }
+
+    async fn clear_page(&self, haul: &Haul, listed: Vec<ListedObject>, pass: &mut Pass) -> Result<()> {
+        let (mut batch, mut changed) = (Vec::new(), Vec::new());
+        for listed in listed {
+            let relative = haul.relative(&listed.key)?;
+            let etag = match &listed.etag {
+                Some(etag) => etag.clone(),
+                // The listing does not say.
+                None => match look(&self.store, &haul.source(relative)?).await? {
+                    Some(info) => info.etag,
+                    None => continue,
+                },
+            };
+            match haul.fate(relative, &etag, listed.last_modified) {
+                Fate::Copied => batch.push((DeleteKey { key: Key::new(&listed.key)?, etag: Some(etag) }, listed)),
+                Fate::Changed => changed.push(listed),
+                Fate::New => pass.staying.push(listed.key),
+            }
+        }
+        if haul.is_old {
+            batch = self.with_copies(haul, batch, pass).await?;
+        }
+        let keys: Vec<DeleteKey> = batch.iter().map(|(key, _)| key.clone()).collect();
+        if !keys.is_empty() {
+            match self.store.delete_many(&haul.from.bucket, &keys).await {
+                Ok(answers) => {
+                    for (answer, (_, listed)) in answers.into_iter().zip(batch) {
+                        match answer {
+                            Ok(()) => haul.advance(|progress| {
+                                progress.deleted += 1;
+                                progress.is_deleting = true;
+                            }),
+                            Err(error) if error.kind() == ErrorKind::Changed => changed.push(listed),
+                            Err(error) => {
+                                haul.advance(|progress| progress.is_deleting |= error.outcome() != Outcome::NotApplied);
+                                pass.fail(error);
+                            }
+                        }
+                    }
+                }
+                Err(error) => {
+                    haul.advance(|progress| progress.is_deleting |= error.outcome() != Outcome::NotApplied);
+                    pass.fail(error);
+                }
+            }
+        }
+        for listed in changed {
+            if self.carry_again(haul, &listed).await? {
+                pass.copied_again.push(listed.key)
+            } else {
+                pass.staying.push(listed.key)
+            }
+        }
+        Ok(())
+    }
+
+    /// Of what a dead mount has copied, only that is deleted whose copy is still there.
+    async fn with_copies(
+        &self,
+        haul: &Haul,
+        batch: Vec<(DeleteKey, ListedObject)>,
+        pass: &mut Pass,
+    ) -> Result<Vec<(DeleteKey, ListedObject)>> {
+        let infos = self.look_at_all(haul, &haul.to, batch.iter().map(|(_, listed)| &listed.key)).await?;
+        let mut sure = Vec::new();
+        for ((key, listed), info) in batch.into_iter().zip(infos) {
+            let relative = haul.relative(&listed.key)?;
+            match info.filter(|info| haul.has_made(info) || haul.is_copy(relative, &info.etag)) {
+                Some(_) => sure.push((key, listed)),
+                None => pass.staying.push(listed.key),
+            }
+        }
+        Ok(sure)
+    }
+
+    /// HEADs of the same keys at either place: `keys` are of one of them, and looked at at `address`.
+    async fn look_at_all<'a>(
+        &self,
+        haul: &Haul,
+        address: &Address,
+        keys: impl Iterator<Item = &'a String>,
+    ) -> Result<Vec<Option<ObjectInfo>>> {
+        use futures_util::stream::{self, StreamExt as _};
+        let other = if *address == haul.to { &haul.from } else { &haul.to };
+        let mut heads = Vec::new();
+        for key in keys {
+            let relative = key.strip_prefix(other.key.as_str()).unwrap_or(key);
+            heads.push(self.look_at(Address { key: format!("{}{relative}", address.key), ..address.clone() }));
+        }
+        let infos: Vec<Result<Option<ObjectInfo>>> = stream::iter(heads).buffered(PARALLEL_HEADS).collect().await;
+        infos.into_iter().collect()
+    }
+
+    async fn look_at(&self, address: Address) -> Result<Option<ObjectInfo>> {
+        Ok(look(&self.store, &address.object()?).await?)
+    }
+
+    /// Copies a key again that another client has changed since, over the copy; `false` when that is not this rename's any
+    /// more.
+    async fn carry_again(&self, haul: &Haul, listed: &ListedObject) -> Result<bool> {
+        let relative = haul.relative(&listed.key)?;
+        let condition = match look(&self.store, &haul.target(relative)?).await? {
+            Some(info) if haul.has_made(&info) => Condition::IfMatch(info.etag),
+            Some(_) => return Ok(false),
+            None => Condition::IfAbsent,
+        };
+        self.carry(haul, None, listed, condition).await?;
+        Ok(true)
+    }
+
+    /// Takes the copies away again, unless others have changed them.
+    ///
+    /// # Errors
+    /// Whatever keeps one from being taken away: it is at both places then.
+    pub(in crate::fs) async fn take_back(&self, haul: &Haul) -> Result<()> {
+        if haul.is_untouched() {
+            return Ok(());
+        }
+        let mut last = None;
+        for attempt in 1..=MAX_PASSES {
+            match self.take_back_once(haul).await {
+                Ok(()) => return Ok(()),
+                Err(error) => last = Some(error),
+            }
+            clock::sleep(PAUSE * attempt).await;
+        }
+        last.map_or(Ok(()), Err)
+    }
+
+    async fn take_back_once(&self, haul: &Haul) -> Result<()> {
+        let (mut start, mut failed) = (ListStart::Beginning, None);
+        loop {
+            let page = self.page_below(&haul.to, start).await?;
+            let last = page.objects.last().map(|listed| listed.key.clone());
+            let mut batch = Vec::new();
+            for listed in &page.objects {
+                let relative = haul.relative_to(&listed.key)?;
+                // What was there before is not taken away, though it may have been replaced.
+                if relative.is_empty() && haul.replaced.is_some() {
+                    continue;
+                }
+                let known = listed.etag.as_ref().filter(|etag| !haul.is_old && haul.is_copy(relative, etag));
+                let etag = match known {
+                    Some(etag) => Some(etag.clone()),
+                    None if haul.is_old || haul.is_doubtful(relative) || listed.etag.is_none() => {
+                        let info = look(&self.store, &haul.target(relative)?).await?;
+                        info.filter(|info| haul.has_made(info)).map(|info| info.etag)
+                    }
+                    None => None,
+                };
+                if let Some(etag) = etag {
+                    batch.push((DeleteKey { key: Key::new(&listed.key)?, etag: Some(etag) }, &listed.key));
+                }
+            }
+            if haul.is_old {
+                // The only copy is never taken away.
+                let sources = self.look_at_all(haul, &haul.from, batch.iter().map(|(_, key)| *key)).await?;
+                batch = batch.into_iter().zip(sources).filter(|(_, source)| source.is_some()).map(|(one, _)| one).collect();
+            }
+            let keys: Vec<DeleteKey> = batch.into_iter().map(|(key, _)| key).collect();
+            if !keys.is_empty() {
+                let answers = self.store.delete_many(&haul.to.bucket, &keys).await?;
+                failed = answers
+                    .into_iter()
+                    .filter_map(std::result::Result::err)
+                    .find(|error| error.kind() != ErrorKind::Changed)
+                    .or(failed);
+            }
+            match (page.next, last) {
+                (Some(_), Some(last)) => start = ListStart::After(last),
+                _ => return failed.map_or(Ok(()), |error| Err(error.into())),
+            }
+        }
+    }
+
+    /// Names a key in the list of failures: nobody's call has failed by it.
+    fn note_of_move(&self, haul: &Haul, key: &str, words: &str) {
+        tracing::warn!(key, from = %haul.from, to = %haul.to, words, "rename of a directory");
+        let error = Error::new(Situation::Stale, format!("'{key}' in '{}': {words}", haul.from));
+        self.failures.record("rename", format!("/{key}"), "ESTALE", error.words().to_owned());
+    }
+}
