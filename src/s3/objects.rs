@@ -106,11 +106,11 @@ impl ObjectStore for S3Store {
             keys.iter().cloned().partition(|one| crate::base::xml::can_hold(one.key.as_str()));
         let mut failed: HashMap<String, Error> = HashMap::new();
         if self.0.dialect.conditions_in(Some(bucket), Operation::DeleteObjects) == Known::Unknown
-            && let Some(first) = left.iter().position(|one| one.etag.is_some()).map(|at| left.swap_remove(at))
+            && let Some(first) = left.iter().position(|one| one.etag.is_some()).map(|at| left.remove(at))
         {
             match self.learn_batch_condition(bucket, &first).await {
                 Ok(Some(gone)) => failed.extend(gone.err().map(|error| (first.key.as_str().to_owned(), error))),
-                Ok(None) => left.push(first),
+                Ok(None) => left.insert(0, first),
                 Err(error) => return Err(error),
             }
         }

@@ -261,7 +261,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         };
         let is_same = |info: &Arc<ObjectInfo>| {
             let not_newer = date::unix_seconds(listed.last_modified) <= date::unix_seconds(info.last_modified);
-            Some(&info.etag) == listed.etag.as_ref() && info.size == listed.size && not_newer
+            Some(&info.etag) == listed.etag.as_ref() && info.size == listed.size && not_newer && info.is_settled()
         };
         own.filter(is_same).or_else(|| of_listing().filter(is_same))
     }

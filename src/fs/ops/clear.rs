@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
+
 use super::haul::{Fate, Haul};
 use crate::base::clock;
 use crate::data::write::settle::look;
@@ -19,6 +21,8 @@ use crate::store::{
 const MAX_PASSES: u32 = 7;
 /// The wait before the n-th further pass is n times this.
 const PAUSE: Duration = Duration::from_millis(100);
+/// Pages that are deleted at once.
+const PARALLEL_BATCHES: usize = 4;
 /// Objects that are looked at at once.
 const PARALLEL_HEADS: usize = 32;
 
@@ -40,9 +44,20 @@ struct Pass {
     copied_again: Vec<String>,
     /// Keys that stay, because others have them.
     staying: Vec<String>,
+    /// The directory's own, which is to be deleted last.
+    marker: Option<ListedObject>,
 }
 
 impl Pass {
+    /// What became of a further page.
+    fn add(&mut self, page: Self) {
+        self.failed = page.failed.or(self.failed.take());
+        self.is_final |= page.is_final;
+        self.copied_again.extend(page.copied_again);
+        self.staying.extend(page.staying);
+        self.marker = page.marker.or(self.marker.take());
+    }
+
     fn fail(&mut self, error: crate::store::Error) {
         self.is_final |=
             error.outcome() == Outcome::NotApplied && !matches!(error.kind(), ErrorKind::Busy | ErrorKind::Unavailable);
@@ -85,28 +100,63 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     }
 
     async fn clear_once(&self, haul: &Haul) -> Pass {
-        let (mut pass, mut start) = (Pass::default(), ListStart::Beginning);
-        loop {
-            let page = match self.page_below(&haul.from, start).await {
-                Ok(page) => page,
-                Err(error) => {
-                    pass.failed = Some(error);
-                    return pass;
-                }
-            };
-            // Not by the token: what it stands for is being deleted.
-            let last = page.objects.last().map(|listed| listed.key.clone());
-            if let Err(error) = self.clear_page(haul, page.objects, &mut pass).await {
-                pass.failed = Some(error);
+        let (mut pass, mut start) = (Pass::default(), Some(ListStart::Beginning));
+        let mut pages = self.next_pages(haul, &mut start).await;
+        while !pages.is_empty() {
+            let mut under_way = Vec::with_capacity(pages.len());
+            for (page, has_more) in pages.drain(..) {
+                under_way.push(self.clear_page(haul, page, has_more));
             }
-            match (page.next, last) {
-                (Some(_), Some(last)) => start = ListStart::After(last),
-                _ => return pass,
-            }
+            let cleared;
+            (pages, cleared) = tokio::join!(self.next_pages(haul, &mut start), join_all(under_way));
+            cleared.into_iter().for_each(|page| pass.add(page));
         }
+        if let Some(marker) = pass.marker.take().filter(|_| pass.failed.is_none()) {
+            pass.add(self.clear_page(haul, Ok(vec![marker]), false).await);
+        }
+        pass
     }
 
-    async fn clear_page(&self, haul: &Haul, listed: Vec<ListedObject>, pass: &mut Pass) -> Result<()> {
+    /// The pages that are deleted at once, each with whether it was not the last one.
+    async fn next_pages(&self, haul: &Haul, start: &mut Option<ListStart>) -> Vec<(Result<Vec<ListedObject>>, bool)> {
+        let mut pages = Vec::new();
+        while pages.len() < PARALLEL_BATCHES
+            && let Some(from) = start.take()
+        {
+            match self.page_below(&haul.from, from).await {
+                Ok(page) => {
+                    // Not by the token: what it stands for is being deleted.
+                    let last = page.next.as_ref().and(page.objects.last());
+                    *start = last.map(|last| ListStart::After(last.key.clone()));
+                    pages.push((Ok(page.objects), start.is_some()));
+                }
+                Err(error) => pages.push((Err(error), false)),
+            }
+        }
+        pages
+    }
+
+    /// Deletes what a page of a listing shows as it was copied; the directory's own marker not yet, while there is more.
+    async fn clear_page(&self, haul: &Haul, listed: Result<Vec<ListedObject>>, has_more: bool) -> Pass {
+        let mut pass = Pass::default();
+        let cleared = match listed {
+            Ok(mut listed) => {
+                if has_more && let Some(at) = listed.iter().position(|listed| listed.key == haul.from.key) {
+                    pass.marker = Some(listed.remove(at));
+                }
+                // What is in a directory comes before its marker: SeaweedFS, which has real directories, removes them later else.
+                listed.reverse();
+                self.clear_listed(haul, listed, &mut pass).await
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = cleared {
+            pass.failed = Some(error);
+        }
+        pass
+    }
+
+    async fn clear_listed(&self, haul: &Haul, listed: Vec<ListedObject>, pass: &mut Pass) -> Result<()> {
         let (mut batch, mut changed) = (Vec::new(), Vec::new());
         for listed in listed {
             let relative = haul.relative(&listed.key)?;
@@ -240,7 +290,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             let page = self.page_below(&haul.to, start).await?;
             let last = page.objects.last().map(|listed| listed.key.clone());
             let mut batch = Vec::new();
-            for listed in &page.objects {
+            for listed in page.objects.iter().rev() {
                 let relative = haul.relative_to(&listed.key)?;
                 // What was there before is not taken away, though it may have been replaced.
                 if relative.is_empty() && haul.replaced.is_some() {

@@ -256,6 +256,7 @@ pub(in crate::fs) fn new_info(committed: Committed, size: u64, properties: Prope
         size,
         etag: committed.etag,
         last_modified: committed.at.unwrap_or_else(clock::now),
+        as_of: None,
         version: committed.version,
         // As HEAD tells them.
         properties: Properties { tags: None, acl: None, ..properties },
