@@ -190,6 +190,25 @@ async fn open_and_dirty_files_survive_every_fault() {
     .await;
 }
 
+/// More than is remembered of at the smallest memory limit: the copies themselves tell what they were made of.
+#[tokio::test(start_paused = true)]
+async fn more_keys_than_are_remembered_are_moved() {
+    let mut case = Case::new(RetryPolicy::once(), &Keys::new(), String::from("many keys")).await;
+    let bytes = content(1, 10);
+    for number in 0..60_000 {
+        case.world.put(&format!("d/{number:05}"), &bytes).await;
+    }
+    case.rename().await.unwrap();
+    let all = case.all().await;
+    assert_eq!((all.len(), all[0].as_str()), (1000, "e/00000"));
+    let left = case.world.stored("e/59999").await;
+    assert_eq!(left, Some(bytes));
+    let heads = case.world.fault.calls().iter().filter(|call| **call == Operation::HeadObject).count();
+    println!("{heads} HEADs");
+    assert!((60_000..80_000).contains(&heads), "{heads}");
+    case.keys = keys();
+}
+
 /// Where renames are recorded; it goes with the test.
 struct Records(std::path::PathBuf);
 

@@ -30,6 +30,7 @@ mod integrity;
 mod kept;
 #[cfg(feature = "demo")]
 mod kill;
+mod kill_moves;
 mod leftovers;
 #[cfg(feature = "demo")]
 mod leftovers_mounted;

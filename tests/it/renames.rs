@@ -99,6 +99,22 @@ fn a_directory_of_200_is_200_copies_and_one_delete() {
 }
 
 #[test]
+fn what_nothing_is_known_of_is_looked_at_once() {
+    let site = Site::start();
+    let mount = practised(&site);
+    for number in 0..200 {
+        site.put(&format!("d/{number}"), "x");
+    }
+    site.server.reset_counters();
+    fs::rename(mount.at("d"), mount.at("e")).unwrap();
+    let counts = format!("{:?}", site.server.counters());
+    assert_eq!((site.count("CopyObject"), site.count("DeleteObjects"), site.count("DeleteObject")), (200, 1, 0), "{counts}");
+    // What a copy must name to keep it is in no listing: encryption, redirect, lock, the number of tags. The rest is
+    // for the names of the directories, and their markers.
+    assert!((200..=204).contains(&site.count("HeadObject")), "{counts}");
+}
+
+#[test]
 fn a_directory_of_1000_is_copied_in_parallel() {
     let site = Site::start();
     let mount = practised(&site);

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::haul::{Carried, Haul};
+use super::haul::{Carried, Haul, KEY_BYTES};
 use super::keeping::TagsBy;
 use crate::base::date;
 use crate::data;
+use crate::data::budget::{Class, Permit};
 use crate::data::write::Destination;
 use crate::data::write::commit::{MadeBy, in_group};
 use crate::data::write::settle::{copy_object, look, put_empty};
@@ -27,7 +28,11 @@ use crate::store::{
 /// Copies that are asked for at once: as many as requests may be in flight.
 const PARALLEL_COPIES: usize = crate::store::limit::MAX_SMALL_REQUESTS;
 /// What was listed is kept up to so many keys; beyond that it is listed once more for the copying.
-const MAX_HELD_KEYS: usize = 100_000;
+const MAX_HELD_KEYS: usize = 10_000;
+/// So many keys are remembered in any case, ...
+const MIN_REMEMBERED: u64 = 4096;
+/// ... and otherwise within this part of the memory limit, where it is free.
+const MEMORY_DIVISOR: u64 = 16;
 /// An object that others change all the time is copied anew so often.
 const MAX_TRIES: u32 = 5;
 
@@ -73,6 +78,13 @@ impl<S: ObjectStore + BucketService> Fs<S> {
                 None => return Ok((marker, held)),
             }
         }
+    }
+
+    /// Memory for what is remembered of so many keys.
+    pub(in crate::fs) fn memory_for(&self, keys: u64) -> Permit {
+        let bytes = (keys * KEY_BYTES).min(self.budget.limit() / MEMORY_DIVISOR);
+        let least = bytes.min(MIN_REMEMBERED * KEY_BYTES);
+        self.budget.try_spare(Class::Read, bytes).unwrap_or_else(|| self.budget.overdraw(Class::Read, least))
     }
 
     /// Copies everything: the marker first, since it takes the new name; in the place of another marker last, since that
@@ -155,7 +167,9 @@ impl<S: ObjectStore + BucketService> Fs<S> {
                 return Err(archived(&listed.key));
             }
             let (mut destination, tags) = self.moved(&source, &info, &target).await?;
-            in_group(&mut destination, &haul.token);
+            let date = if listed.etag.as_ref() == Some(&info.etag) { listed.last_modified } else { info.last_modified };
+            let modified = date::unix_seconds(date);
+            in_group(&mut destination, &haul.token_for(&info.etag, modified));
             let mut made = copy_object(&self.store, source_of(&source, &info), &destination, condition.clone()).await;
             let is_marker = info.size == 0 && source.key.as_str().ends_with('/');
             // What is not there to be copied is told as if it had been changed.
@@ -182,11 +196,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             let copied = CopiedKey {
                 key: relative.to_owned(),
                 etag: info.etag.as_str().to_owned(),
-                modified: date::unix_seconds(if listed.etag.as_ref() == Some(&info.etag) {
-                    listed.last_modified
-                } else {
-                    info.last_modified
-                }),
+                modified,
                 copy: committed.etag.as_str().to_owned(),
             };
             let put_back = self.put_back(&target, &destination.properties, tags.as_ref(), MadeBy::copy_of(info.size)).await;

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
-use super::haul::{Fate, Haul};
-use crate::base::clock;
+use super::haul::Haul;
+use crate::base::{clock, date};
 use crate::data::write::settle::look;
 use crate::fs::Fs;
 use crate::fs::error::{Error, Result, Situation};
@@ -157,7 +157,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     }
 
     async fn clear_listed(&self, haul: &Haul, listed: Vec<ListedObject>, pass: &mut Pass) -> Result<()> {
-        let (mut batch, mut changed) = (Vec::new(), Vec::new());
+        let (mut batch, mut unlike, mut changed) = (Vec::new(), Vec::new(), Vec::new());
         for listed in listed {
             let relative = haul.relative(&listed.key)?;
             let etag = match &listed.etag {
@@ -168,10 +168,20 @@ impl<S: ObjectStore + BucketService> Fs<S> {
                     None => continue,
                 },
             };
-            match haul.fate(relative, &etag, listed.last_modified) {
-                Fate::Copied => batch.push((DeleteKey { key: Key::new(&listed.key)?, etag: Some(etag) }, listed)),
-                Fate::Changed => changed.push(listed),
-                Fate::New => pass.staying.push(listed.key),
+            let modified = date::unix_seconds(listed.last_modified);
+            match haul.is_copied(relative, &etag, modified) {
+                true => batch.push((DeleteKey { key: Key::new(&listed.key)?, etag: Some(etag) }, listed)),
+                false => unlike.push((etag, modified, listed)),
+            }
+        }
+        let copies = self.look_at_all(&haul.to, unlike.iter().map(|(_, _, listed)| haul.relative(&listed.key))).await?;
+        for ((etag, modified, listed), copy) in unlike.into_iter().zip(copies) {
+            match copy {
+                Some(copy) if haul.is_copy_of(&copy, &etag, modified) => {
+                    batch.push((DeleteKey { key: Key::new(&listed.key)?, etag: Some(etag) }, listed));
+                }
+                Some(copy) if haul.has_made(&copy) => changed.push(listed),
+                _ => pass.staying.push(listed.key),
             }
         }
         if haul.is_old {
@@ -218,7 +228,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         batch: Vec<(DeleteKey, ListedObject)>,
         pass: &mut Pass,
     ) -> Result<Vec<(DeleteKey, ListedObject)>> {
-        let infos = self.look_at_all(haul, &haul.to, batch.iter().map(|(_, listed)| &listed.key)).await?;
+        let infos = self.look_at_all(&haul.to, batch.iter().map(|(_, listed)| haul.relative(&listed.key))).await?;
         let mut sure = Vec::new();
         for ((key, listed), info) in batch.into_iter().zip(infos) {
             let relative = haul.relative(&listed.key)?;
@@ -230,19 +240,16 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         Ok(sure)
     }
 
-    /// HEADs of the same keys at either place: `keys` are of one of them, and looked at at `address`.
+    /// HEADs of keys below an address.
     async fn look_at_all<'a>(
         &self,
-        haul: &Haul,
         address: &Address,
-        keys: impl Iterator<Item = &'a String>,
+        relatives: impl Iterator<Item = Result<&'a str>>,
     ) -> Result<Vec<Option<ObjectInfo>>> {
         use futures_util::stream::{self, StreamExt as _};
-        let other = if *address == haul.to { &haul.from } else { &haul.to };
         let mut heads = Vec::new();
-        for key in keys {
-            let relative = key.strip_prefix(other.key.as_str()).unwrap_or(key);
-            heads.push(self.look_at(Address { key: format!("{}{relative}", address.key), ..address.clone() }));
+        for relative in relatives {
+            heads.push(self.look_at(Address { key: format!("{}{}", address.key, relative?), ..address.clone() }));
         }
         let infos: Vec<Result<Option<ObjectInfo>>> = stream::iter(heads).buffered(PARALLEL_HEADS).collect().await;
         infos.into_iter().collect()
@@ -289,7 +296,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         loop {
             let page = self.page_below(&haul.to, start).await?;
             let last = page.objects.last().map(|listed| listed.key.clone());
-            let mut batch = Vec::new();
+            let (mut batch, mut unsure) = (Vec::new(), Vec::new());
             for listed in page.objects.iter().rev() {
                 let relative = haul.relative_to(&listed.key)?;
                 // What was there before is not taken away, though it may have been replaced.
@@ -297,24 +304,28 @@ impl<S: ObjectStore + BucketService> Fs<S> {
                     continue;
                 }
                 let known = listed.etag.as_ref().filter(|etag| !haul.is_old && haul.is_copy(relative, etag));
-                let etag = match known {
-                    Some(etag) => Some(etag.clone()),
-                    None if haul.is_old || haul.is_doubtful(relative) || listed.etag.is_none() => {
-                        let info = look(&self.store, &haul.target(relative)?).await?;
-                        info.filter(|info| haul.has_made(info)).map(|info| info.etag)
+                match known {
+                    Some(etag) => batch.push((relative, etag.clone())),
+                    None if haul.is_old
+                        || haul.has_forgotten()
+                        || haul.is_doubtful(relative)
+                        || listed.etag.is_none() =>
+                    {
+                        unsure.push(relative);
                     }
-                    None => None,
-                };
-                if let Some(etag) = etag {
-                    batch.push((DeleteKey { key: Key::new(&listed.key)?, etag: Some(etag) }, &listed.key));
+                    None => {}
                 }
             }
+            let infos = self.look_at_all(&haul.to, unsure.iter().copied().map(Ok)).await?;
+            let made = unsure.into_iter().zip(infos).filter_map(|(relative, info)| Some((relative, info?)));
+            batch.extend(made.filter(|(_, info)| haul.has_made(info)).map(|(relative, info)| (relative, info.etag)));
             if haul.is_old {
                 // The only copy is never taken away.
-                let sources = self.look_at_all(haul, &haul.from, batch.iter().map(|(_, key)| *key)).await?;
+                let sources = self.look_at_all(&haul.from, batch.iter().map(|(relative, _)| Ok(*relative))).await?;
                 batch = batch.into_iter().zip(sources).filter(|(_, source)| source.is_some()).map(|(one, _)| one).collect();
             }
-            let keys: Vec<DeleteKey> = batch.into_iter().map(|(key, _)| key).collect();
+            let key = |(relative, etag)| Ok(DeleteKey { key: haul.target(relative)?.key, etag: Some(etag) });
+            let keys = batch.into_iter().map(key).collect::<Result<Vec<DeleteKey>>>()?;
             if !keys.is_empty() {
                 let answers = self.store.delete_many(&haul.to.bucket, &keys).await?;
                 failed = answers

@@ -1,13 +1,15 @@
 //! The keys of a directory on their way to another place: what was copied, and what is known of each copy.
 //!
 //! Of each key only digests are kept: with its tag and time, that of a source which was copied; with its tag, that of a copy.
-//! What a listing shows is looked up in them before anything is deleted, at either place.
+//! What a listing shows is looked up in them before anything is deleted, at either place. There are as many as the memory
+//! budget has room for: beyond that the copies themselves are asked, whose tokens say what they were made of.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher as _, Hash, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::base::{date, rng, tasks};
+use crate::base::{crc::Crc64, rng, tasks};
+use crate::data::budget::Permit;
 use crate::data::write::commit::token_of;
 use crate::fs::error::{Error, Result, Situation};
 use crate::fs::intents::{Begun, CopiedKey, Intent};
@@ -15,6 +17,9 @@ use crate::fs::locate::Address;
 use crate::store::{ETag, ObjectInfo, ObjectRef};
 
 type Digest = [u64; 2];
+
+/// What the digests of a key take, in sets that have just grown.
+pub(in crate::fs) const KEY_BYTES: u64 = 80;
 
 /// The keys of a directory on their way.
 #[derive(Debug)]
@@ -35,7 +40,8 @@ pub(in crate::fs) struct Haul {
 
 #[derive(Debug, Default)]
 struct State {
-    keys: HashSet<Digest>,
+    /// So many keys are remembered, by what this holds of the budget.
+    memory: Option<Permit>,
     sources: HashSet<Digest>,
     copies: HashSet<Digest>,
     /// Keys that may have been copied, although that failed.
@@ -69,26 +75,16 @@ pub(in crate::fs) struct Carried {
     pub copy: ObjectInfo,
 }
 
-/// What a listing of the old place shows of a key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::fs) enum Fate {
-    /// It was copied as it is.
-    Copied,
-    /// It was copied, and changed since.
-    Changed,
-    /// It came since.
-    New,
-}
-
 impl Haul {
     pub(in crate::fs) fn new(from: Address, to: Address, replaced: Option<ETag>) -> Self {
         Self::of(from, to, replaced, format!("{}.", rng::token()), false)
     }
 
     /// What a dead mount has begun.
-    pub(in crate::fs) fn left(begun: &Begun, copied: Vec<CopiedKey>) -> Option<Self> {
+    pub(in crate::fs) fn left(begun: &Begun, copied: Vec<CopiedKey>, memory: Permit) -> Option<Self> {
         let (from, to) = begun.addresses()?;
         let haul = Self::of(from, to, begun.replaced.as_deref().map(ETag::new), begun.token.clone(), true);
+        haul.remember_within(memory);
         for copied in copied {
             haul.note(&copied);
         }
@@ -158,19 +154,35 @@ impl Haul {
     /// Whether there is nothing to take back.
     pub(in crate::fs) fn is_untouched(&self) -> bool {
         let state = self.lock();
-        state.copies.is_empty() && state.doubtful.is_empty() && !self.is_old
+        state.progress.copied == 0 && state.doubtful.is_empty() && !self.is_old
     }
 
-    /// What a listing of the old place shows.
-    pub(in crate::fs) fn fate(&self, relative: &str, etag: &ETag, modified: std::time::SystemTime) -> Fate {
-        let source = self.digest((relative, etag.as_str(), date::unix_seconds(modified)));
-        let key = self.digest(relative);
+    /// Whether what a listing of the old place shows is known to have been copied as it is.
+    pub(in crate::fs) fn is_copied(&self, relative: &str, etag: &ETag, modified: u64) -> bool {
+        let source = self.digest((relative, etag.as_str(), modified));
+        self.lock().sources.contains(&source)
+    }
+
+    /// Whether an object at the new place is the copy of what had this tag and time.
+    pub(in crate::fs) fn is_copy_of(&self, info: &ObjectInfo, etag: &ETag, modified: u64) -> bool {
+        token_of(&info.properties).is_some_and(|token| token.starts_with(&self.token_for(etag, modified)))
+    }
+
+    /// What the token of a copy begins with: what it was made of.
+    pub(in crate::fs) fn token_for(&self, etag: &ETag, modified: u64) -> String {
+        let source = Crc64::of([etag.as_str().as_bytes(), &modified.to_be_bytes()]);
+        format!("{}{source}.", self.token)
+    }
+
+    /// Some keys may have been copied that are not remembered.
+    pub(in crate::fs) fn has_forgotten(&self) -> bool {
         let state = self.lock();
-        match (state.sources.contains(&source), state.keys.contains(&key)) {
-            (true, _) => Fate::Copied,
-            (false, true) => Fate::Changed,
-            (false, false) => Fate::New,
-        }
+        state.progress.copied > state.sources.len() as u64
+    }
+
+    /// Remembers as many keys as `memory` has room for.
+    pub(in crate::fs) fn remember_within(&self, memory: Permit) {
+        self.lock().memory = Some(memory);
     }
 
     pub(in crate::fs) fn progress(&self) -> Progress {
@@ -209,15 +221,15 @@ impl Haul {
 
     fn note(&self, copied: &CopiedKey) {
         let CopiedKey { key, etag, modified, copy } = copied;
-        let (key, source, copy) = (
-            self.digest(key.as_str()),
-            self.digest((key.as_str(), etag.as_str(), *modified)),
-            self.digest((key.as_str(), copy.as_str())),
-        );
+        let (source, copy) =
+            (self.digest((key.as_str(), etag.as_str(), *modified)), self.digest((key.as_str(), copy.as_str())));
         let mut state = self.lock();
-        state.keys.insert(key);
-        state.sources.insert(source);
-        state.copies.insert(copy);
+        let room = state.memory.as_ref().map_or(0, |memory| memory.bytes() / KEY_BYTES);
+        // SeaweedFS drops the tokens of markers: those can only be remembered.
+        if (state.sources.len() as u64) < room || key.is_empty() || key.ends_with('/') {
+            state.sources.insert(source);
+            state.copies.insert(copy);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -438,7 +438,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         let now = clock::instant();
         let mut state = directory.lock();
         state.directory.edit(inode.role(), component.clone(), true, pinned, now);
-        touch_directory(&mut state.attr);
+        touch_directory(&mut state.attr, i32::from(inode.is_directory()));
     }
 
     fn believes_markers(&self) -> bool {
@@ -453,9 +453,10 @@ fn too_long(name: &[u8]) -> Error {
     Error::new(Situation::NameTooLong, format!("a new name of {} bytes is longer than {MAX_NEW_BYTES}", name.len()))
 }
 
-/// Names in it have changed.
-pub(in crate::fs) fn touch_directory(attr: &mut Attr) {
+/// Names in it have changed: so many directories have come to those that are known, or gone.
+pub(in crate::fs) fn touch_directory(attr: &mut Attr, directories: i32) {
     let now = clock::now();
+    attr.nlink = attr.nlink.saturating_add_signed(directories).max(2);
     attr.mtime = now;
     attr.ctime = now;
 }

@@ -246,7 +246,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         {
             let mut state = directory.lock();
             state.directory.edit(role, component, false, pinned, now);
-            touch_directory(&mut state.attr);
+            touch_directory(&mut state.attr, -i32::from(role == Role::Directory));
         }
         // Without a marker it may be gone from every listing now, and those above it too, yet they stay until rmdir.
         let mut kept = Arc::clone(directory);

@@ -316,7 +316,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         }
         let mut state = to.lock();
         state.directory.edit(Role::Object, component, true, dirty, clock::instant());
-        touch_directory(&mut state.attr);
+        touch_directory(&mut state.attr, 0);
     }
 }
 

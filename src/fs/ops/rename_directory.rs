@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::haul::{Carried, Haul};
 use super::rename::{Replace, Spot};
-use crate::base::{clock, tasks};
+use crate::base::{clock, date, tasks};
 use crate::data::write::commit::Base;
 use crate::data::write::settle::look;
 use crate::fs::Fs;
@@ -165,6 +165,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         leaving: &Leaving<'_, S>,
     ) -> Result<()> {
         let found = self.survey(haul).await?;
+        haul.remember_within(self.memory_for(haul.progress().found));
         self.record_intent(haul).await;
         let old = root.place();
         let carried = self.carry_everything(haul, root, found, leaving).await;
@@ -181,6 +182,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             drop(state);
             self.table.unlink(to.ino, Role::Directory, &component, target);
             self.table.release(target.ino);
+            touch_directory(&mut to.lock().attr, -1);
         }
         self.relocate(root, (to, &component), keyless);
         self.take_over(haul, &moved);
@@ -297,7 +299,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         let there = look(&self.store, &haul.target(relative)?).await?;
         let condition = match there {
             Some(there) if haul.has_made(&there) => {
-                if haul.fate(relative, &info.etag, info.last_modified) == super::haul::Fate::Copied {
+                if haul.is_copied(relative, &info.etag, date::unix_seconds(info.last_modified)) {
                     haul.note_carried(relative, Carried { source: Arc::new(info), copy: there });
                     return Ok(true);
                 }
@@ -335,7 +337,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         }
         let mut state = to.lock();
         state.directory.edit(Role::Directory, component.clone(), true, is_kept, clock::instant());
-        touch_directory(&mut state.attr);
+        touch_directory(&mut state.attr, 1);
     }
 
     /// What is known below the directory is at the new place now.

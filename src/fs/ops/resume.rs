@@ -22,7 +22,8 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             }
         };
         for Left { intent, begun, copied, is_deleting } in left {
-            let Some(haul) = Haul::left(&begun, copied).map(Arc::new) else { continue };
+            let memory = self.memory_for(copied.len() as u64);
+            let Some(haul) = Haul::left(&begun, copied, memory).map(Arc::new) else { continue };
             self.hauls().push(Arc::clone(&haul));
             haul.advance(|progress| progress.is_deleting = is_deleting);
             let done = match is_deleting {
