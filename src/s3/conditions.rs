@@ -23,6 +23,8 @@ const IMPOSSIBLE_ETAG: &str = "00000000000000000000000000000000-pailfs";
 /// The answer to a condition that does not hold.
 const PRECONDITION_FAILED: u16 = 412;
 
+/// What the conditions on the source of a copy begin with.
+const SOURCE_CONDITIONS: &str = "x-amz-copy-source-if";
 const UNMODIFIED_SINCE: &str = "x-amz-copy-source-if-unmodified-since";
 
 impl S3Store {
@@ -57,8 +59,33 @@ impl S3Store {
             if there.is_some() {
                 return Err(conflict(&request, ErrorKind::Exists));
             }
+            if let Some(answered) = self.learn_absence(&request).await? {
+                return Ok(answered);
+            }
         }
         self.0.call(request).await
+    }
+
+    /// Learns from a copy to where nothing is, as was just looked, by a tag that cannot match. `Some`: it was carried out.
+    async fn learn_absence(&self, request: &Request) -> Result<Option<Answered>> {
+        let dialect = &self.0.dialect;
+        let is_unknown = dialect.conditions_in(request.bucket.as_ref(), request.operation) == Known::Unknown;
+        // Its source was looked at just before, too: one status for both conditions would tell nothing.
+        let is_looked_at = dialect.source_conditions(request.operation) != Known::Yes;
+        if request.operation != Operation::CopyObject || !is_unknown || !is_looked_at {
+            return Ok(None);
+        }
+        let mut probe = request.clone();
+        probe.headers.retain(|(name, _)| !name.starts_with(SOURCE_CONDITIONS));
+        match self.learn_condition(&probe).await {
+            // Nothing is there that could match. Or there is no source any more: then this says so again.
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let answered = self.0.call(request.clone()).await?;
+                dialect.learn_conditions(request.operation, true);
+                Ok(Some(answered))
+            }
+            learnt => learnt,
+        }
     }
 
     async fn call_if_match(&self, request: Request, etag: &ETag) -> Result<Answered> {
@@ -134,7 +161,7 @@ impl S3Store {
             Err(error) => error,
         };
         // One status for all conditions: with one on its source, too, nothing can be told.
-        let of_source = request.headers.iter().any(|(name, _)| name.starts_with("x-amz-copy-source-if"));
+        let of_source = request.headers.iter().any(|(name, _)| name.starts_with(SOURCE_CONDITIONS));
         // Two tries in both forms: that another client has put the same bytes back meanwhile must not teach anything.
         for bare in [true, dialect.bare_etags()] {
             if of_source && (dialect.bare_etags() || !bare) {

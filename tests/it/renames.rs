@@ -99,6 +99,17 @@ fn a_directory_of_200_is_200_copies_and_one_delete() {
 }
 
 #[test]
+fn the_first_copies_show_what_the_store_honours() {
+    let site = Site::start();
+    let mount = site.mount(&["--ttl", "60s"]);
+    mount.sh("setfattr -n user.s3.object-ownership -v BucketOwnerEnforced . && echo 1 > f && mv f g && mv g h");
+    site.server.reset_counters();
+    mount.sh("mv h i");
+    let counts = format!("{:?}", site.server.counters());
+    assert_eq!((site.count("CopyObject"), site.count("DeleteObject"), site.count("HeadObject")), (1, 1, 0), "{counts}");
+}
+
+#[test]
 fn what_nothing_is_known_of_is_looked_at_once() {
     let site = Site::start();
     let mount = practised(&site);
