@@ -61,10 +61,10 @@
 //!
 //! **Rename of a directory.** All keys are listed (what cannot be copied refuses the whole), copied in parallel under a token of
 //! this rename, then the directory gets its new place in the tree, which moves everything known below it, and its readers; then
-//! each page of a fresh listing is deleted as far as it shows what was copied (`fs::ops::{rename_directory, carry, clear}`), several
-pages at once. As many copies are remembered as the memory budget allows; of the others their tokens tell what they were made of. This
-//! mount's own operations below it are kept out meanwhile, or for the moment of the change of the tree (`fs::tree::moves`). What
-//! is under way is recorded in the state directory (`fs::intents`).
+//! each page of a fresh listing is deleted as far as it shows what was copied (`fs::ops::{rename_directory, carry, clear}`),
+//! several pages at once. As many copies are remembered as the memory budget allows; of the others their tokens tell what they
+//! were made of. This mount's own operations below it are kept out meanwhile, or for the moment of the change of the tree
+//! (`fs::tree::moves`). What is under way is recorded in the state directory (`fs::intents`).
 //!
 //! **Attributes.** Mode, owner, times and link targets are user metadata ([`fs::meta`]), sent with the pending upload when
 //! there is one, else by one conditional self-copy. The copy asks that the object was not written since it was last seen, so

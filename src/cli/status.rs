@@ -1,6 +1,6 @@
 //! `pailfs status`: what goes on in a mount, or in all of them.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::mpsc::{self, Receiver};
@@ -80,7 +80,7 @@ fn answer(point: &Path) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(why) => {
-            eprintln!("{why}");
+            let _ = writeln!(io::stderr(), "{why}");
             if refused { ExitCode::from(REFUSED) } else { ExitCode::FAILURE }
         }
     }

@@ -64,11 +64,17 @@ fn a_killed_rename_of_a_directory_is_taken_back_or_finished() {
             let is_at = |place: &str, other: &str| there(&site, place) == *tree && there(&site, other).is_empty();
             eventually("the rename is taken back or finished", || is_at("d", "e") || is_at("e", "d"));
             let now = if is_at("d", "e") { "d" } else { "e" };
-            if now == at { taken_back += 1 } else { finished += 1 }
+            if now == at {
+                taken_back += 1
+            } else {
+                finished += 1
+            }
             at = now;
         }
         let to = if at == "d" { "e" } else { "d" };
-        mount.sh(&format!("mkdir -p {at}/own/new{round} && for n in 1 2 3; do echo {round} > {at}/own/$n; done; echo x > {at}/open"));
+        mount.sh(&format!(
+            "mkdir -p {at}/own/new{round} && for n in 1 2 3; do echo {round} > {at}/own/$n; done; echo x > {at}/open"
+        ));
         let mut open = fs::OpenOptions::new().append(true).open(mount.at(&format!("{at}/open"))).unwrap();
         open.write_all(format!("{round}\n").as_bytes()).unwrap();
         open.sync_all().unwrap();

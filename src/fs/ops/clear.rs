@@ -306,11 +306,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
                 let known = listed.etag.as_ref().filter(|etag| !haul.is_old && haul.is_copy(relative, etag));
                 match known {
                     Some(etag) => batch.push((relative, etag.clone())),
-                    None if haul.is_old
-                        || haul.has_forgotten()
-                        || haul.is_doubtful(relative)
-                        || listed.etag.is_none() =>
-                    {
+                    None if haul.is_old || haul.has_forgotten() || haul.is_doubtful(relative) || listed.etag.is_none() => {
                         unsure.push(relative);
                     }
                     None => {}

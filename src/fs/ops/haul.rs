@@ -221,8 +221,7 @@ impl Haul {
 
     fn note(&self, copied: &CopiedKey) {
         let CopiedKey { key, etag, modified, copy } = copied;
-        let (source, copy) =
-            (self.digest((key.as_str(), etag.as_str(), *modified)), self.digest((key.as_str(), copy.as_str())));
+        let (source, copy) = (self.digest((key.as_str(), etag.as_str(), *modified)), self.digest((key.as_str(), copy.as_str())));
         let mut state = self.lock();
         let room = state.memory.as_ref().map_or(0, |memory| memory.bytes() / KEY_BYTES);
         // SeaweedFS drops the tokens of markers: those can only be remembered.
