@@ -63,6 +63,13 @@
 //! **Copy.** `copy_file_range` makes extents of the source's object; the copy is made at the commit, or before this mount
 //! changes or removes the source (`fs::ops::ranges`).
 //!
+//! **Rename of a directory.** All keys are listed (what cannot be copied refuses the whole), copied in parallel under a token of
+//! this rename, then the directory gets its new place in the tree, which moves everything known below it, and its readers; then
+//! each page of a fresh listing is deleted as far as it shows what was copied (`fs::ops::{rename_directory, carry, clear}`),
+//! several pages at once. As many copies are remembered as the memory budget allows; of the others their tokens tell what they
+//! were made of. This mount's own operations below it are kept out meanwhile, or for the moment of the change of the tree
+//! (`fs::tree::moves`). What is under way is recorded in the state directory (`fs::intents`).
+//!
 //! **Attributes.** Mode, owner, times and link targets are user metadata ([`fs::meta`]), sent with the pending upload when
 //! there is one, else by one conditional self-copy. The copy asks that the object was not written since it was last seen, so
 //! that nothing is looked at first, and nothing of others taken back; when it was, the change is begun anew on what is there.
@@ -95,6 +102,9 @@
 //! | 3 | `Inode::lock` | std Mutex | attributes, content, counts | never |
 //! | 4 | `Table` | std | numbers, names, lookup counts | never |
 //! | 5 | handles, read windows, writers, the budget, the account | std Mutex | themselves | never |
+//!
+//! Before all of them each operation enters `fs::tree::moves` once, at the outermost layer; renames and rmdir take the rename lock
+//! in its place.
 //!
 //! Acquired only towards a higher rank. Two gates only by one function, in the order of the inode numbers, under the rename
 //! lock; two inode states never.

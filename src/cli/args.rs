@@ -235,6 +235,9 @@ pub(super) struct Status {
     /// As JSON, one object for each mount, a line each
     #[arg(long)]
     pub(super) json: bool,
+    /// Asks the root of a mount itself, however long that takes
+    #[arg(long, hide = true, requires = "directory")]
+    pub(super) of_root: bool,
 }
 
 #[derive(Debug, Clone, ClapArgs)]

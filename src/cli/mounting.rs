@@ -100,7 +100,7 @@ fn serve(arguments: &Mount) -> Outcome {
             // AWS takes an unsaid location from its endpoint in us-east-1 only.
             settings.config.location = Location::parse(&store.region)?;
         }
-        let uploads = settings::uploads(arguments, &settings.config, &store)?;
+        let uploads = settings::records(arguments, &mut settings.config, &store)?;
         let check = (!arguments.no_check).then_some(&settings.config);
         let (store, s3) = open_store(store, check, Arc::clone(&counters), uploads.clone()).await?;
         Ok::<_, String>((store, s3, uploads))
@@ -124,6 +124,8 @@ fn serve(arguments: &Mount) -> Outcome {
         let (below, of_dead) = (store.clone(), uploads.clone());
         // Behind the mount: nobody waits for what others have left.
         let _sweeping = may_abort.then(|| tasks::Scoped::new(tasks::spawn(async move { of_dead.sweep(&below).await })));
+        let fs = mounted.fs();
+        let _finishing = may_abort.then(|| tasks::Scoped::new(tasks::spawn(async move { fs.finish_renames().await })));
         let served = mounted.serve(async move || signals.next().await).await.map_err(|error| error.to_string());
         // What is not aborted in time is by the next mount.
         let _ = clock::deadline(ABORT_LIMIT, uploads.abort_abandoned(&store)).await;

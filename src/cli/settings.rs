@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{args, options};
 use crate::data::write::staging::Staging;
 use crate::fs::config::{AttrsMode, AutoRestore, Config, KeepAcl, ListXattrs, Source};
+use crate::fs::intents;
 use crate::fs::meta::location::Location;
 use crate::mount::MountSettings;
 use crate::s3::config::{Addressing, CredentialsSource, PayloadSigning, S3Config, Timeouts};
@@ -56,6 +57,8 @@ pub(super) fn resolve(arguments: &args::Mount, directory: PathBuf) -> Result<Mou
         },
         memory_limit: arguments.memory_limit,
         kept_directory: Some(cache.join("kept")),
+        // Known when the store is.
+        renames: None,
         staging: staging(&cache, arguments.staging_limit),
         ownership: arguments.object_ownership.map(|ownership| match ownership {
             args::ObjectOwnership::BucketOwnerEnforced => Ownership::BucketOwnerEnforced,
@@ -128,10 +131,11 @@ impl Custom {
     }
 }
 
-/// Where the uploads of a mount are recorded.
-pub(super) fn uploads(arguments: &args::Mount, config: &Config, store: &S3Config) -> Result<Uploads, String> {
+/// Where the uploads of a mount are recorded, and its renames.
+pub(super) fn records(arguments: &args::Mount, config: &mut Config, store: &S3Config) -> Result<Uploads, String> {
     let directory = STATE.directory(arguments.state_dir.as_deref(), rustix::process::getuid().as_raw())?;
     let endpoint = Endpoint::new(store).map_err(|error| error.to_string())?.name();
+    config.renames = Some(intents::Place { directory: directory.join("renames"), endpoint: endpoint.clone() });
     Ok(Uploads::recorded_in(Place { directory, endpoint, kept: config.kept_directory.clone() }))
 }
 

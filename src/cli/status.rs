@@ -1,7 +1,10 @@
 //! `pailfs status`: what goes on in a mount, or in all of them.
 
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -11,11 +14,26 @@ use crate::mount::mountinfo;
 
 /// DIR is on no mount.
 const NO_MOUNT: u8 = 2;
+/// The daemon answers only others; between the processes of this command.
+const REFUSED: u8 = 3;
+/// A mount that has not answered by then hangs.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// A label and what follows it begin in these columns.
 const LABEL_COLUMNS: usize = 10;
 
-/// Shows it; 1 when something failed or is kept, 2 when the directory is not on a mount.
+/// What a mount has answered.
+enum Answer {
+    Status(Value),
+    /// Only others may ask it.
+    Refused(String),
+    Failed(String),
+}
+
+/// Shows it; 1 when something failed or is kept, or a mount does not answer, 2 when the directory is not on a mount.
 pub(super) fn status(arguments: &Status) -> ExitCode {
+    if let Some(point) = arguments.directory.as_ref().filter(|_| arguments.of_root) {
+        return answer(point);
+    }
     let points = match &arguments.directory {
         Some(directory) => control::mount_of(directory).map(|(mount, _)| vec![mount.point]),
         None => all(),
@@ -31,30 +49,79 @@ pub(super) fn status(arguments: &Status) -> ExitCode {
         println!("no pailfs mount");
     }
     let mut all_well = true;
-    for point in points {
-        // Somebody else's mount is no concern of this user's, unless it was asked for.
-        if arguments.directory.is_none() && control::is_refused(&point) {
-            continue;
-        }
-        let asked = control::ask(&point, "status")
-            .and_then(|text| serde_json::from_str::<Value>(&text).map_err(|error| format!("'{}': {error}", point.display())));
-        match asked {
-            Ok(mut status) => {
+    for (point, answer) in points.iter().zip(ask_all(&points)) {
+        match answer {
+            Answer::Status(mut status) => {
                 all_well &= is_well(&status);
                 if arguments.json {
                     status["mount"] = point.display().to_string().into();
                     println!("{status}");
                 } else {
-                    print!("{}", words(&point, &status));
+                    print!("{}", words(point, &status));
                 }
             }
-            Err(why) => {
+            // Somebody else's mount is no concern of this user's, unless it was asked for.
+            Answer::Refused(_) if arguments.directory.is_none() => {}
+            Answer::Refused(why) | Answer::Failed(why) => {
                 fail(&why);
                 all_well = false;
             }
         }
     }
     if all_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Asks the mount at `point` itself, for the process that waits for this one.
+fn answer(point: &Path) -> ExitCode {
+    let refused = control::is_refused(point);
+    match control::ask(point, "status") {
+        Ok(status) => {
+            println!("{status}");
+            ExitCode::SUCCESS
+        }
+        Err(why) => {
+            let _ = writeln!(io::stderr(), "{why}");
+            if refused { ExitCode::from(REFUSED) } else { ExitCode::FAILURE }
+        }
+    }
+}
+
+/// Asks all mounts at once, each in a process of its own: a mount that hangs keeps whoever asks it, with all its threads, until
+/// it is gone.
+fn ask_all(points: &[PathBuf]) -> Vec<Answer> {
+    let last = Instant::now() + PATIENCE;
+    let asked: Vec<_> = points.iter().map(|point| ask(point)).collect();
+    let answers = asked.into_iter().zip(points).map(|(asked, point)| match asked {
+        Ok(answer) => answer
+            .recv_timeout(last.saturating_duration_since(Instant::now()))
+            .unwrap_or_else(|_| Answer::Failed(format!("no answer from '{}' within {} s", point.display(), PATIENCE.as_secs()))),
+        Err(error) => Answer::Failed(format!("cannot ask '{}': {error}", point.display())),
+    });
+    answers.collect()
+}
+
+fn ask(point: &Path) -> io::Result<Receiver<Answer>> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["status", "--of-root", "--"]).arg(point);
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let (tell, answer) = mpsc::channel();
+    let point = point.to_owned();
+    std::thread::spawn(move || {
+        let answer = match child.wait_with_output() {
+            Ok(output) if output.status.success() => match serde_json::from_slice(&output.stdout) {
+                Ok(status) => Answer::Status(status),
+                Err(error) => Answer::Failed(format!("'{}': {error}", point.display())),
+            },
+            Ok(output) => {
+                let why = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+                if output.status.code() == Some(i32::from(REFUSED)) { Answer::Refused(why) } else { Answer::Failed(why) }
+            }
+            Err(error) => Answer::Failed(error.to_string()),
+        };
+        // Nobody waits any more when it was too late.
+        let _ = tell.send(answer);
+    });
+    Ok(answer)
 }
 
 fn all() -> Result<Vec<PathBuf>, String> {
@@ -104,6 +171,10 @@ fn words(point: &Path, status: &Value) -> String {
     for upload in list(status, "uploads") {
         let sent = format!("{} parts, {}, begun {} s ago", upload["parts"], size(&upload["bytes"]), upload["age_s"]);
         say("upload", format!("s3://{}/{} ({sent})", text(&upload["bucket"]), text(&upload["key"])));
+    }
+    for rename in list(status, "renames") {
+        let progress = format!("{} of {} copied, {} deleted", rename["copied"], rename["keys"], rename["deleted"]);
+        say("rename", format!("{} to {} ({progress})", text(&rename["from"]), text(&rename["to"])));
     }
     for stray in list(status, "strays") {
         let id = stray["id"].as_str().map_or_else(String::new, |id| format!(" {}", control::harmless(id)));

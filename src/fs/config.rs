@@ -111,6 +111,8 @@ pub struct Config {
     pub memory_limit: u64,
     /// Where contents go that can never be stored; without one they stay in memory.
     pub kept_directory: Option<PathBuf>,
+    /// Where renames of directories are recorded while they are under way.
+    pub renames: Option<super::intents::Place>,
     /// Where changes go that do not fit into memory.
     pub staging: Staging,
     /// Whose the objects of new buckets are.
@@ -150,6 +152,7 @@ impl Config {
             attrs: AttrsMode::Auto,
             memory_limit: 512 << 20,
             kept_directory: None,
+            renames: None,
             staging: Staging::default(),
             ownership: None,
             presign_ttl: Duration::from_secs(3600),

@@ -12,13 +12,14 @@ pub mod config;
 pub mod error;
 pub mod failures;
 pub mod handles;
+pub mod intents;
 mod locate;
 pub mod meta;
 pub mod name;
 mod ops;
 pub mod tree;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use self::account::Account;
@@ -29,6 +30,7 @@ use self::failures::Failures;
 use self::handles::Handles;
 use self::name::Component;
 use self::tree::inode::{Facts, Inode, Place};
+use self::tree::moves::Moves;
 use self::tree::table::Table;
 use crate::base::clock;
 use crate::data::budget::Budget;
@@ -40,6 +42,7 @@ pub use ops::attrs::SpaceInfo;
 pub use ops::commit::Pending;
 pub use ops::dirs::{Emitted, Full, Plus};
 pub use ops::files::{From, ReadNow, WriteNow};
+use ops::haul::Haul;
 pub use ops::names::Looked;
 pub use ops::ranges::{Allocate, Spot};
 pub use ops::rename::Replace;
@@ -67,6 +70,9 @@ pub struct Fs<S> {
     budget: Budget,
     writes: WriteShared<S>,
     rename_lock: tokio::sync::Mutex<()>,
+    moves: Moves<S>,
+    hauls: Mutex<Vec<Arc<Haul>>>,
+    failed_hauls: Mutex<Vec<Arc<Haul>>>,
     copies: ops::ranges::Copies<S>,
     failures: Failures,
     auto_restored: AutoRestored,
@@ -96,6 +102,9 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             table: Table::new(Inode::new(Ino::ROOT, nowhere, facts)),
             handles: Handles::default(),
             rename_lock: tokio::sync::Mutex::new(()),
+            moves: Moves::default(),
+            hauls: Mutex::default(),
+            failed_hauls: Mutex::default(),
             copies: ops::ranges::Copies::default(),
             failures: Failures::default(),
             auto_restored: AutoRestored::default(),
@@ -146,6 +155,11 @@ impl<S> Fs<S> {
         for inode in self.table.all() {
             inode.lock().directory.forget_listing();
         }
+    }
+
+    /// The renames of directories that are under way.
+    fn hauls(&self) -> MutexGuard<'_, Vec<Arc<Haul>>> {
+        self.hauls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Refuses changes of a read-only mount.

@@ -13,7 +13,9 @@ use super::dialect::Known;
 use super::request::Request;
 use super::response;
 use crate::base::date;
-use crate::store::{Condition, ETag, Error, ErrorKind, HeadObject, ObjectRef, ObjectStore as _, Operation, Result};
+use crate::store::{
+    BucketName, Condition, DeleteKey, ETag, Error, ErrorKind, HeadObject, ObjectRef, ObjectStore as _, Operation, Result,
+};
 
 /// No object has this tag.
 const IMPOSSIBLE_ETAG: &str = "00000000000000000000000000000000-pailfs";
@@ -21,6 +23,8 @@ const IMPOSSIBLE_ETAG: &str = "00000000000000000000000000000000-pailfs";
 /// The answer to a condition that does not hold.
 const PRECONDITION_FAILED: u16 = 412;
 
+/// What the conditions on the source of a copy begin with.
+const SOURCE_CONDITIONS: &str = "x-amz-copy-source-if";
 const UNMODIFIED_SINCE: &str = "x-amz-copy-source-if-unmodified-since";
 
 impl S3Store {
@@ -55,8 +59,33 @@ impl S3Store {
             if there.is_some() {
                 return Err(conflict(&request, ErrorKind::Exists));
             }
+            if let Some(answered) = self.learn_absence(&request).await? {
+                return Ok(answered);
+            }
         }
         self.0.call(request).await
+    }
+
+    /// Learns from a copy to where nothing is, as was just looked, by a tag that cannot match. `Some`: it was carried out.
+    async fn learn_absence(&self, request: &Request) -> Result<Option<Answered>> {
+        let dialect = &self.0.dialect;
+        let is_unknown = dialect.conditions_in(request.bucket.as_ref(), request.operation) == Known::Unknown;
+        // Its source was looked at just before, too: one status for both conditions would tell nothing.
+        let is_looked_at = dialect.source_conditions(request.operation) != Known::Yes;
+        if request.operation != Operation::CopyObject || !is_unknown || !is_looked_at {
+            return Ok(None);
+        }
+        let mut probe = request.clone();
+        probe.headers.retain(|(name, _)| !name.starts_with(SOURCE_CONDITIONS));
+        match self.learn_condition(&probe).await {
+            // Nothing is there that could match. Or there is no source any more: then this says so again.
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let answered = self.0.call(request.clone()).await?;
+                dialect.learn_conditions(request.operation, true);
+                Ok(Some(answered))
+            }
+            learnt => learnt,
+        }
     }
 
     async fn call_if_match(&self, request: Request, etag: &ETag) -> Result<Answered> {
@@ -93,6 +122,33 @@ impl S3Store {
         }
     }
 
+    /// As [`S3Store::learn_condition`], of the tags in a `DeleteObjects`, by one of its keys. `Some`: what became of it, since
+    /// the store ignores them.
+    pub(super) async fn learn_batch_condition(&self, bucket: &BucketName, one: &DeleteKey) -> Result<Option<Result<()>>> {
+        let object = ObjectRef::current(bucket.clone(), one.key.clone());
+        let changed = |words: &str| Error::new(ErrorKind::Changed, Operation::DeleteObjects, &object, words);
+        match self.head(&HeadObject { object: object.clone() }).await {
+            Ok(info) if one.etag.as_ref() == Some(&info.etag) => {}
+            Ok(_) => return Ok(Some(Err(changed("the object is another one now")))),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Some(Ok(()))),
+            Err(error) => return Err(error),
+        }
+        let probe = DeleteKey { etag: Some(ETag::new(IMPOSSIBLE_ETAG)), ..one.clone() };
+        let refused = self.delete_batch(bucket, &[probe]).await?.remove(one.key.as_str());
+        match refused {
+            Some(error) if error.kind() == ErrorKind::Changed => {
+                self.0.dialect.learn_conditions(Operation::DeleteObjects, true);
+                Ok(None)
+            }
+            Some(error) => Ok(Some(Err(error))),
+            None => {
+                self.0.dialect.learn_conditions(Operation::DeleteObjects, false);
+                tracing::warn!("this store ignores the conditions of DeleteObjects: others' changes are looked for just before");
+                Ok(Some(Ok(())))
+            }
+        }
+    }
+
     /// Sends a condition that the store keeps. A 412 against what HEAD shows is a matter of quotes, or the bucket's: then
     /// looking just before has to do.
     async fn call_honoured(&self, request: Request, etag: &ETag) -> Result<Answered> {
@@ -105,7 +161,7 @@ impl S3Store {
             Err(error) => error,
         };
         // One status for all conditions: with one on its source, too, nothing can be told.
-        let of_source = request.headers.iter().any(|(name, _)| name.starts_with("x-amz-copy-source-if"));
+        let of_source = request.headers.iter().any(|(name, _)| name.starts_with(SOURCE_CONDITIONS));
         // Two tries in both forms: that another client has put the same bytes back meanwhile must not teach anything.
         for bare in [true, dialect.bare_etags()] {
             if of_source && (dialect.bare_etags() || !bare) {

@@ -26,6 +26,7 @@ struct Facts {
     complete: Known,
     copy: Known,
     delete: Known,
+    delete_many: Known,
     source: Known,
     part_source: Known,
     source_date: Known,
@@ -74,6 +75,7 @@ impl Dialect {
             complete: Known::Yes,
             copy: Known::Yes,
             delete: Known::Yes,
+            delete_many: Known::Yes,
             source: Known::Yes,
             part_source: Known::Yes,
             source_date: Known::Yes,
@@ -242,9 +244,13 @@ impl Dialect {
         self.with(|facts| {
             let ignores = |what: &str| format!("{what}: looked at just before, so a window of one request remains");
             let mut said = Vec::new();
-            for operation in
-                [Operation::PutObject, Operation::CompleteMultipartUpload, Operation::CopyObject, Operation::DeleteObject]
-            {
+            for operation in [
+                Operation::PutObject,
+                Operation::CompleteMultipartUpload,
+                Operation::CopyObject,
+                Operation::DeleteObject,
+                Operation::DeleteObjects,
+            ] {
                 if *slot(facts, operation) == Known::No {
                     said.push(ignores(&format!("ignores the condition of {operation}")));
                 }
@@ -291,6 +297,7 @@ fn slot(facts: &mut Facts, operation: Operation) -> &mut Known {
         Operation::CompleteMultipartUpload => &mut facts.complete,
         Operation::CopyObject => &mut facts.copy,
         Operation::DeleteObject => &mut facts.delete,
+        Operation::DeleteObjects => &mut facts.delete_many,
         _ => &mut facts.put,
     }
 }

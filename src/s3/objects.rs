@@ -97,30 +97,33 @@ impl ObjectStore for S3Store {
         }
     }
 
-    async fn delete_many(&self, bucket: &BucketName, keys: &[Key]) -> Result<Vec<Result<()>>> {
+    async fn delete_many(&self, bucket: &BucketName, keys: &[DeleteKey]) -> Result<Vec<Result<()>>> {
         if keys.len() > usize::from(MAX_PAGE_KEYS) {
             return Err(Error::new(ErrorKind::Invalid, Operation::DeleteObjects, bucket, "more than 1,000 keys"));
         }
-        let (sendable, odd): (Vec<&Key>, Vec<&Key>) = keys.iter().partition(|key| crate::base::xml::can_hold(key.as_str()));
+        // XML 1.0 cannot name all of them.
+        let (mut left, odd): (Vec<DeleteKey>, Vec<DeleteKey>) =
+            keys.iter().cloned().partition(|one| crate::base::xml::can_hold(one.key.as_str()));
         let mut failed: HashMap<String, Error> = HashMap::new();
-        if !sendable.is_empty() {
-            let request = request::delete_many(bucket, &sendable);
-            let answered = self.0.call(request.clone()).await?;
-            let failures = xml::delete_failures(&answered.body).ok_or_else(|| self.0.not_s3(&request))?;
-            for (key, code, message) in failures {
-                let kind = if code == "AccessDenied" { ErrorKind::Denied } else { ErrorKind::Unavailable };
-                let error = Error::new(kind, Operation::DeleteObjects, format_args!("{bucket}/{key}"), message);
-                failed.insert(key, error.with(|story| story.code = Some(code)));
+        if self.0.dialect.conditions_in(Some(bucket), Operation::DeleteObjects) == Known::Unknown
+            && let Some(first) = left.iter().position(|one| one.etag.is_some()).map(|at| left.remove(at))
+        {
+            match self.learn_batch_condition(bucket, &first).await {
+                Ok(Some(gone)) => failed.extend(gone.err().map(|error| (first.key.as_str().to_owned(), error))),
+                Ok(None) => left.insert(0, first),
+                Err(error) => return Err(error),
             }
         }
-        // XML 1.0 cannot name them: one by one.
-        for key in odd {
+        failed.extend(self.delete_batch(bucket, &left).await?);
+        for DeleteKey { key, etag } in odd {
             let object = ObjectRef::current(bucket.clone(), key.clone());
-            if let Err(error) = self.delete(&DeleteObject { object, condition: Condition::None }).await {
-                failed.insert(key.as_str().to_owned(), error);
+            let condition = etag.map_or(Condition::None, Condition::IfMatch);
+            match self.delete(&DeleteObject { object: object.clone(), condition }).await {
+                Err(error) if error.kind() == ErrorKind::Changed && self.is_absent(&object).await => {}
+                answer => failed.extend(answer.err().map(|error| (key.as_str().to_owned(), error))),
             }
         }
-        Ok(keys.iter().map(|key| failed.remove(key.as_str()).map_or(Ok(()), Err)).collect())
+        Ok(keys.iter().map(|one| failed.remove(one.key.as_str()).map_or(Ok(()), Err)).collect())
     }
 
     async fn copy(&self, request: &CopyObject) -> Result<Committed> {
@@ -228,6 +231,35 @@ impl S3Store {
     async fn reason(&self, object: &ObjectRef) -> Option<Error> {
         let request = GetObject { object: object.clone(), range: ByteRange::new(0, 1), if_match: None };
         self.0.send(&Arc::new(request::get(&request))).await.err()
+    }
+
+    /// Sends one `DeleteObjects`; what it says of the keys that failed.
+    pub(super) async fn delete_batch(&self, bucket: &BucketName, keys: &[DeleteKey]) -> Result<HashMap<String, Error>> {
+        if keys.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let ignored = self.0.dialect.conditions_in(Some(bucket), Operation::DeleteObjects) == Known::No;
+        // What is not understood is not sent.
+        let bare = |one: &DeleteKey| DeleteKey { etag: one.etag.clone().filter(|_| !ignored), ..one.clone() };
+        let request = request::delete_many(bucket, &keys.iter().map(bare).collect::<Vec<_>>());
+        let answered = self.0.call(request.clone()).await?;
+        let failures = xml::delete_failures(&answered.body).ok_or_else(|| self.0.not_s3(&request))?;
+        // Gone is gone, by whomever.
+        let failures = failures.into_iter().filter(|(_, code, _)| code != "NoSuchKey");
+        let failed = failures.map(|(key, code, message)| {
+            let kind = match code.as_str() {
+                "AccessDenied" => ErrorKind::Denied,
+                "PreconditionFailed" | "ConditionalRequestConflict" => ErrorKind::Changed,
+                _ => ErrorKind::Unavailable,
+            };
+            let error = Error::new(kind, Operation::DeleteObjects, format_args!("{bucket}/{key}"), message);
+            (key, error.with(|story| story.code = Some(code)))
+        });
+        Ok(failed.collect())
+    }
+
+    async fn is_absent(&self, object: &ObjectRef) -> bool {
+        self.head(&HeadObject { object: object.clone() }).await.is_err_and(|error| error.kind() == ErrorKind::NotFound)
     }
 
     /// Begins an upload; says whether the store was told, and has repeated, that its parts carry checksums. A store of which

@@ -227,7 +227,7 @@ pub fn delete(request: &DeleteObject) -> Request {
 
 /// `DeleteObjects`.
 #[must_use]
-pub fn delete_many(bucket: &BucketName, keys: &[&Key]) -> Request {
+pub fn delete_many(bucket: &BucketName, keys: &[DeleteKey]) -> Request {
     let body = xml::delete_request(keys);
     let md5 = super::digest::content_md5(body.as_bytes());
     Request::new(Operation::DeleteObjects, "POST").bucket(bucket).query("delete", "").header("content-md5", md5).xml(body)

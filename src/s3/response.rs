@@ -47,11 +47,14 @@ pub fn object_info(headers: &HeaderMap, size: u64) -> Option<ObjectInfo> {
             checksums.insert(algorithm.to_owned(), text(headers, name)?);
         }
     }
-    let last_modified = text(headers, "last-modified").and_then(|value| date::parse_http(&value));
+    let date = |name| text(headers, name).and_then(|value| date::parse_http(&value));
+    let last_modified = date("last-modified")?;
     Some(ObjectInfo {
         size,
         etag: ETag::new(&text(headers, "etag")?),
-        last_modified: last_modified?,
+        last_modified,
+        // Who does not tell the time has perhaps just made it.
+        as_of: Some(date("date").unwrap_or(last_modified)),
         version: version(headers),
         properties: Properties {
             headers: Headers {

@@ -6,8 +6,8 @@ use crate::base::crc::Crc64;
 use crate::base::xml::{Node, element, escaped, parse};
 use crate::base::{date, encode};
 use crate::store::{
-    Bucket, BucketName, ETag, Key, ListPage, ListedObject, NAMESPACE, ObjectVersion, PageToken, Part, PartNumber, RestoreObject,
-    StorageClass, Upload, UploadId, UploadPage, VersionId,
+    Bucket, BucketName, DeleteKey, ETag, Key, ListPage, ListedObject, NAMESPACE, ObjectVersion, PageToken, Part, PartNumber,
+    RestoreObject, StorageClass, Upload, UploadId, UploadPage, VersionId,
 };
 
 /// The element that carries a CRC64NVME.
@@ -205,8 +205,12 @@ pub fn delete_failures(body: &[u8]) -> Option<Vec<DeleteFailure>> {
 
 /// The body of a `DeleteObjects`, quiet.
 #[must_use]
-pub fn delete_request(keys: &[&Key]) -> String {
-    let objects: String = keys.iter().map(|key| format!("<Object><Key>{}</Key></Object>", escaped(key.as_str()))).collect();
+pub fn delete_request(keys: &[DeleteKey]) -> String {
+    let object = |DeleteKey { key, etag }: &DeleteKey| {
+        let etag = etag.as_ref().map(|etag| element("ETag", &etag.quoted())).unwrap_or_default();
+        format!("<Object>{}{etag}</Object>", element("Key", key.as_str()))
+    };
+    let objects: String = keys.iter().map(object).collect();
     format!("<Delete xmlns=\"{NAMESPACE}\"><Quiet>true</Quiet>{objects}</Delete>")
 }
 
@@ -333,7 +337,7 @@ mod tests {
         fn any_key_that_xml_can_hold_survives_a_delete_request(text in "\\PC{1,20}|[\\r\\n\\t<>&\"' ]{1,8}") {
             prop_assume!(crate::base::xml::can_hold(&text));
             let key = Key::new(&text).unwrap();
-            let root = parse(delete_request(&[&key]).as_bytes()).unwrap();
+            let root = parse(delete_request(&[DeleteKey { key, etag: None }]).as_bytes()).unwrap();
             prop_assert_eq!(root.child("Object").unwrap().text("Key").unwrap(), text);
         }
 

@@ -267,7 +267,7 @@ impl<S: ObjectStore> ObjectStore for Fault<S> {
         self.call(Operation::DeleteObject, self.inner.delete(request)).await
     }
 
-    async fn delete_many(&self, bucket: &BucketName, keys: &[Key]) -> Result<Vec<Result<()>>> {
+    async fn delete_many(&self, bucket: &BucketName, keys: &[DeleteKey]) -> Result<Vec<Result<()>>> {
         self.call(Operation::DeleteObjects, self.inner.delete_many(bucket, keys)).await
     }
 

@@ -77,7 +77,7 @@ impl<S: ObjectStore> ObjectStore for Limit<S> {
         self.inner.delete(request).await
     }
 
-    async fn delete_many(&self, bucket: &BucketName, keys: &[Key]) -> Result<Vec<Result<()>>> {
+    async fn delete_many(&self, bucket: &BucketName, keys: &[DeleteKey]) -> Result<Vec<Result<()>>> {
         let _slot = self.small().await;
         self.inner.delete_many(bucket, keys).await
     }

@@ -89,11 +89,12 @@ pub trait ObjectStore: Clone + Send + Sync + 'static {
     /// [`ErrorKind::Changed`] by the condition.
     fn delete(&self, request: &DeleteObject) -> impl Future<Output = Result<()>> + Send;
 
-    /// `DeleteObjects`: up to 1,000 keys (more are refused as `Invalid`); one answer for each, in the same order.
+    /// `DeleteObjects`: up to 1,000 keys (more are refused as `Invalid`); one answer for each, in the same order. What is not
+    /// there counts as deleted, also where a tag was asked for.
     ///
     /// # Errors
-    /// When the request as a whole failed; each key's own failure is in the answer.
-    fn delete_many(&self, bucket: &BucketName, keys: &[Key]) -> impl Future<Output = Result<Vec<Result<()>>>> + Send;
+    /// When the request as a whole failed; each key's own failure is in the answer: [`ErrorKind::Changed`] by its tag.
+    fn delete_many(&self, bucket: &BucketName, keys: &[DeleteKey]) -> impl Future<Output = Result<Vec<Result<()>>>> + Send;
 
     /// `CopyObject` inside the store. A copy onto itself must replace the properties.
     ///

@@ -283,7 +283,7 @@ impl<S: ObjectStore> ObjectStore for Retry<S> {
         self.attempt(again(&request.condition), || self.inner.delete(request)).await
     }
 
-    async fn delete_many(&self, bucket: &BucketName, keys: &[Key]) -> Result<Vec<Result<()>>> {
+    async fn delete_many(&self, bucket: &BucketName, keys: &[DeleteKey]) -> Result<Vec<Result<()>>> {
         self.attempt(Again::Always, || self.inner.delete_many(bucket, keys)).await
     }
 

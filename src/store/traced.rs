@@ -73,7 +73,7 @@ impl<S: ObjectStore> ObjectStore for Traced<S> {
         self.trace(Operation::DeleteObject, self.inner.delete(request)).await
     }
 
-    async fn delete_many(&self, bucket: &BucketName, keys: &[Key]) -> Result<Vec<Result<()>>> {
+    async fn delete_many(&self, bucket: &BucketName, keys: &[DeleteKey]) -> Result<Vec<Result<()>>> {
         self.trace(Operation::DeleteObjects, self.inner.delete_many(bucket, keys)).await
     }
 

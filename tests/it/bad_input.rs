@@ -17,7 +17,9 @@ fn everything(site: &Site) -> String {
     let object = ObjectRef::current(bucket.clone(), Key::new("f").unwrap());
     let memory = site.server.memory();
     site.block_on(async {
-        let mut text = format!("{:?}\n", memory.head(&HeadObject { object: object.clone() }).await.unwrap());
+        let mut info = memory.head(&HeadObject { object: object.clone() }).await.unwrap();
+        info.as_of = None;
+        let mut text = format!("{info:?}\n");
         for subresource in [Subresource::Acl, Subresource::Tagging] {
             let resource = Resource::from(object.clone());
             text.push_str(&format!("{:?}\n", memory.get_document(&resource, subresource).await.unwrap()));

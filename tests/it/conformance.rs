@@ -11,7 +11,7 @@ use pailfs::store::*;
 use crate::{capabilities, documents, integrity, servers};
 
 /// What a server does not do, by its name and version.
-const EXCEPTIONS: [(&str, &str, &str); 36] = [
+const EXCEPTIONS: [(&str, &str, &str); 38] = [
     ("rgw 16.2.15", "restore", "there is no RestoreObject, and an object of class GLACIER can be read"),
     ("rgw 16.2.15", "restore of a plain object", "there is no RestoreObject"),
     ("moto 5.2.5", "odd keys", "a key with a newline is not found"),
@@ -44,6 +44,8 @@ const EXCEPTIONS: [(&str, &str, &str); 36] = [
     ("rgw 16.2.15", "wrong whole refused", "there are no checksums"),
     ("moto 5.2.5", "sums of uploads", "there are no checksums of parts, and a wrong one of the object; the tag is compared"),
     ("moto 5.2.5", "wrong whole refused", "there are no checksums"),
+    ("rgw 16.2.15", "conditional delete many", "the conditions of DeleteObjects are ignored"),
+    ("moto 5.2.5", "conditional delete many", "the conditions of DeleteObjects are ignored"),
     ("memory", "versions", "there are none"),
     ("memory", "presigned address", "there is no address"),
     ("memory", "expired address", "there is no address"),
@@ -244,11 +246,34 @@ async fn delete_many<S: ObjectStore + BucketService>(bench: &Bench<S>) -> Verdic
     for name in names {
         ok(bench.put(name, b"x", Condition::None).await)?;
     }
-    let keys: Vec<Key> = names.iter().chain(["x/absent"].iter()).map(|name| Key::new(name).unwrap()).collect();
+    let doomed = |name: &str, etag| DeleteKey { key: Key::new(name).unwrap(), etag };
+    let keys: Vec<DeleteKey> = names.iter().chain(["x/absent"].iter()).map(|name| doomed(name, None)).collect();
+    for answer in ok(bench.store.delete_many(&bench.bucket, &keys).await)? {
+        ok(answer)?;
+    }
+    same(ok(bench.list("x/", Delimiter::None, ListStart::Beginning, 10).await)?.objects.len(), 0)?;
+    let mut keys = Vec::new();
+    for name in ["x/a", "x/b", "x/ctl\u{1}"] {
+        keys.push(doomed(name, Some(ok(bench.put(name, b"x", Condition::None).await)?.etag)));
+    }
+    keys.push(doomed("x/absent", keys[0].etag.clone()));
     for answer in ok(bench.store.delete_many(&bench.bucket, &keys).await)? {
         ok(answer)?;
     }
     same(ok(bench.list("x/", Delimiter::None, ListStart::Beginning, 10).await)?.objects.len(), 0)
+}
+
+async fn conditional_delete_many<S: ObjectStore + BucketService>(bench: &Bench<S>) -> Verdict {
+    let mut keys = Vec::new();
+    for name in ["y/a", "y/b", "y/c"] {
+        keys.push(DeleteKey { key: Key::new(name).unwrap(), etag: Some(ok(bench.put(name, b"x", Condition::None).await)?.etag) });
+    }
+    ok(bench.put("y/b", b"another", Condition::None).await)?;
+    let answers = ok(bench.store.delete_many(&bench.bucket, &keys).await)?;
+    let kinds: Vec<_> = answers.iter().map(|answer| answer.as_ref().err().map(Error::kind)).collect();
+    same(kinds, vec![None, Some(ErrorKind::Changed), None])?;
+    let left = ok(bench.list("y/", Delimiter::None, ListStart::Beginning, 10).await)?.objects;
+    same(left.into_iter().map(|object| object.key).collect::<Vec<_>>(), vec!["y/b".to_owned()])
 }
 
 async fn copies<S: ObjectStore + BucketService>(bench: &Bench<S>) -> Verdict {
@@ -413,6 +438,7 @@ async fn differences<S: ObjectStore + BucketService>(bench: &Bench<S>, version: 
     check("listing order", listing_order(bench).await);
     check("odd keys", odd_keys(bench).await);
     check("delete many", delete_many(bench).await);
+    check("conditional delete many", conditional_delete_many(bench).await);
     check("copies", copies(bench).await);
     check("copies of what was changed", dated_copies(bench).await);
     check("multipart", multipart(bench).await);

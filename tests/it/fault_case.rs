@@ -101,6 +101,8 @@ impl Case {
         // The clock of these tests stands still: what is asked for now is asked for later than what was done before.
         tokio::time::sleep(Duration::from_millis(1)).await;
         self.is_whole(&context).await;
+        // A paused clock stands still: that a repetition is later than what failed must be told.
+        tokio::time::sleep(Duration::from_millis(1)).await;
         if self.between == Between::Reading || ["read", "unlink"].contains(&what) {
             // Who reads hears of a failure for a while, and what is removed while it is open is read first.
             tokio::time::sleep(Duration::from_secs(6)).await;

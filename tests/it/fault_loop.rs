@@ -14,7 +14,7 @@ use crate::fault_case::{APPEND, BOTH, Between, Case, EXCLUSIVE, MIB, WHOLE};
 use crate::world::{CALLER, WRITE, World, content};
 
 /// What goes wrong, how it is told, and how many calls in a row.
-const FAULTS: [(Toxic, Situation, usize); 18] = [
+pub const FAULTS: [(Toxic, Situation, usize); 18] = [
     (Toxic::Refused(ErrorKind::Denied), Situation::Denied, 1),
     (Toxic::Refused(ErrorKind::Denied), Situation::Denied, 3),
     (Toxic::Refused(ErrorKind::Busy), Situation::Busy, 1),

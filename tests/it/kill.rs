@@ -154,7 +154,8 @@ fn content(rng: &mut Rng, length: u64) -> Vec<u8> {
     (0..length).map(|at| ((at / 997) ^ (stamp >> (at % 7 * 8))) as u8).collect()
 }
 
-fn number(variable: &str, otherwise: u64) -> u64 {
+/// What an environment variable says.
+pub fn number(variable: &str, otherwise: u64) -> u64 {
     std::env::var(variable).map_or(otherwise, |text| text.parse().unwrap())
 }
 

@@ -23,6 +23,7 @@ mod documents;
 mod fault_case;
 mod fault_copies;
 mod fault_loop;
+mod fault_moves;
 mod fault_names;
 mod faults;
 mod integrity;
@@ -30,6 +31,7 @@ mod integrity;
 mod kept;
 #[cfg(feature = "demo")]
 mod kill;
+mod kill_moves;
 mod leftovers;
 #[cfg(feature = "demo")]
 mod leftovers_mounted;
@@ -41,6 +43,8 @@ mod oracle;
 mod properties;
 #[cfg(feature = "demo")]
 mod refusals;
+#[cfg(feature = "demo")]
+mod renames;
 #[cfg(feature = "demo")]
 mod requests;
 mod servers;

@@ -185,6 +185,40 @@ mod mounted {
         scenario_on("moto", versions);
     }
 
+    /// Whole directories, there and back; with a file of `large` bytes.
+    fn directories(mount: &Mount, large: &str) {
+        mount.sh("mkdir -p d/s/deep d/empty && for n in $(seq 30); do echo $n > d/$n; echo $n > d/s/deep/$n; done");
+        mount.sh("ln -s ../x d/link && chmod 600 d/7 && echo odd > 'd/s/a b%20+&ü'");
+        mount.sh("setfattr -n user.s3.tags -v a=1 d/7 && setfattr -n user.k -v v d/8");
+        mount.sh(&format!("head -c {large} /dev/urandom > d/large"));
+        let sums = |place: &str| mount.sh(&format!("cd {place} && find . -type f -exec md5sum {{}} + | sort && find . | sort"));
+        let before = sums("d");
+        mount.sh("mkdir e && mv -T d e && test ! -e d");
+        assert_eq!(sums("e"), before);
+        assert_eq!(mount.sh("stat -c %a e/7 && readlink e/link && getfattr --only-values -n user.k e/8"), "600\n../x\nv");
+        assert_eq!(mount.sh("getfattr -n user.s3.tags --only-values e/7"), "a=1");
+        assert!(mount.sh_fails("mkdir f && touch f/x && mv -T e f").contains("not empty"));
+        mount.sh("exec 5< e/large; head -c 1000 <&5 > /dev/null; mv e/s s && mv e d && test $(wc -c <&5) -gt 1000000 && mv s d/");
+        assert_eq!(sums("d"), before);
+        mount.sh("rm -r d f && test ! -e d");
+    }
+
+    #[test]
+    fn radosgw_renames_directories() {
+        scenario("rgw", |mount| directories(mount, "20000000"));
+    }
+
+    #[test]
+    fn moto_renames_directories() {
+        // It has no access list of what is made of parts.
+        scenario("moto", |mount| directories(mount, "2000000"));
+    }
+
+    #[test]
+    fn seaweedfs_renames_directories() {
+        scenario("seaweed", |mount| directories(mount, "20000000"));
+    }
+
     /// What a copy, a rename and a new content keep beside the bytes, on stores that drop it, too.
     fn companions(mount: &Mount) {
         kept_over(mount, &[]);

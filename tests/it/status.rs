@@ -2,6 +2,8 @@
 
 use std::fs::{self, File};
 use std::io::Write as _;
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 use crate::support::{Mount, Site, eventually};
 
@@ -39,6 +41,26 @@ fn a_mount_tells_what_goes_on() {
     drop(file);
     eventually("it is stored", || asked(&mount).1["pending"].as_array().unwrap().is_empty());
     assert!(asked(&mount).1["uploads"].as_array().unwrap().is_empty());
+}
+
+#[test]
+fn a_mount_that_hangs_keeps_nobody_from_the_answers_of_others() {
+    let site = Site::start();
+    let (hung, other) = (site.mount(&[]), site.mount(&[]));
+    let daemon = hung.daemon();
+    let signal = |name: &str| assert!(Command::new("kill").args([name, &daemon]).status().unwrap().success());
+    signal("-STOP");
+    let begun = Instant::now();
+    let all = hung.pailfs(&["status"]);
+    let took = begun.elapsed();
+    let alone = hung.pailfs(&["status", hung.path.to_str().unwrap()]);
+    signal("-CONT");
+    let (words, errors) = (String::from_utf8(all.stdout).unwrap(), String::from_utf8(all.stderr).unwrap());
+    assert!(words.contains(other.path.to_str().unwrap()) && !words.contains(hung.path.to_str().unwrap()), "{words}");
+    assert!(errors.contains(&format!("no answer from '{}'", hung.path.display())), "{errors}");
+    assert_eq!((all.status.code(), alone.status.code()), (Some(1), Some(1)));
+    assert!(took < Duration::from_secs(20), "{took:?}");
+    assert_eq!(asked(&hung).0, Some(0));
 }
 
 #[test]

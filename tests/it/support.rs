@@ -70,15 +70,20 @@ impl Site {
     /// All keys, sorted.
     pub fn keys(&self) -> Vec<String> {
         use pailfs::store::{Delimiter, ListObjects, ListStart, Prefix};
-        let request = ListObjects {
-            bucket: BucketName::new(BUCKET).unwrap(),
-            prefix: Prefix::new(""),
-            delimiter: Delimiter::None,
-            start: ListStart::Beginning,
-            max_keys: 1000,
-        };
-        let page = self.block_on(self.server.memory().list(&request)).unwrap();
-        page.objects.into_iter().map(|object| object.key).collect()
+        let (mut keys, mut next) = (Vec::new(), Some(ListStart::Beginning));
+        while let Some(start) = next {
+            let request = ListObjects {
+                bucket: BucketName::new(BUCKET).unwrap(),
+                prefix: Prefix::new(""),
+                delimiter: Delimiter::None,
+                start,
+                max_keys: 1000,
+            };
+            let page = self.block_on(self.server.memory().list(&request)).unwrap();
+            keys.extend(page.objects.into_iter().map(|object| object.key));
+            next = page.next.map(ListStart::Token);
+        }
+        keys
     }
 
     /// The keys of the uploads that nobody has completed.

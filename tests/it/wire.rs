@@ -109,7 +109,7 @@ async fn an_error_inside_a_200_is_an_error() {
         store.copy(&copy).await.unwrap_err(),
         store.copy_part(&copy_part).await.unwrap_err(),
         store.complete_upload(&complete).await.unwrap_err(),
-        store.delete_many(&bucket(), &[key]).await.unwrap_err(),
+        store.delete_many(&bucket(), &[DeleteKey { key, etag: None }]).await.unwrap_err(),
     ];
     for error in errors {
         assert_eq!((error.kind(), error.outcome()), (ErrorKind::Unavailable, Outcome::Unknown), "{error}");
@@ -122,6 +122,7 @@ async fn each_key_of_a_batch_has_its_own_error() {
     let body = "<DeleteResult><Error><Key>b</Key><Code>AccessDenied</Code><Message>no</Message></Error></DeleteResult>";
     let script = Script::of(vec![answer("200 OK", &[], body)]);
     let keys = ["a", "b"].map(|key| Key::new(key).unwrap());
+    let keys = keys.map(|key| DeleteKey { key, etag: None });
     let answers = script.client().await.delete_many(&bucket(), &keys).await.unwrap();
     assert!(answers[0].is_ok());
     assert_eq!(answers[1].as_ref().unwrap_err().kind(), ErrorKind::Denied);

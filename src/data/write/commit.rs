@@ -467,6 +467,13 @@ pub fn with_token(destination: &Destination) -> Destination {
     destination
 }
 
+/// Marks what makes an object, which has a token, as one of several that belong together.
+pub fn in_group(destination: &mut Destination, group: &str) {
+    if let Some(token) = destination.properties.metadata.get_mut(COMMIT_TOKEN) {
+        token.insert_str(0, group);
+    }
+}
+
 /// The token of the commit that made an object with these properties, if this program made it.
 #[must_use]
 pub fn token_of(properties: &Properties) -> Option<&str> {

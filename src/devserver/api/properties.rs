@@ -181,6 +181,7 @@ mod tests {
             size: 0,
             etag: crate::store::ETag::new("x"),
             last_modified: std::time::UNIX_EPOCH,
+            as_of: None,
             version: None,
             properties,
             archive_status: None,

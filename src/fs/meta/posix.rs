@@ -280,6 +280,7 @@ mod tests {
             size,
             etag: ETag::new("x"),
             last_modified: UNIX_EPOCH + Duration::from_secs(1_000_000),
+            as_of: None,
             version: None,
             properties: Properties {
                 metadata: metadata.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),

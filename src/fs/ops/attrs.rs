@@ -16,6 +16,7 @@ use crate::fs::config::AttrsMode;
 use crate::fs::error::{Error, Result, Situation};
 use crate::fs::meta::posix::{self, ExplicitTimes};
 use crate::fs::tree::inode::{Content, Inode};
+use crate::fs::tree::moves::Access;
 use crate::fs::{Fs, Stat};
 use crate::store::{BucketService, Condition, ETag, Headers, ObjectInfo, ObjectRef, ObjectStore, Properties, RestoreState};
 
@@ -42,6 +43,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     /// [`Situation::Stale`] for a number that was forgotten.
     pub async fn getattr(&self, ino: Ino) -> Result<Stat> {
         let inode = self.inode(ino)?;
+        let _entered = self.moves.enter(&inode, Access::Look).await;
         if self.wants_metadata(&inode) {
             let unknown = inode.lock().info.is_none();
             // What cannot be asked for stays as the listing said.
@@ -83,6 +85,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     pub async fn setattr(&self, ino: Ino, change: SetAttr, caller: Caller) -> Result<Stat> {
         self.writable()?;
         let mut inode = self.inode(ino)?;
+        let _entered = self.moves.enter(&inode, Access::Change).await;
         let mut left = MAX_CONFLICTS;
         loop {
             // In a box: it is large, and the stack of a debug build is not.
@@ -349,6 +352,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     /// [`Situation::Invalid`] for anything but a link, and the store's failures.
     pub async fn readlink(&self, ino: Ino) -> Result<Vec<u8>> {
         let inode = self.inode(ino)?;
+        let _entered = self.moves.enter(&inode, Access::Look).await;
         if inode.kind != Kind::Symlink {
             return Err(Error::new(Situation::Invalid, "it is not a symbolic link"));
         }

@@ -11,6 +11,7 @@ use crate::data::write::commit::OnConflict;
 use crate::fs::Fs;
 use crate::fs::error::{Error, Result, Situation};
 use crate::fs::tree::inode::{Content, Inode, Known, Writing};
+use crate::fs::tree::moves::Access;
 use crate::store::{BucketService, Committed, Facts, ObjectInfo, ObjectStore, Properties, Tags};
 
 /// So often what was appended is appended anew, because others append at the same time.
@@ -128,6 +129,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             if !dirty {
                 continue;
             }
+            let _entered = self.moves.enter(&inode, Access::Change).await;
             let outcome = self.commit(&inode).await;
             let ended = self.end_writing(&inode).await;
             if let Err(error) = outcome.and(ended) {
@@ -142,6 +144,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     pub async fn finish(&self) -> Vec<Pending> {
         let pending = self.commit_all().await;
         for inode in self.table.all() {
+            let _entered = self.moves.enter(&inode, Access::Change).await;
             inode.lock().opens = 0;
             if let Err(error) = self.remove_if_doomed(&inode).await {
                 tracing::error!(path = self.path_of(inode.ino), %error, "a removed file could not be deleted");
@@ -209,6 +212,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     /// Keeps everything that is dirty on the local disk, because the mount ends. Returns what could not be kept either.
     pub async fn keep_all(&self) -> Vec<Pending> {
         for inode in self.table.all() {
+            let _entered = self.moves.enter(&inode, Access::Change).await;
             let _alone = inode.gate.write().await;
             let Some(writing) = inode.writing().filter(|writing| writing.writer.is_dirty()) else { continue };
             let (linked, why) = {
@@ -252,6 +256,7 @@ pub(in crate::fs) fn new_info(committed: Committed, size: u64, properties: Prope
         size,
         etag: committed.etag,
         last_modified: committed.at.unwrap_or_else(clock::now),
+        as_of: None,
         version: committed.version,
         // As HEAD tells them.
         properties: Properties { tags: None, acl: None, ..properties },

@@ -11,6 +11,7 @@ use crate::fs::meta::posix;
 use crate::fs::name::{self, Component, Shown};
 use crate::fs::tree::directory::{Child, ListedChild, Listing};
 use crate::fs::tree::inode::{Facts, Inode, Role};
+use crate::fs::tree::moves::Access;
 use crate::fs::tree::stream::{Chunk, Names, Stream, role_of};
 use crate::fs::{Fs, Stat};
 use crate::store::{BucketService, ListedObject, ObjectStore};
@@ -58,6 +59,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         mut emit: impl FnMut(Emitted<'_>) -> Full,
     ) -> Result<()> {
         let open = self.handles.directory(handle).ok_or_else(|| Error::new(Situation::BadHandle, "the directory is not open"))?;
+        let _entered = self.moves.enter(&open.inode, Access::Look).await;
         let known = open.stream().clone().filter(|_| offset > 0);
         let stream = match known {
             Some(stream) => stream,

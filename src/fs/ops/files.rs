@@ -13,6 +13,7 @@ use crate::fs::attr::Caller;
 use crate::fs::error::{Error, Result, Situation};
 use crate::fs::handles::{HandleId, OpenFile};
 use crate::fs::tree::inode::{Content, Inode};
+use crate::fs::tree::moves::Access;
 use crate::store::{BucketService, ObjectStore};
 
 /// So often a file is committed before one change of it can be taken; each commit makes that change possible, unless others
@@ -68,6 +69,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         if !open.mode.read {
             return ReadNow::Later;
         }
+        let Some(_entered) = self.moves.try_enter(&open.inode(), Access::Look) else { return ReadNow::Later };
         let bytes = match self.source(&open) {
             Ok(Source::Reader(reader)) => reader.read_now(offset, len),
             Ok(Source::Writer(writer)) => writer.try_read(offset, len),
@@ -85,6 +87,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         if !open.mode.read {
             return Err(Error::new(Situation::BadHandle, "the file is open for writing only"));
         }
+        let _entered = self.moves.enter(&open.inode(), Access::Look).await;
         match self.source(&open)? {
             Source::Reader(reader) => {
                 let read = self.read_on(&open, &reader, offset, len).await;
@@ -168,6 +171,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             Err(error) => return WriteNow::Done(Err(error)),
         };
         let inode = open.inode();
+        let Some(_entered) = self.moves.try_enter(&inode, Access::Change) else { return WriteNow::Later };
         let Ok(_shared) = inode.gate.try_read() else { return WriteNow::Later };
         let Some(writing) = inode.writing() else { return WriteNow::Later };
         match writing.writer.try_write(place(&open, offset, from), data) {
@@ -198,6 +202,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         let mut follows = 0;
         loop {
             let inode = open.inode();
+            let _entered = self.moves.enter(&inode, Access::Change).await;
             match self.change_bytes(&inode, change.clone()).await {
                 Err(stale)
                     if stale.situation() == Situation::Stale
@@ -258,6 +263,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         if !open.mode.write || !open.inode().lock().is_dirty() {
             return Ok(());
         }
+        let _entered = self.moves.enter(&open.inode(), Access::Change).await;
         let only_writer = open.inode().lock().writers == 1;
         if only_writer && a_further_flush_comes(&open) {
             return Ok(());
@@ -271,7 +277,9 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     /// Whatever keeps the content from being stored.
     pub async fn fsync(&self, handle: HandleId) -> Result<()> {
         let open = self.open_file(handle)?;
-        self.commit(&open.inode()).await
+        let inode = open.inode();
+        let _entered = self.moves.enter(&inode, Access::Change).await;
+        self.commit(&inode).await
     }
 
     /// The last descriptor of the handle is closed: commits what no flush has, and lets go of what nobody needs.
@@ -281,6 +289,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     pub async fn release(&self, handle: HandleId) -> Result<()> {
         let Some(open) = self.handles.remove_file(handle) else { return Ok(()) };
         let inode = open.inode();
+        let _entered = self.moves.enter(&inode, Access::Change).await;
         let last_writer = {
             let mut state = inode.lock();
             state.opens -= 1;

@@ -15,6 +15,7 @@ use crate::fs::name::{self, Component, MAX_NEW_BYTES, MAX_SHOWN_BYTES, Shown};
 use crate::fs::ops::commit::new_info;
 use crate::fs::tree::directory::Listing;
 use crate::fs::tree::inode::{Facts, Inode, Place, Role};
+use crate::fs::tree::moves::Access;
 use crate::fs::{Fs, Stat};
 use crate::store::{BucketService, Condition, Headers, Key, ObjectInfo, ObjectStore, Properties};
 
@@ -42,6 +43,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     /// [`Situation::NameNotUtf8`], [`Situation::NameTooLong`], and the store's failures. That nothing is there is no error.
     pub async fn lookup(&self, parent: Ino, name: &[u8]) -> Result<Looked> {
         let directory = self.directory(parent)?;
+        let _entered = self.moves.enter(&directory, Access::Look).await;
         let Some(shown) = parse_existing(name)? else { return Ok(Looked::Absent) };
         match self.find(&directory, &shown).await? {
             Some(inode) => Ok(Looked::Found(self.told(&inode))),
@@ -374,6 +376,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     async fn make(&self, parent: Ino, name: &[u8], kind: Kind, mut attr: Attr, target: Option<&str>) -> Result<Stat> {
         self.writable()?;
         let directory = self.directory(parent)?;
+        let _entered = self.moves.enter(&directory, Access::Change).await;
         if kind == Kind::Directory && directory.lock().attr.mode & 0o2000 != 0 {
             attr.mode |= 0o2000;
         }
@@ -435,7 +438,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         let now = clock::instant();
         let mut state = directory.lock();
         state.directory.edit(inode.role(), component.clone(), true, pinned, now);
-        touch_directory(&mut state.attr);
+        touch_directory(&mut state.attr, i32::from(inode.is_directory()));
     }
 
     fn believes_markers(&self) -> bool {
@@ -450,9 +453,10 @@ fn too_long(name: &[u8]) -> Error {
     Error::new(Situation::NameTooLong, format!("a new name of {} bytes is longer than {MAX_NEW_BYTES}", name.len()))
 }
 
-/// Names in it have changed.
-pub(in crate::fs) fn touch_directory(attr: &mut Attr) {
+/// Names in it have changed: so many directories have come to those that are known, or gone.
+pub(in crate::fs) fn touch_directory(attr: &mut Attr, directories: i32) {
     let now = clock::now();
+    attr.nlink = attr.nlink.saturating_add_signed(directories).max(2);
     attr.mtime = now;
     attr.ctime = now;
 }

@@ -22,6 +22,7 @@ use crate::fs::meta::posix::ExplicitTimes;
 use crate::fs::name::Shown;
 use crate::fs::ops::begin::{is_readable, source_of};
 use crate::fs::tree::inode::{Content, Facts, Inode, Role, Writing};
+use crate::fs::tree::moves::Access;
 use crate::fs::{Fs, Stat};
 use crate::store::{
     BucketService, ByteRange, ETag, ErrorKind, GetObject, HeadObject, Headers, ObjectInfo, ObjectRef, ObjectStore, Properties,
@@ -77,6 +78,12 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     /// [`Situation::ReadOnly`], and the store's failures.
     pub async fn open(&self, ino: Ino, mode: OpenMode, caller: Caller) -> Result<HandleId> {
         let inode = self.inode(ino)?;
+        let access = if mode.write || mode.truncate { Access::Change } else { Access::Look };
+        let _entered = self.moves.enter(&inode, access).await;
+        self.open_inode(inode, mode, caller).await
+    }
+
+    async fn open_inode(&self, inode: Arc<Inode<S>>, mode: OpenMode, caller: Caller) -> Result<HandleId> {
         if inode.is_directory() {
             return Err(Error::new(Situation::IsDirectory, "it is a directory"));
         }
@@ -138,13 +145,14 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     ) -> Result<(Stat, HandleId)> {
         self.writable()?;
         let directory = self.directory(parent)?;
+        let _entered = self.moves.enter(&directory, Access::Change).await;
         let (component, address) = self.new_name(&directory, name, Role::Object).await?;
         if let Err(taken) = self.must_be_free(&directory, &component) {
             let there = self.table.at(directory.ino, Role::Object, &component);
             // Two creators without O_EXCL: the later one opens what the earlier one has made.
             return match there {
                 Some(there) if taken.situation() == Situation::Exists && !mode.exclusive => {
-                    let handle = self.open(there.ino, mode, caller).await?;
+                    let handle = self.open_inode(Arc::clone(&there), mode, caller).await?;
                     Ok((self.told(&there), handle))
                 }
                 _ => Err(taken),

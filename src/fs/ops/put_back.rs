@@ -162,6 +162,11 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         if self.config.trusts_store { Some(true) } else { self.account.keeps(companion, making) }
     }
 
+    /// Whether copies have the tags of their sources: where that is not known yet, the first ones with tags will tell.
+    pub(super) fn copies_keep_tags(&self) -> bool {
+        self.keeps(Companion::Tags, MadeBy::Copy) != Some(false)
+    }
+
     fn learn_keeps(&self, companion: Companion, making: MadeBy, kept: bool) {
         if !kept {
             tracing::warn!(?companion, ?making, "the store has dropped what an object should have kept: it is put back");

@@ -8,8 +8,10 @@ use crate::fs::Fs;
 use crate::fs::attr::Caller;
 use crate::fs::error::{Error, Result, Situation};
 use crate::fs::handles::{HandleId, OpenFile};
+use crate::fs::locate::Address;
 use crate::fs::ops::begin::{is_readable, source_of};
 use crate::fs::tree::inode::{Content, Inode};
+use crate::fs::tree::moves::Access;
 use crate::store::{BucketService, MIN_PART_BYTES, ObjectRef, ObjectStore};
 
 /// What `fallocate(2)` shall do.
@@ -69,6 +71,12 @@ impl<S> Copies<S> {
         self.lock().extract_if(.., of_source).filter_map(|copied| copied.copy.upgrade()).collect()
     }
 
+    fn sources_below(&self, directory: &Address) -> Vec<ObjectRef> {
+        let sources = self.lock().iter().map(|copied| copied.source.clone()).collect::<Vec<_>>();
+        let is_below = |source: &ObjectRef| source.bucket == directory.bucket && source.key.as_str().starts_with(&directory.key);
+        sources.into_iter().filter(is_below).collect()
+    }
+
     fn is_empty(&self) -> bool {
         self.lock().is_empty()
     }
@@ -85,18 +93,20 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     /// [`Situation::BadHandle`], [`Situation::TooLarge`], and whatever keeps a commit from being made that must come first.
     pub async fn allocate(&self, spot: Spot, len: u64, how: Allocate, caller: Caller) -> Result<()> {
         let open = self.file_to_write(spot.handle)?;
-        let size = open.inode().lock().attr.size;
+        let inode = open.inode();
+        let _entered = self.moves.enter(&inode, Access::Change).await;
+        let size = inode.lock().attr.size;
         let end = spot.offset.checked_add(len).ok_or_else(|| Error::new(Situation::TooLarge, "no file is so long"))?;
         match how {
             Allocate::Reserve => return Ok(()),
             Allocate::Extend if end <= size => return Ok(()),
-            Allocate::Extend => return self.truncate(&open.inode(), end, caller).await,
+            Allocate::Extend => return self.truncate(&inode, end, caller).await,
             Allocate::Punch | Allocate::Zero => {}
         }
         let end = if how == Allocate::Punch { end.min(size) } else { end };
         if spot.offset < end {
-            self.change_bytes(&open.inode(), Change::Zero(spot.offset, end)).await?;
-            self.note_bytes(&open.inode(), caller);
+            self.change_bytes(&inode, Change::Zero(spot.offset, end)).await?;
+            self.note_bytes(&inode, caller);
         }
         Ok(())
     }
@@ -133,6 +143,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         if Arc::ptr_eq(&source, &target) {
             return Err(elsewhere("ranges of one file are read and written"));
         }
+        let _entered = self.moves.enter_both(&source, &target, Access::Change).await;
         let has_object = |inode: &Inode<S>| {
             let state = inode.lock();
             state.linked && !matches!(state.content, Content::Orphan(_))
@@ -165,6 +176,18 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             return Ok(());
         }
         let object = self.locate(source)?.object()?;
+        self.make_copies_of_object(object).await
+    }
+
+    /// As [`Fs::make_copies_of`], of all objects below a directory.
+    pub(in crate::fs) async fn make_copies_below(&self, directory: &Address) -> Result<()> {
+        for source in self.copies.sources_below(directory) {
+            self.make_copies_of_object(source).await?;
+        }
+        Ok(())
+    }
+
+    async fn make_copies_of_object(&self, object: ObjectRef) -> Result<()> {
         let mut copies = self.copies.take(&object).into_iter();
         while let Some(copy) = copies.next() {
             if let Err(error) = self.make_copy(&copy).await {

@@ -14,10 +14,14 @@ use crate::data::write::settle::look;
 use crate::fs::Fs;
 use crate::fs::attr::Ino;
 use crate::fs::error::{Error, Result, Situation};
+use crate::fs::locate::Address;
 use crate::fs::name::Component;
 use crate::fs::ops::names::touch_directory;
 use crate::fs::tree::inode::{Content, Inode, Role};
-use crate::store::{BucketService, Condition, DeleteObject, Delimiter, ETag, GetObject, ObjectRef, ObjectStore, Outcome};
+use crate::fs::tree::moves::Access;
+use crate::store::{
+    BucketService, Condition, DeleteObject, Delimiter, ETag, GetObject, ListedObject, ObjectRef, ObjectStore, Outcome,
+};
 
 /// A removed file that is still open is fetched up to this size, in bytes, so that its readers can go on; a larger one is
 /// deleted when they are done.
@@ -70,6 +74,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     pub async fn unlink(&self, parent: Ino, name: &[u8]) -> Result<()> {
         self.writable()?;
         let directory = self.directory(parent)?;
+        let _entered = self.moves.enter(&directory, Access::Change).await;
         let inode = self.must_find(&directory, name).await?;
         if inode.is_directory() {
             return Err(Error::new(Situation::IsDirectory, "it is a directory: use rmdir"));
@@ -241,7 +246,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         {
             let mut state = directory.lock();
             state.directory.edit(role, component, false, pinned, now);
-            touch_directory(&mut state.attr);
+            touch_directory(&mut state.attr, -i32::from(role == Role::Directory));
         }
         // Without a marker it may be gone from every listing now, and those above it too, yet they stay until rmdir.
         let mut kept = Arc::clone(directory);
@@ -323,12 +328,26 @@ impl<S: ObjectStore + BucketService> Fs<S> {
 
     /// Deletes the marker of a directory in which nothing else is.
     async fn delete_directory(&self, inode: &Arc<Inode<S>>) -> Result<()> {
-        let address = self.locate(inode)?;
-        let not_empty = |what: &str| Error::new(Situation::NotEmpty, format!("the directory is not empty: it holds {what}"));
+        match self.marker_of_empty(inode).await? {
+            Some(marker) => Ok(self.delete_object(self.locate(inode)?.object()?, marker.etag).await?),
+            None => Ok(()),
+        }
+    }
+
+    /// The marker of a directory in which nothing else is.
+    ///
+    /// # Errors
+    /// [`Situation::NotEmpty`] when there is.
+    pub(super) async fn marker_of_empty(&self, inode: &Arc<Inode<S>>) -> Result<Option<ListedObject>> {
         if inode.lock().directory.has_own_names() {
             return Err(not_empty("what is not uploaded yet"));
         }
-        let keys = self.list_some(&address, Delimiter::None, 2).await?;
+        self.marker_alone(&self.locate(inode)?).await
+    }
+
+    /// As [`Fs::marker_of_empty`], as the store has it.
+    pub(super) async fn marker_alone(&self, address: &Address) -> Result<Option<ListedObject>> {
+        let keys = self.list_some(address, Delimiter::None, 2).await?;
         let mut marker = None;
         for listed in keys {
             if listed.key != address.key || listed.size > 0 {
@@ -336,9 +355,10 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             }
             marker = Some(listed);
         }
-        if let Some(marker) = marker {
-            self.delete_object(address.object()?, marker.etag).await?;
-        }
-        Ok(())
+        Ok(marker)
     }
+}
+
+fn not_empty(what: &str) -> Error {
+    Error::new(Situation::NotEmpty, format!("the directory is not empty: it holds {what}"))
 }

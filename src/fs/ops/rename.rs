@@ -22,7 +22,7 @@ use crate::fs::ops::begin::source_of;
 use crate::fs::ops::names::touch_directory;
 use crate::fs::ops::remove::{Kept, NotDeleted};
 use crate::fs::tree::inode::{Content, Inode, Moving, Place, Role};
-use crate::store::{BucketService, Condition, ObjectInfo, ObjectLock, ObjectRef, ObjectStore};
+use crate::store::{BucketService, Condition, ObjectInfo, ObjectLock, ObjectRef, ObjectStore, Tags};
 
 /// Whether a rename may replace what is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,16 +34,16 @@ pub enum Replace {
 }
 
 /// Where a name is and what it is there.
-struct Spot<'a, S> {
-    directory: Arc<Inode<S>>,
-    name: &'a [u8],
+pub(super) struct Spot<'a, S> {
+    pub(super) directory: Arc<Inode<S>>,
+    pub(super) name: &'a [u8],
 }
 
 impl<S: ObjectStore + BucketService> Fs<S> {
-    /// Moves a file to another name.
+    /// Moves a file or a directory to another name.
     ///
     /// # Errors
-    /// [`Situation::CrossDevice`] for directories (`mv` copies them then), [`Situation::Exists`], [`Situation::IsDirectory`],
+    /// [`Situation::Exists`], [`Situation::NotEmpty`], [`Situation::NotDirectory`], [`Situation::IsDirectory`],
     /// [`Situation::Archived`], [`Situation::Stale`], and the store's failures. Until the copy is complete nothing has
     /// changed; if only the delete fails, the file has both names.
     pub async fn rename(&self, from: (Ino, &[u8]), to: (Ino, &[u8]), replace: Replace) -> Result<()> {
@@ -56,10 +56,8 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             return Err(super::buckets::not_renamed());
         }
         if inode.is_directory() {
-            return Err(Error::new(
-                Situation::CrossDevice,
-                "renaming a directory is not supported yet: mv copies and removes it",
-            ));
+            // In a box: it is large, and files need not pay for it.
+            return Box::pin(self.rename_directory(&inode, &from, &to, replace)).await;
         }
         let (component, address) = self.new_name(&to.directory, to.name, Role::Object).await?;
         let object = address.object()?;
@@ -214,16 +212,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             ));
         }
         let source = self.locate(inode)?.object()?;
-        let mut properties = self.kept(&source, &info, info.properties.clone(), TagsBy::of_copy(info.size)).await?;
-        if source.bucket != to.bucket {
-            // A lock is an agreement with its bucket: another one has rules of its own, and mostly takes no locks at all.
-            properties.lock = ObjectLock::default();
-        }
-        // rsync and editors write under another name first.
-        let content_type = &mut properties.headers.content_type;
-        *content_type = guess::renamed(content_type.take(), source.key.as_str(), to.key.as_str());
-        let tags = self.tags_to_put_back(&source, &info, &properties).await?;
-        let destination = with_token(&Destination { bucket: to.bucket.clone(), key: to.key.clone(), properties });
+        let (destination, tags) = self.moved(&source, &info, to).await?;
         if let Some(token) = token_of(&destination.properties) {
             inode.lock().note_moving(to, token.to_owned());
         }
@@ -275,6 +264,25 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         Ok(())
     }
 
+    /// What the copy of `source` at `to` is made with, and the tags that are to be put back behind it.
+    pub(super) async fn moved(
+        &self,
+        source: &ObjectRef,
+        info: &ObjectInfo,
+        to: &ObjectRef,
+    ) -> Result<(Destination, Option<Tags>)> {
+        let mut properties = self.kept(source, info, info.properties.clone(), TagsBy::of_copy(info.size)).await?;
+        if source.bucket != to.bucket {
+            // A lock is an agreement with its bucket: another one has rules of its own, and mostly takes no locks at all.
+            properties.lock = ObjectLock::default();
+        }
+        // rsync and editors write under another name first.
+        let content_type = &mut properties.headers.content_type;
+        *content_type = guess::renamed(content_type.take(), source.key.as_str(), to.key.as_str());
+        let tags = self.tags_to_put_back(source, info, &properties).await?;
+        Ok((with_token(&Destination { bucket: to.bucket.clone(), key: to.key.clone(), properties }), tags))
+    }
+
     /// What is replaced may be open: these are the bytes that its readers keep.
     async fn keep_readable(&self, target: &Arc<Inode<S>>) -> Result<Option<bytes::Bytes>> {
         let etag = target.lock().etag();
@@ -308,7 +316,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         }
         let mut state = to.lock();
         state.directory.edit(Role::Object, component, true, dirty, clock::instant());
-        touch_directory(&mut state.attr);
+        touch_directory(&mut state.attr, 0);
     }
 }
 

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use crate::base::{clock, date};
 use crate::fs::Fs;
 use crate::fs::ops::commit::Pending;
+use crate::fs::ops::haul::Haul;
 use crate::store::{BucketService, ObjectStore, OpenUpload, Operation, Stray};
 
 /// It is the value of an attribute, and those have at most 64 KiB.
@@ -17,6 +18,7 @@ struct Lists {
     pending: Vec<Value>,
     kept: Vec<Value>,
     uploads: Vec<Value>,
+    renames: Vec<Value>,
     strays: Vec<Value>,
 }
 
@@ -37,6 +39,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         let lists = Lists {
             pending: self.pending().iter().map(pending_value).collect(),
             uploads: report.uploads.iter().filter(|open| !needed(open)).map(upload_value).collect(),
+            renames: self.hauls().iter().map(|haul| rename_value(haul)).collect(),
             strays: report.strays.iter().map(stray_value).collect(),
             kept,
         };
@@ -82,6 +85,12 @@ fn upload_value(open: &OpenUpload) -> Value {
             "bytes": open.bytes, "age_s": age.as_secs() })
 }
 
+fn rename_value(haul: &Haul) -> Value {
+    let progress = haul.progress();
+    json!({ "from": haul.from.to_string(), "to": haul.to.to_string(), "keys": progress.found, "copied": progress.copied,
+            "deleted": progress.deleted })
+}
+
 fn stray_value(stray: &Stray) -> Value {
     json!({ "bucket": stray.bucket.as_str(), "key": stray.key.as_str(), "id": stray.id.as_ref().map(|id| id.as_str()),
             "begun": date::iso8601(stray.begun), "why": stray.why })
@@ -89,7 +98,13 @@ fn stray_value(stray: &Stray) -> Value {
 
 /// The status with so much of its lists that it fits, and how many entries are left out.
 fn fitting(status: &Value, lists: &Lists) -> String {
-    let named = [("pending", &lists.pending), ("kept", &lists.kept), ("uploads", &lists.uploads), ("strays", &lists.strays)];
+    let named = [
+        ("pending", &lists.pending),
+        ("kept", &lists.kept),
+        ("uploads", &lists.uploads),
+        ("renames", &lists.renames),
+        ("strays", &lists.strays),
+    ];
     let mut limit = MAX_ENTRIES;
     loop {
         let mut whole = status.clone();
@@ -112,7 +127,13 @@ mod tests {
     #[test]
     fn long_lists_are_cut_with_a_count() {
         let entry = json!({ "path": "x".repeat(1000) });
-        let lists = Lists { pending: vec![entry; 1000], kept: vec![json!({})], uploads: Vec::new(), strays: Vec::new() };
+        let lists = Lists {
+            pending: vec![entry; 1000],
+            kept: vec![json!({})],
+            uploads: Vec::new(),
+            renames: Vec::new(),
+            strays: Vec::new(),
+        };
         let text = fitting(&json!({ "source": "s3://b" }), &lists);
         let read: Value = serde_json::from_str(&text).unwrap();
         let shown = read["pending"].as_array().unwrap().len();

@@ -9,6 +9,7 @@ use crate::fs::Fs;
 use crate::fs::attr::Ino;
 use crate::fs::error::Error;
 use crate::fs::tree::inode::Inode;
+use crate::fs::tree::moves::Access;
 use crate::store::{BucketService, ObjectStore};
 
 /// So many files are brought to the store at once.
@@ -26,7 +27,10 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             named && inode.writing().is_some_and(|writing| writing.writer.claim(age))
         };
         let old = self.handles.written().into_iter().filter(is_old);
-        let committed = futures_util::stream::iter(old).map(async |inode| (inode.ino, self.commit(&inode).await));
+        let committed = futures_util::stream::iter(old).map(async |inode| {
+            let _entered = self.moves.enter(&inode, Access::Change).await;
+            (inode.ino, self.commit(&inode).await)
+        });
         let failed =
             committed.buffer_unordered(FILES_AT_ONCE).filter_map(async |(ino, done)| done.err().map(|error| (ino, error)));
         failed.collect().await

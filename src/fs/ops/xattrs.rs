@@ -13,6 +13,7 @@ use crate::fs::meta::metadata::{self, Refused};
 use crate::fs::meta::xattr::{self, Fact, Header, Name};
 use crate::fs::meta::{facts, posix};
 use crate::fs::tree::inode::{Content, Inode};
+use crate::fs::tree::moves::Access;
 use crate::store::{BucketService, ObjectInfo, ObjectStore, Properties, StorageClass};
 
 /// What must hold of the attribute that is set.
@@ -49,6 +50,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     /// daemon's own, and the store's failures.
     pub async fn getxattr(&self, ino: Ino, name: &[u8], caller: Caller) -> Result<Vec<u8>> {
         let inode = self.inode(ino)?;
+        let _entered = self.moves.enter(&inode, Access::Look).await;
         let found = self.get_attribute(&inode, name, caller).await;
         found.inspect_err(|error| self.forget_if_stale(&inode, error))
     }
@@ -185,6 +187,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     /// cannot hold, [`Situation::Unsupported`], [`Situation::Already`] for a restore under way, and the store's failures.
     pub async fn setxattr(&self, ino: Ino, name: &[u8], value: &[u8], how: SetHow, caller: Caller) -> Result<()> {
         let mut inode = self.inode(ino)?;
+        let _entered = self.moves.enter(&inode, Access::Change).await;
         let mut left = MAX_SUCCESSORS;
         loop {
             // In a box: it is large, and the stack of a debug build is not.
@@ -291,6 +294,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     /// As [`Fs::setxattr`]; [`Situation::NoAttribute`].
     pub async fn removexattr(&self, ino: Ino, name: &[u8]) -> Result<()> {
         let mut inode = self.inode(ino)?;
+        let _entered = self.moves.enter(&inode, Access::Change).await;
         let mut left = MAX_SUCCESSORS;
         loop {
             // In a box: it is large, and the stack of a debug build is not.
@@ -348,6 +352,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     /// The store's failures.
     pub async fn listxattr(&self, ino: Ino) -> Result<Vec<String>> {
         let inode = self.inode(ino)?;
+        let _entered = self.moves.enter(&inode, Access::Look).await;
         self.is_current(&inode)?;
         if self.config.list_xattrs == ListXattrs::Known && !self.is_described(&inode) {
             return Ok(Vec::new());

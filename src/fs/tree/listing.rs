@@ -12,8 +12,8 @@ use futures_util::StreamExt as _;
 use super::directory::{Child, ListedChild, Listing};
 use super::inode::{Inode, Role};
 use super::stream::{Asked, Extent, Stream, Turn, moved_away};
-use crate::base::clock;
 use crate::base::tasks::{self, Scoped};
+use crate::base::{clock, date};
 use crate::fs::Fs;
 use crate::fs::config::AttrsMode;
 use crate::fs::error::{Error, Result, Situation};
@@ -22,7 +22,7 @@ use crate::fs::meta::posix;
 use crate::fs::name::Component;
 use crate::store::{
     BucketService, Delimiter, ErrorKind, HeadObject, ListObjects, ListPage, ListStart, ListedObject, MAX_PAGE_KEYS, ObjectInfo,
-    ObjectStore,
+    ObjectStore, PageToken,
 };
 
 /// What is known of a name takes some hundred bytes: of a directory with more names than the memory limit by this, in bytes,
@@ -94,12 +94,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             None => self.ask_for_page(address, ListStart::Beginning, stream.began),
         };
         let page = asked.answer.ended().await?;
-        let next = match page.next.clone().map(ListStart::Token) {
-            Some(next) if next == asked.start => {
-                return Err(Error::new(Situation::Io, "the store's listing does not get on: a page names itself as the next"));
-            }
-            next => next,
-        };
+        let next = next_page(&asked.start, page.next.clone())?;
         let is_last = next.is_none();
         // The next page is on its way while this one is shown.
         turn.asked = next.map(|start| self.ask_for_page(asked.address.clone(), start, clock::instant()));
@@ -334,16 +329,28 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     }
 }
 
+/// Where the page after the one from `start` on begins.
+pub(in crate::fs) fn next_page(start: &ListStart, next: Option<PageToken>) -> Result<Option<ListStart>> {
+    let next = next.map(ListStart::Token);
+    if next.as_ref() == Some(start) {
+        return Err(Error::new(Situation::Io, "the store's listing does not get on: a page names itself as the next"));
+    }
+    Ok(next)
+}
+
 /// Whether a HEAD was refused for good: by permissions, or since the object needs a key of the customer's (SSE-C).
 pub(super) const fn refuses_head(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::Denied | ErrorKind::Invalid | ErrorKind::Unsupported)
 }
 
-/// What HEAD said about the same object in the last listing: same tag and date.
+/// What HEAD said about the same object in the last listing: same tag and date. Where dates are of whole seconds, metadata
+/// that was changed within that second would not show.
 fn remembered(last: Option<&Listing>, component: &Component, object: &ListedObject) -> Option<Arc<ObjectInfo>> {
     let known: &Child = last?.children.get(component)?;
     let known = known.object.as_ref()?;
-    (known.etag == object.etag && known.last_modified == object.last_modified).then(|| known.info.clone()).flatten()
+    let is_same = known.etag == object.etag && known.last_modified == object.last_modified;
+    let exact = date::to_unix(object.last_modified).1 != 0;
+    known.info.clone().filter(|info| is_same && (exact || info.is_settled()))
 }
 
 impl Listing {
@@ -351,5 +358,52 @@ impl Listing {
     #[must_use]
     pub fn wants_metadata(&self, child: &ListedChild) -> bool {
         self.posix && child.info.is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+    use super::*;
+    use crate::store::{ETag, Facts, Properties};
+
+    fn listing(modified: SystemTime, as_of: SystemTime) -> Listing {
+        let info = ObjectInfo {
+            size: 1,
+            etag: ETag::new("x"),
+            last_modified: modified,
+            as_of: Some(as_of),
+            version: None,
+            properties: Properties::default(),
+            archive_status: None,
+            restore: None,
+            facts: Facts::default(),
+            checksums: BTreeMap::new(),
+        };
+        let (etag, storage_class) = (Some(info.etag.clone()), None);
+        let object = ListedChild { size: 1, etag, last_modified: modified, storage_class, info: Some(Arc::new(info)) };
+        let child = Child { object: Some(object), ..Child::default() };
+        let children = BTreeMap::from([(Component::new("f").unwrap(), child)]);
+        Listing { began: clock::instant(), children, posix: true, unshowable: 0 }
+    }
+
+    #[test]
+    fn what_was_said_within_the_second_of_a_change_is_asked_again() {
+        let second = UNIX_EPOCH + Duration::from_secs(1_000_000);
+        let knows = |modified: SystemTime, later: u64| {
+            let listed = ListedObject {
+                key: "d/f".into(),
+                size: 1,
+                etag: Some(ETag::new("x")),
+                last_modified: modified,
+                storage_class: None,
+            };
+            let last = listing(modified, second + Duration::from_secs(later));
+            remembered(Some(&last), &Component::new("f").unwrap(), &listed).is_some()
+        };
+        assert!(!knows(second, 0) && !knows(second, 2), "it may have been changed since, with the same tag and date");
+        assert!(knows(second, 3));
+        assert!(knows(second + Duration::from_millis(7), 0), "such a date is exact");
     }
 }

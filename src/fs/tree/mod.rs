@@ -3,6 +3,7 @@
 pub mod directory;
 pub mod inode;
 pub mod listing;
+pub mod moves;
 pub mod probe;
 pub mod stream;
 pub mod table;

@@ -9,7 +9,7 @@ use super::failure::{
     INVALID_STORAGE_CLASS, INVALID_TAG, METADATA_TOO_LARGE, OBJECT_CHANGED, OBJECT_EXISTS, OBJECT_GONE, Outcome, RETENTION_OVER,
     TOO_MANY_TAGS,
 };
-use crate::base::{clock, crc::Crc64};
+use crate::base::{clock, crc::Crc64, date};
 use crate::store::{AclChange, Condition, ETag, Facts, ListedObject, ObjectInfo, Properties, Retention, StorageClass, Tags};
 
 /// S3's limit on user metadata, in bytes of names and values.
@@ -77,6 +77,8 @@ impl Object {
             size: self.content.len(),
             etag: self.etag.clone(),
             last_modified: self.modified,
+            // As a Date header.
+            as_of: Some(UNIX_EPOCH + Duration::from_secs(date::unix_seconds(now.wall))),
             version: None,
             // As HEAD: neither tags nor the access list.
             properties: Properties { tags: None, acl: None, ..self.properties.clone() },

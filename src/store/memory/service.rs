@@ -11,11 +11,11 @@ use super::steps::{CopyProperties, Declared};
 use super::{Memory, moment};
 use crate::base::clock;
 use crate::store::{
-    Body, Bucket, BucketInfo, BucketName, BucketService, Committed, CompleteUpload, ConfigDocument, ConfigKind, CopyObject,
-    CopyPart, CreateUpload, DeleteObject, Delimiter, Document, DocumentError, Download, Error, ErrorKind, GetObject, HeadObject,
-    Key, ListObjects, ListPage, ListStart, MAX_PAGE_KEYS, NewBucket, ObjectInfo, ObjectRef, ObjectStore, ObjectVersion,
-    Operation, Part, Prefix, PutObject, Resource, RestoreObject, Result, Subresource, Upload, UploadId, UploadPage, UploadPart,
-    VersionId,
+    Body, Bucket, BucketInfo, BucketName, BucketService, Committed, CompleteUpload, Condition, ConfigDocument, ConfigKind,
+    CopyObject, CopyPart, CreateUpload, DeleteKey, DeleteObject, Delimiter, Document, DocumentError, Download, Error, ErrorKind,
+    GetObject, HeadObject, Key, ListObjects, ListPage, ListStart, MAX_PAGE_KEYS, NewBucket, ObjectInfo, ObjectRef, ObjectStore,
+    ObjectVersion, Operation, Part, Prefix, PutObject, Resource, RestoreObject, Result, Subresource, Upload, UploadId,
+    UploadPage, UploadPart, VersionId,
 };
 
 impl ObjectStore for Memory {
@@ -60,17 +60,22 @@ impl ObjectStore for Memory {
             .map_err(|failure| failure.of(Operation::DeleteObject, &request.object))
     }
 
-    async fn delete_many(&self, bucket: &BucketName, keys: &[Key]) -> Result<Vec<Result<()>>> {
+    async fn delete_many(&self, bucket: &BucketName, keys: &[DeleteKey]) -> Result<Vec<Result<()>>> {
         let refused = |failure: Failure| failure.of(Operation::DeleteObjects, bucket);
         if keys.len() > usize::from(MAX_PAGE_KEYS) {
             return Err(refused(TOO_MANY_KEYS));
         }
         let mut account = self.account();
         let found = account.bucket_mut(bucket.as_str()).map_err(refused)?;
-        for key in keys {
-            found.objects.remove(key.as_str());
-        }
-        Ok(keys.iter().map(|_| Ok(())).collect())
+        let mut delete = |DeleteKey { key, etag }: &DeleteKey| {
+            let object = ObjectRef::current(bucket.clone(), key.clone());
+            let condition = etag.clone().map_or(Condition::None, Condition::IfMatch);
+            match found.objects.contains_key(key.as_str()) {
+                true => found.delete(&object, &condition).map_err(|failure| failure.of(Operation::DeleteObjects, &object)),
+                false => Ok(()),
+            }
+        };
+        Ok(keys.iter().map(&mut delete).collect())
     }
 
     async fn copy(&self, request: &CopyObject) -> Result<Committed> {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::names::{BucketName, ETag, Key, StorageClass, VersionId};
 use crate::base::crc::Crc64;
@@ -153,6 +153,8 @@ pub struct ObjectInfo {
     pub etag: ETag,
     /// When S3 took it; headers have whole seconds.
     pub last_modified: SystemTime,
+    /// The store's clock when it said all this, at least; `None` of what this mount has made itself.
+    pub as_of: Option<SystemTime>,
     /// The version, where the bucket keeps versions.
     pub version: Option<VersionId>,
     /// Headers, metadata and class. The class is `None` for STANDARD.
@@ -167,7 +169,18 @@ pub struct ObjectInfo {
     pub checksums: BTreeMap<String, String>,
 }
 
+/// An object's metadata can change without its tag, and dates are of whole seconds: what was said of an object this much
+/// after its date, or later, is true of any object with that date.
+const SETTLED_AFTER: Duration = Duration::from_secs(2);
+
 impl ObjectInfo {
+    /// Whether an object with the same tag and date has the same metadata, for certain. What this mount has made itself, it
+    /// may believe in.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.as_of.is_none_or(|as_of| as_of > self.last_modified + SETTLED_AFTER)
+    }
+
     /// The class, spelled out.
     #[must_use]
     pub fn storage_class(&self) -> StorageClass {

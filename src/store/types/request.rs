@@ -186,6 +186,15 @@ pub struct DeleteObject {
     pub condition: Condition,
 }
 
+/// One key of a `DeleteObjects`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeleteKey {
+    /// The key.
+    pub key: Key,
+    /// The tag that the object must have. A store may ignore it, so who depends on it has looked just before.
+    pub etag: Option<ETag>,
+}
+
 /// `CopyObject`, at most [`super::MAX_PART_BYTES`].
 #[derive(Debug, Clone)]
 pub struct CopyObject {

@@ -1,30 +1,20 @@
 //! The file in which one mount records the uploads that it has begun and not ended.
 //!
-//! Each mount that uploads has a file of its own below the state directory, locked (flock) for as long as the mount lives: a
-//! lock goes with its process, however that ends, so who can take it knows that the mount is dead. Lines of JSON are appended,
-//! each with its line break in front, so that a line that was cut short by a crash or a full disk spoils no other one. Without
+//! Each mount that uploads has a file of its own below the state directory ([`records`]). Lines of JSON are appended, each
+//! with its line break in front, so that a line that was cut short by a crash or a full disk spoils no other one. Without
 //! open uploads the file is emptied; one that has grown long goes on in a new one, which is whole before the old one goes.
-//!
-//! A new file may be found, locked and removed by a mount that looks for dead ones before its maker has locked it. So the
-//! maker looks whether it still has its name once it has the lock.
 
 use std::collections::BTreeMap;
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::fs::File;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::{clock, date, rng};
+use crate::base::records::{self, Found};
 
-/// Only the user himself may see what he uploads.
-const DIRECTORY_MODE: u32 = 0o700;
-const FILE_MODE: u32 = 0o600;
 /// A longer file goes on in a new one, with what is open only.
 const MAX_LOG_BYTES: u64 = 1 << 20;
-/// So often a new name is tried when others take the file before it is locked.
-const MAX_TRIES: u32 = 100;
 
 /// What is recorded of an upload.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,34 +66,16 @@ pub(super) struct Log {
 impl Log {
     /// A new, empty file in `directory`, which is made if it is not there.
     pub(super) fn create(directory: &Path) -> io::Result<Self> {
-        DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(directory)?;
-        for _ in 0..MAX_TRIES {
-            let path = directory.join(format!("{}-{}.log", date::compact(clock::now()), &rng::token()[..8]));
-            let file = OpenOptions::new().append(true).read(true).create_new(true).mode(FILE_MODE).open(&path)?;
-            if lock(&file)? && file.metadata()?.nlink() > 0 {
-                File::open(directory)?.sync_all()?;
-                return Ok(Self { path, file, bytes: 0, open: BTreeMap::new() });
-            }
-        }
-        Err(io::Error::other("others take each new file of records"))
+        let (path, file) = records::create(directory)?;
+        Ok(Self { path, file, bytes: 0, open: BTreeMap::new() })
     }
 
     /// The files in `directory` whose mounts are dead, locked, and the ids in those of the living.
     pub(super) fn dead(directory: &Path) -> io::Result<(Vec<Self>, Vec<String>)> {
         let (mut dead, mut living) = (Vec::new(), Vec::new());
-        let entries = match std::fs::read_dir(directory) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((dead, living)),
-            entries => entries?,
-        };
-        for path in entries.flatten().map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|kind| kind == "log"))
-        {
-            // One that is gone meanwhile has ended well.
-            let Ok(mut file) = OpenOptions::new().append(true).read(true).open(&path) else { continue };
-            let is_dead = lock(&file)?;
-            let mut text = Vec::new();
-            file.read_to_end(&mut text)?;
+        for Found { path, file, text, is_dead } in records::all(directory)? {
             let (bytes, open) = (text.len() as u64, open_entries(&String::from_utf8_lossy(&text)));
-            if is_dead && file.metadata()?.nlink() > 0 {
+            if is_dead {
                 dead.push(Self { path, file, bytes, open });
             } else {
                 living.extend(open.into_values().filter_map(|entry| entry.id));
@@ -171,18 +143,10 @@ impl Log {
     }
 }
 
-/// Takes the lock of a file, unless somebody has it.
-fn lock(file: &File) -> io::Result<bool> {
-    match file.try_lock() {
-        Ok(()) => Ok(true),
-        Err(TryLockError::WouldBlock) => Ok(false),
-        Err(TryLockError::Error(error)) => Err(error),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::rng;
 
     struct Place(PathBuf);
 

@@ -93,7 +93,7 @@ impl<S: ObjectStore> ObjectStore for Recorded<S> {
         self.inner.delete(request).await
     }
 
-    async fn delete_many(&self, bucket: &BucketName, keys: &[Key]) -> Result<Vec<Result<()>>> {
+    async fn delete_many(&self, bucket: &BucketName, keys: &[DeleteKey]) -> Result<Vec<Result<()>>> {
         self.inner.delete_many(bucket, keys).await
     }
 
