@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::begin::source_of;
 use super::commit::{copied_info, new_info};
 use super::keeping::TagsBy;
-use crate::base::clock;
+use crate::base::{clock, encode};
 use crate::data;
 use crate::data::guess;
 use crate::data::write::Destination;
@@ -354,7 +354,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         }
         let info = self.known_info(&inode).await?;
         if let Some(target) = info.properties.metadata.get(posix::SYMLINK_TARGET) {
-            return Ok(target.clone().into_bytes());
+            return Ok(encode::unword(target).into_owned().into_bytes());
         }
         // s3fs keeps the target as the object's content.
         let target = self.fetch_whole(&inode, Some(info.etag.clone())).await?;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::base::clock;
+use crate::base::{clock, encode};
 use crate::data::guess;
 use crate::data::write::commit::with_token;
 use crate::data::write::settle::put_empty;
@@ -389,7 +389,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         let explicit = ExplicitTimes::default();
         posix::encode(&self.config, kind, &attr, explicit, &mut properties.metadata);
         if let Some(target) = target {
-            properties.metadata.insert(posix::SYMLINK_TARGET.to_owned(), target.to_owned());
+            properties.metadata.insert(posix::SYMLINK_TARGET.to_owned(), encode::word(target));
         }
         let missing_since = directory.lock().directory.missing_since(&component, clock::instant(), self.config.ttl);
         let info = self.put_new(&address, properties).await?;
