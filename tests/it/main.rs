@@ -42,6 +42,8 @@ mod properties;
 #[cfg(feature = "demo")]
 mod refusals;
 #[cfg(feature = "demo")]
+mod replaced;
+#[cfg(feature = "demo")]
 mod requests;
 mod servers;
 #[cfg(feature = "demo")]

@@ -152,6 +152,8 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         let old = inode.lock().attr.size;
         if inode.writing().is_none() {
             if size == old {
+                // No older than a second: what is there now may have another length.
+                self.current_info(inode).await?;
                 return Ok(());
             }
             // Emptied, it is written whole; else it is changed.
@@ -186,7 +188,11 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         }
         if is_nothing(inode, change) {
             // No older than a second: what another client has changed meanwhile must not count as done.
-            if !inode.is_directory() && matches!(inode.lock().content, Content::Clean(_)) {
+            let stored = {
+                let state = inode.lock();
+                matches!(state.content, Content::Clean(_)) || state.linked && state.is_writing() && !state.is_dirty()
+            };
+            if stored {
                 self.current_info(inode).await?;
             }
             if is_nothing(inode, change) {
@@ -230,15 +236,15 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             inode.lock().attr.ctime = clock::now();
             return Ok(());
         }
-        let (gone, opens) = {
+        let (gone, removed) = {
             let state = inode.lock();
-            (!state.linked || matches!(state.content, Content::Orphan(_)), state.opens)
+            (!state.linked || matches!(state.content, Content::Orphan(_)), state.opens > 0 && state.attr.nlink == 0)
         };
-        match (gone, opens) {
+        match (gone, removed) {
             (false, _) => {}
             // The name is another object's now: the kernel looks it up anew.
-            (true, 0) => return Err(Error::new(Situation::Stale, "the file has no name any more")),
-            (true, _) => return Ok(()),
+            (true, false) => return Err(Error::new(Situation::Stale, "the file has no name any more")),
+            (true, true) => return Ok(()),
         }
         if inode.is_directory() {
             return self.update_marker(inode, apply).await;

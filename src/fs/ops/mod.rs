@@ -1,5 +1,6 @@
 //! The operations, by what they work on.
 
+mod adopt;
 pub(super) mod ahead;
 pub(super) mod attrs;
 pub(super) mod begin;

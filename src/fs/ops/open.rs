@@ -13,7 +13,7 @@ use crate::data::guess;
 use crate::data::read::{OPEN_BYTES, Reader};
 use crate::data::write::Writer;
 use crate::data::write::commit::OnConflict;
-use crate::data::write::settle::Source;
+use crate::data::write::settle::{Source, look};
 use crate::fs::attr::{Attr, Caller, Ino, Kind};
 use crate::fs::config::AttrsMode;
 use crate::fs::error::{Error, Result, Situation};
@@ -110,8 +110,11 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     }
 
     async fn begin_open(&self, inode: &Arc<Inode<S>>, mode: OpenMode, caller: Caller) -> Result<Option<Arc<Reader<S>>>> {
+        if !mode.truncate {
+            self.must_not_be_replaced(inode).await?;
+        }
         if mode.write || mode.truncate {
-            self.know_attributes(inode, caller).await?;
+            self.know_attributes(inode, mode, caller).await?;
         }
         match (mode.write, mode.truncate) {
             (true, true) => self.begin_whole(inode, caller).await.map(|()| None),
@@ -392,14 +395,41 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         reader
     }
 
-    /// Learns the attributes of a file of which only a listing is known, before it is opened for writing.
-    async fn know_attributes(&self, inode: &Arc<Inode<S>>, caller: Caller) -> Result<()> {
-        let (shown, guessed) = {
+    /// Looks at what is open for writing here, and was not written since the store had it: whoever opens it next shall have what
+    /// others have put in its place.
+    async fn must_not_be_replaced(&self, inode: &Arc<Inode<S>>) -> Result<()> {
+        let asked = clock::instant();
+        let own = {
             let state = inode.lock();
-            (state.attr, !state.exact && matches!(state.content, Content::Clean(_)))
+            let recent = state.looked_at.is_some_and(|at| asked.saturating_duration_since(at) < CURRENT);
+            state.replaceable().filter(|_| !recent).cloned()
         };
-        if guessed && self.config.attrs != AttrsMode::Listing {
+        let Some(own) = own else { return Ok(()) };
+        // What is not there is stored all the same when it is written on.
+        let Some(info) = look(&self.store, &self.locate(inode)?.object()?).await? else { return Ok(()) };
+        let mut state = inode.lock();
+        if state.replaceable() != Some(&own) || state.committed_at.is_some_and(|at| at >= asked) {
+            return Ok(());
+        }
+        if info.etag != own {
+            return Err(replaced());
+        }
+        state.looked_at = Some(asked);
+        Ok(())
+    }
+
+    /// Learns the attributes of a file of which only a listing is known, before it is opened for writing. Who changes bytes of
+    /// what is there must have what is there now; an answer to a read would tell, too.
+    async fn know_attributes(&self, inode: &Arc<Inode<S>>, mode: OpenMode, caller: Caller) -> Result<()> {
+        let (shown, exact, clean) = {
+            let state = inode.lock();
+            (state.attr, state.exact, matches!(state.content, Content::Clean(_)))
+        };
+        if clean && !exact && self.config.attrs != AttrsMode::Listing {
             self.fresh_info(inode).await?;
+        } else if clean && !mode.read && !mode.truncate && !mode.append {
+            // The first write would have to look, too.
+            self.current_info(inode).await?;
         }
         judge(inode, shown, caller)
     }
