@@ -28,7 +28,7 @@ pub(super) fn status(arguments: &Status) -> ExitCode {
         }
     };
     if points.is_empty() && !arguments.json {
-        println!("no pailfs mount");
+        say!("no pailfs mount");
     }
     let mut all_well = true;
     for point in points {
@@ -43,9 +43,9 @@ pub(super) fn status(arguments: &Status) -> ExitCode {
                 all_well &= is_well(&status);
                 if arguments.json {
                     status["mount"] = point.display().to_string().into();
-                    println!("{status}");
+                    say!("{status}");
                 } else {
-                    print!("{}", words(&point, &status));
+                    super::print(format_args!("{}", words(&point, &status)));
                 }
             }
             Err(why) => {

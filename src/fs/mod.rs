@@ -185,4 +185,22 @@ impl<S: ObjectStore> Fs<S> {
         }
         self.failures.record(operation, if path.is_empty() { "/".to_owned() } else { path }, errno, error.words().to_owned());
     }
+
+    /// The last failure of an inode, or of what had its path before.
+    fn last_failure(&self, inode: &Inode<S>) -> Option<String> {
+        let of_inode = inode.lock().last_error.as_deref().map(str::to_owned);
+        of_inode.or_else(|| self.failures.last(&self.failed_path(inode)))
+    }
+
+    /// Forgets the failures of an inode and of its path; whether there was one.
+    fn forget_failures(&self, inode: &Inode<S>) -> bool {
+        let of_inode = inode.lock().last_error.take().is_some();
+        self.failures.forget(&self.failed_path(inode)) || of_inode
+    }
+
+    /// The path under which failures are remembered.
+    fn failed_path(&self, inode: &Inode<S>) -> String {
+        let path = self.path_of(inode.ino);
+        if path.is_empty() { "/".to_owned() } else { path }
+    }
 }

@@ -270,9 +270,11 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         let mut properties = info.properties.clone();
         apply(&mut properties);
         let leaves = properties.storage_class != info.properties.storage_class;
-        let readable = matches!(info.restore, Some(RestoreState::Until(until)) if until > clock::now());
+        let readable = is_restored(info);
         if info.archived() && !(leaves && readable) {
-            let words = if leaves {
+            let words = if readable {
+                "the metadata of a restored object cannot be changed in the archive: move it to another class first, with setfattr -n user.s3.storage-class -v STANDARD FILE"
+            } else if leaves {
                 "an archived object cannot be moved to another class before it is restored: setfattr -n user.s3.restore -v 5 FILE"
             } else {
                 "the metadata of an archived object cannot be changed: S3 would have to copy it. Restore it (user.s3.restore), then move it to another class (user.s3.storage-class)"
@@ -374,6 +376,11 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         // 1 EiB in blocks of 4 KiB.
         SpaceInfo { block_bytes: 4096, blocks: 1 << 48, files: 1 << 40, name_bytes }
     }
+}
+
+/// Whether an archived object has a copy that can be read now.
+pub(super) fn is_restored(info: &ObjectInfo) -> bool {
+    matches!(info.restore, Some(RestoreState::Until(until)) if until > clock::now())
 }
 
 /// The attributes that an inode gets by a change.

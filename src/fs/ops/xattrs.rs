@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::put_back::Set;
 use super::restore::Again;
 use crate::base::clock;
 use crate::data::guess;
@@ -66,7 +67,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             Name::Foreign => return Err(foreign()),
             Name::Unknown | Name::Location => return Err(no_attribute()),
             Name::Control(control) => self.get_control(inode, control, caller)?,
-            Name::Error => inode.lock().last_error.as_deref().map(str::to_owned).ok_or_else(no_attribute)?,
+            Name::Error => self.last_failure(inode).ok_or_else(no_attribute)?,
             Name::Meta(meta) => return self.get_meta(inode, &meta).await,
             Name::Fact(Fact::Url) => self.locate(inode)?.to_string(),
             name if inode.is_directory() => self.get_of_directory(inode, &name)?,
@@ -85,7 +86,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         let fresh = if matches!(name, Name::Restore | Name::All) { Fresh::Yes } else { Fresh::IfUnknown };
         let info = self.shown_info(inode, fresh).await?;
         match name {
-            Name::All => Ok(facts::all_text(&info, &self.locate(inode)?.to_string(), inode.lock().last_error.as_deref())),
+            Name::All => Ok(facts::all_text(&info, &self.locate(inode)?.to_string(), self.last_failure(inode).as_deref())),
             Name::Fact(fact) => facts::fact_text(&info, fact).ok_or_else(no_attribute),
             Name::StorageClass => Ok(info.storage_class().as_str().to_owned()),
             Name::Restore => Ok(facts::restore_text(&info)),
@@ -232,7 +233,15 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             let info = self.shown_info(inode, Fresh::IfUnknown).await?;
             how.check(header.get(&info.properties.headers).is_some())?;
         }
-        self.update(inode, |properties| header.set(&mut properties.headers, Some(text.to_owned()))).await
+        let redirect = (header == Header::WebsiteRedirect).then_some(Set::Redirect);
+        if let Some(set) = redirect {
+            self.may_keep(inode, set)?;
+        }
+        self.update(inode, |properties| header.set(&mut properties.headers, Some(text.to_owned()))).await?;
+        match redirect {
+            Some(set) => self.must_keep(inode, set).await,
+            None => Ok(()),
+        }
     }
 
     async fn set_class(&self, inode: &Arc<Inode<S>>, text: &str) -> Result<()> {
@@ -259,7 +268,8 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         }
         self.may_describe(inode)?;
         metadata::check_name(&meta)?;
-        self.may_keep(inode, &meta)?;
+        let set = Set::Metadata(&meta);
+        self.may_keep(inode, set)?;
         let info = if how == SetHow::Any || inode.is_directory() {
             self.described(inode).await?
         } else {
@@ -274,7 +284,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             properties.metadata.insert(meta.clone(), text.clone());
         };
         self.update(inode, insert).await?;
-        self.must_keep(inode, &meta).await
+        self.must_keep(inode, set).await
     }
 
     /// The root of a bucket has no object that could carry metadata.
@@ -317,7 +327,8 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         match name {
             Name::Foreign => Err(foreign()),
             Name::Unknown | Name::Location => Err(no_attribute()),
-            Name::Error => inode.lock().last_error.take().map(|_| ()).ok_or_else(no_attribute),
+            Name::Error if self.forget_failures(inode) => Ok(()),
+            Name::Error => Err(no_attribute()),
             Name::Meta(meta) if posix::is_reserved(&meta) => Err(read_only()),
             Name::Meta(meta) => {
                 self.writable()?;
