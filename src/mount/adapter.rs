@@ -475,7 +475,7 @@ impl<S: ObjectStore + BucketService> Filesystem for Adapter<S> {
         if is_foreign(&name) {
             return reply.fail(Situation::Unsupported);
         }
-        let work = async move { fs.getxattr(number, &name, caller).await };
+        let work = async move { fs.getxattr_into(number, &name, size as usize, caller).await };
         self.dispatch.run("getxattr", Subject::Inode(number), reply, work, move |reply, value| answer_xattr(reply, size, &value));
     }
 

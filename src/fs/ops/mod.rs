@@ -20,5 +20,6 @@ pub(super) mod remove;
 pub(super) mod rename;
 pub(super) mod restore;
 mod status;
+pub(super) mod told;
 mod unclaimed;
 pub(super) mod xattrs;

@@ -202,6 +202,12 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     }
 
     async fn set_attribute(&self, inode: &Arc<Inode<S>>, name: &[u8], value: &[u8], how: SetHow, caller: Caller) -> Result<()> {
+        let set = self.set_named(inode, name, value, how, caller).await;
+        self.told.forget(inode.ino);
+        set
+    }
+
+    async fn set_named(&self, inode: &Arc<Inode<S>>, name: &[u8], value: &[u8], how: SetHow, caller: Caller) -> Result<()> {
         let name = parse(name)?;
         if self.set_of_bucket(inode, &name, value, how)? {
             return Ok(());
@@ -317,6 +323,12 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     }
 
     async fn remove_attribute(&self, inode: &Arc<Inode<S>>, name: &[u8]) -> Result<()> {
+        let removed = self.remove_named(inode, name).await;
+        self.told.forget(inode.ino);
+        removed
+    }
+
+    async fn remove_named(&self, inode: &Arc<Inode<S>>, name: &[u8]) -> Result<()> {
         let name = parse(name)?;
         if self.remove_of_bucket(inode, &name)? {
             return Ok(());
