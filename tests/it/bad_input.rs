@@ -94,6 +94,8 @@ fn what_is_set_wrongly_changes_nothing_and_says_why() {
         ("f", "user.s3.size", "1", Errno::PERM, "read-only"),
         ("f", "user.s3.lock.mode", "GOVERNANCE", Errno::PERM, "read-only"),
         ("f", "user.s3.presigned-url", "x", Errno::PERM, "read-only"),
+        (".", "user.s3.storage-class", "GLACIER", Errno::PERM, "only a file"),
+        (".", "user.s3.content-type", "text/x", Errno::PERM, "only a file"),
         ("f", "user.s3.nothing", "x", Errno::NODATA, "no such attribute"),
         ("f", "user.pailfs.nothing", "x", Errno::NODATA, "no such attribute"),
         ("f", "user.s3.meta.mode", "x", Errno::PERM, "chmod"),

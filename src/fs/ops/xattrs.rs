@@ -229,6 +229,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             Name::Restore if !inode.is_directory() => self.restore(inode, xattr::parse_restore(text)?, Again::Extends).await,
             Name::Header(header) if !inode.is_directory() => self.set_header(inode, header, text, how).await,
             Name::StorageClass if !inode.is_directory() => self.set_class(inode, text).await,
+            Name::Restore | Name::Header(_) | Name::StorageClass => Err(of_files()),
             _ => Err(read_only()),
         }
     }
@@ -361,6 +362,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
                 }
                 self.update(inode, |properties| header.set(&mut properties.headers, None)).await
             }
+            Name::Header(_) => Err(of_files()),
             _ => Err(read_only()),
         }
     }
@@ -447,6 +449,10 @@ fn foreign() -> Error {
 
 pub(super) fn no_attribute() -> Error {
     Error::new(Situation::NoAttribute, "there is no such attribute")
+}
+
+fn of_files() -> Error {
+    Error::new(Situation::NotPermitted, "only a file has this attribute: set it on the files in the directory")
 }
 
 pub(super) fn read_only() -> Error {
