@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::begin::source_of;
-use super::commit::{copied_info, new_info};
+use super::commit::{copied_info, new_info, note_stored};
 use super::keeping::TagsBy;
 use crate::base::{clock, encode};
 use crate::data;
@@ -401,10 +401,13 @@ fn is_nothing<S: ObjectStore>(inode: &Inode<S>, change: SetAttr) -> bool {
 }
 
 /// What is known of an inode after this mount has changed its metadata.
-fn note_made<S>(inode: &Inode<S>, info: ObjectInfo) {
-    let mut state = inode.lock();
-    state.committed(info);
-    state.attr.ctime = clock::now();
+fn note_made<S: Clone>(inode: &Inode<S>, info: ObjectInfo) {
+    {
+        let mut state = inode.lock();
+        state.committed(info);
+        state.attr.ctime = clock::now();
+    }
+    note_stored(inode);
 }
 
 /// The attributes after a change. chown clears setuid and setgid of what is no directory.
