@@ -47,6 +47,20 @@ fn a_replaced_file_is_cut_extended_and_written_into() {
 }
 
 #[test]
+fn an_open_looks_at_what_is_there_however_recently_it_was_known() {
+    let site = Site::start();
+    let mount = site.mount(&["--ttl", "1h"]);
+    for (command, content) in
+        [("truncate -s 7 f", "the new"), ("printf THE 1<> f", "THE new content"), ("cat f", "the new content")]
+    {
+        mount.sh("echo mine > f && exec 3<> f && printf M >&3 && exec 3>&-");
+        site.put("f", "the new content");
+        mount.sh(command);
+        assert_eq!(String::from_utf8(site.get("f").unwrap()).unwrap(), content, "{command}");
+    }
+}
+
+#[test]
 fn a_name_leads_to_what_replaced_a_file_that_is_open_for_writing() {
     let changes = "chmod 600 f && setfattr -n user.a -v 1 f && touch -d '2020-01-02 03:04:05' f && cat f && mv f g && cat g";
     for written_before in [false, true] {

@@ -399,23 +399,13 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     /// others have put in its place.
     async fn must_not_be_replaced(&self, inode: &Arc<Inode<S>>) -> Result<()> {
         let asked = clock::instant();
-        let own = {
-            let state = inode.lock();
-            let recent = state.looked_at.is_some_and(|at| asked.saturating_duration_since(at) < CURRENT);
-            state.replaceable().filter(|_| !recent).cloned()
-        };
+        let own = inode.lock().replaceable().cloned();
         let Some(own) = own else { return Ok(()) };
         // What is not there is stored all the same when it is written on.
         let Some(info) = look(&self.store, &self.locate(inode)?.object()?).await? else { return Ok(()) };
-        let mut state = inode.lock();
-        if state.replaceable() != Some(&own) || state.committed_at.is_some_and(|at| at >= asked) {
-            return Ok(());
-        }
-        if info.etag != own {
-            return Err(replaced());
-        }
-        state.looked_at = Some(asked);
-        Ok(())
+        let state = inode.lock();
+        let newer_here = state.replaceable() != Some(&own) || state.committed_at.is_some_and(|at| at >= asked);
+        if newer_here || info.etag == own { Ok(()) } else { Err(replaced()) }
     }
 
     /// Learns the attributes of a file of which only a listing is known, before it is opened for writing. Who changes bytes of
@@ -425,11 +415,10 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             let state = inode.lock();
             (state.attr, state.exact, matches!(state.content, Content::Clean(_)))
         };
-        if clean && !exact && self.config.attrs != AttrsMode::Listing {
+        let guessed = !exact && self.config.attrs != AttrsMode::Listing;
+        // The first write need not look again then.
+        if clean && (guessed || !mode.read && !mode.truncate && !mode.append) {
             self.fresh_info(inode).await?;
-        } else if clean && !mode.read && !mode.truncate && !mode.append {
-            // The first write would have to look, too.
-            self.current_info(inode).await?;
         }
         judge(inode, shown, caller)
     }
