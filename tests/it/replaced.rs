@@ -110,6 +110,22 @@ fn who_appends_follows_what_the_name_has() {
 }
 
 #[test]
+fn what_was_appended_is_seen_under_the_name_at_once() {
+    let (site, mount) = known_and_replaced("true");
+    let mut file = OpenOptions::new().append(true).open(mount.at("f")).unwrap();
+    std::thread::sleep(Duration::from_millis(1100));
+    site.put("f", "theirs");
+    mount.sh("chmod 600 f");
+    for mine in [" and mine", " and more"] {
+        file.write_all(mine.as_bytes()).unwrap();
+        file.sync_all().unwrap();
+        let content = String::from_utf8(site.get("f").unwrap()).unwrap();
+        assert!(content.ends_with(mine), "{content}");
+        assert_eq!(mount.sh("cat f && stat -c ' %s' f"), format!("{content} {}\n", content.len()));
+    }
+}
+
+#[test]
 fn what_is_removed_while_it_is_open_for_writing_is_gone() {
     let (site, mount) = known_and_replaced("true");
     let file = OpenOptions::new().write(true).open(mount.at("f")).unwrap();
