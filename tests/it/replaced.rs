@@ -126,6 +126,22 @@ fn what_was_appended_is_seen_under_the_name_at_once() {
 }
 
 #[test]
+fn a_change_in_place_replaces_nothing_of_others_however_recently_the_file_was_written_whole() {
+    let site = Site::start();
+    let mount = site.mount(&[]);
+    for round in 0..20 {
+        std::fs::write(mount.at("f"), "mine").unwrap();
+        // The release of the handle that has written it whole may come later.
+        let mut file = OpenOptions::new().write(true).open(mount.at("f")).unwrap();
+        file.write_all(b"M").unwrap();
+        site.put("f", "theirs");
+        assert_eq!(file.sync_all().unwrap_err().raw_os_error(), Some(libc::ESTALE), "round {round}");
+        drop(file);
+        assert_eq!(site.get("f").as_deref(), Some(&b"theirs"[..]), "round {round}");
+    }
+}
+
+#[test]
 fn what_is_removed_while_it_is_open_for_writing_is_gone() {
     let (site, mount) = known_and_replaced("true");
     let file = OpenOptions::new().write(true).open(mount.at("f")).unwrap();

@@ -110,6 +110,9 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     }
 
     async fn begin_open(&self, inode: &Arc<Inode<S>>, mode: OpenMode, caller: Caller) -> Result<Option<Arc<Reader<S>>>> {
+        if mode.write && !mode.truncate && !mode.append {
+            inode.lock().change_in_place();
+        }
         if !mode.truncate {
             self.must_not_be_replaced(inode).await?;
         }

@@ -303,6 +303,20 @@ impl<S> State<S> {
         }
     }
 
+    /// Somebody is about to change bytes of what the store has, which others may replace: that an earlier handle has written it
+    /// whole, and may not be released yet, is no reason any more to replace theirs.
+    pub fn change_in_place(&mut self)
+    where
+        S: crate::store::ObjectStore,
+    {
+        if let Content::Writing(writing) = &mut self.content
+            && writing.on_conflict == OnConflict::Replace
+            && !writing.writer.is_dirty()
+        {
+            writing.on_conflict = OnConflict::Stale;
+        }
+    }
+
     /// The tag of what is open for writing while the store has all of it, so that it is as anything that others may replace.
     /// What was written whole is not: its writer can store it all the same.
     #[must_use]
