@@ -1,5 +1,7 @@
 //! Text encodings that several layers need: hex, base64, the percent-encoding of S3.
 
+use std::borrow::Cow;
+
 use base64::Engine as _;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
@@ -24,7 +26,7 @@ pub fn uri_path(text: &str) -> String {
 /// Decodes percent-encoding to bytes that must be UTF-8; `None` otherwise.
 #[must_use]
 pub fn uri_decode(text: &str) -> Option<String> {
-    percent_decode_str(text).decode_utf8().ok().map(std::borrow::Cow::into_owned)
+    percent_decode_str(text).decode_utf8().ok().map(Cow::into_owned)
 }
 
 /// Lower-case hex.
@@ -67,9 +69,98 @@ pub fn word(value: &str) -> String {
     if plain { value.to_owned() } else { format!("=?UTF-8?B?{}?=", base64(value.as_bytes())) }
 }
 
+/// A header value in ASCII: what was never text of ours goes as it is, but for what no header can carry.
+#[must_use]
+pub fn ascii(value: &str) -> Cow<'_, str> {
+    if value.bytes().all(|byte| matches!(byte, b' '..=b'~')) { Cow::Borrowed(value) } else { Cow::Owned(word(value)) }
+}
+
+/// The text of a header value with RFC 2047 encoded words, wherever they stand; what is none stays as it is.
+#[must_use]
+pub fn unword(value: &str) -> Cow<'_, str> {
+    if !value.contains("=?") {
+        return Cow::Borrowed(value);
+    }
+    let mut text = String::with_capacity(value.len());
+    let mut gap = String::new();
+    let mut after_word = false;
+    for (at, piece) in value.split(' ').enumerate() {
+        if at > 0 {
+            gap.push(' ');
+        }
+        if piece.is_empty() {
+            continue;
+        }
+        let word = decode_word(piece);
+        // Spaces between two words only separate them.
+        if !(after_word && word.is_some()) {
+            text.push_str(&gap);
+        }
+        gap.clear();
+        after_word = word.is_some();
+        text.push_str(word.as_deref().unwrap_or(piece));
+    }
+    text.push_str(&gap);
+    Cow::Owned(text)
+}
+
+fn decode_word(word: &str) -> Option<String> {
+    let inner = word.strip_prefix("=?")?.strip_suffix("?=")?;
+    let mut fields = inner.splitn(3, '?');
+    let (charset, encoding, text) = (fields.next()?, fields.next()?, fields.next()?);
+    let bytes = match encoding {
+        "B" | "b" => base64_decode(text)?,
+        "Q" | "q" => {
+            let percent = text.replace('%', "%25").replace('_', " ").replace('=', "%");
+            percent_decode_str(&percent).collect()
+        }
+        _ => return None,
+    };
+    match charset.to_ascii_lowercase().as_str() {
+        "utf-8" | "us-ascii" => String::from_utf8(bytes).ok(),
+        "iso-8859-1" => Some(bytes.into_iter().map(char::from).collect()),
+        "windows-1252" => Some(bytes.into_iter().map(windows_1252).collect()),
+        _ => None,
+    }
+}
+
+/// Latin-1, with other characters in the place of half of its controls.
+fn windows_1252(byte: u8) -> char {
+    const HIGH: &str = "€\u{81}‚ƒ„…†‡ˆ‰Š‹Œ\u{8d}Ž\u{8f}\u{90}‘’“”•–—˜™š›œ\u{9d}žŸ";
+    let special = byte.checked_sub(0x80).and_then(|at| HIGH.chars().nth(usize::from(at)));
+    special.unwrap_or(char::from(byte))
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    #[test]
+    fn words_are_decoded_wherever_they_stand() {
+        for (value, text) in [
+            ("=?utf-8?Q?gr=C3=BC=C3=9F_x?=", "grüß x"),
+            ("=?UTF-8?B?Z3LDvMOf?= =?UTF-8?B?Z3LDvMOf?=", "grüßgrüß"),
+            ("abc =?UTF-8?B?w7xu?=  def", "abc ün  def"),
+            ("=?ISO-8859-1?Q?gr=FC=DF?=", "grüß"),
+            ("=?windows-1252?Q?=80=FC?=", "€ü"),
+            ("a =?b", "a =?b"),
+            ("=?UTF-8?B?w7x?= =?KOI8-R?B?w7xu?=", "=?UTF-8?B?w7x?= =?KOI8-R?B?w7xu?="),
+        ] {
+            assert_eq!(unword(value), text);
+            assert_eq!(ascii(value), value);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_value_survives_the_header(value in "\\PC{0,40}") {
+            let travelling = word(&value);
+            prop_assert_eq!(ascii(&travelling), travelling.as_str());
+            prop_assert_eq!(unword(&travelling), value);
+        }
+    }
 
     #[test]
     fn what_a_header_cannot_carry_travels_encoded() {

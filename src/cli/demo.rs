@@ -58,10 +58,10 @@ fn server_config(arguments: &Demo) -> Result<ServerConfig, String> {
 }
 
 async fn serve_alone(server: &Server) -> Outcome {
-    println!("endpoint {}", server.endpoint());
-    println!("export AWS_ACCESS_KEY_ID={}", crate::devserver::ACCESS_KEY);
-    println!("export AWS_SECRET_ACCESS_KEY={}", crate::devserver::SECRET_KEY);
-    println!("export AWS_ENDPOINT_URL={}", server.endpoint());
+    say!("endpoint {}", server.endpoint());
+    say!("export AWS_ACCESS_KEY_ID={}", crate::devserver::ACCESS_KEY);
+    say!("export AWS_SECRET_ACCESS_KEY={}", crate::devserver::SECRET_KEY);
+    say!("export AWS_ENDPOINT_URL={}", server.endpoint());
     Signals::with_hangup()?.next().await;
     Ok(())
 }
@@ -101,7 +101,7 @@ fn mount_and_tour(arguments: &Demo, server: &Server, runtime: &tokio::runtime::R
             let outcome = tasks::blocking(move || tour::take(&place)).await;
             let stay = outcome.is_ok() && std::io::stdin().is_terminal();
             if stay {
-                println!(
+                say!(
                     "\nThe bucket is mounted on {}: try it from another terminal. Ctrl-C ends the demonstration.",
                     directory.display()
                 );

@@ -84,7 +84,7 @@ pub(super) fn restore(arguments: &RestoreFiles) -> Outcome {
         }
     }
     order.progress.finish_and_clear();
-    println!("{counts}");
+    say!("{counts}");
     if counts.failed > 0 {
         return Err("not all could be restored; running it again asks only for what is missing".to_owned());
     }

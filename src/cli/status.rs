@@ -46,7 +46,7 @@ pub(super) fn status(arguments: &Status) -> ExitCode {
         }
     };
     if points.is_empty() && !arguments.json {
-        println!("no pailfs mount");
+        say!("no pailfs mount");
     }
     let mut all_well = true;
     for (point, answer) in points.iter().zip(ask_all(&points)) {
@@ -55,9 +55,9 @@ pub(super) fn status(arguments: &Status) -> ExitCode {
                 all_well &= is_well(&status);
                 if arguments.json {
                     status["mount"] = point.display().to_string().into();
-                    println!("{status}");
+                    say!("{status}");
                 } else {
-                    print!("{}", words(point, &status));
+                    super::print(format_args!("{}", words(point, &status)));
                 }
             }
             // Somebody else's mount is no concern of this user's, unless it was asked for.
@@ -76,7 +76,7 @@ fn answer(point: &Path) -> ExitCode {
     let refused = control::is_refused(point);
     match control::ask(point, "status") {
         Ok(status) => {
-            println!("{status}");
+            say!("{status}");
             ExitCode::SUCCESS
         }
         Err(why) => {

@@ -18,16 +18,16 @@ const TOPICS: [(&str, &str, &str); 10] = [
 /// Prints a topic, or the list of them.
 pub(super) fn help(topic: Option<&str>) -> Outcome {
     let Some(topic) = topic else {
-        println!("pailfs help TOPIC, with one of the topics:\n");
+        say!("pailfs help TOPIC, with one of the topics:\n");
         for (name, about, _) in TOPICS {
-            println!("  {name:<10} {about}");
+            say!("  {name:<10} {about}");
         }
-        println!("\nThe options of a command: pailfs COMMAND --help");
+        say!("\nThe options of a command: pailfs COMMAND --help");
         return Ok(());
     };
     match TOPICS.iter().find(|(name, _, _)| *name == topic) {
         Some((_, _, text)) => {
-            print!("{text}");
+            super::print(format_args!("{text}"));
             Ok(())
         }
         None => {

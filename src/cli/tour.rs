@@ -21,7 +21,7 @@ enum Expect {
 
 /// Takes the tour in the mounted directory.
 pub(super) fn take(directory: &Path) -> Outcome {
-    println!("A bucket of an embedded S3 server is mounted on {}.\n", directory.display());
+    say!("A bucket of an embedded S3 server is mounted on {}.\n", directory.display());
     let archived = ARCHIVED.0;
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
     let why = format!("{} why {archived}", program.display());
@@ -56,16 +56,16 @@ pub(super) fn take(directory: &Path) -> Outcome {
 }
 
 fn step(directory: &Path, title: &str, command: &str, expect: &Expect) -> Outcome {
-    println!("# {title}\n$ {command}");
+    say!("# {title}\n$ {command}");
     let output = Command::new("sh").args(["-c", command]).current_dir(directory).env("LC_ALL", "C").output();
     let output = output.map_err(|error| format!("cannot run sh: {error}"))?;
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     for text in [&out, &err] {
         if !text.is_empty() {
-            println!("{}", text.trim_end());
+            say!("{}", text.trim_end());
         }
     }
-    println!();
+    say!("");
     let right = match expect {
         Expect::Prints(text) => output.status.success() && out.contains(text),
         Expect::FailsWith(text) => !output.status.success() && err.contains(text),

@@ -71,10 +71,10 @@ fn show(found: &[Found], of: &UploadsOf) -> Outcome {
     for Found { upload, begun, bytes } in found {
         let (begun, key, id) = (date::iso8601(*begun), upload.key.as_str(), upload.id.as_str());
         if of.json {
-            println!("{}", serde_json::json!({ "begun": begun, "bytes": bytes, "key": key, "id": id }));
+            say!("{}", serde_json::json!({ "begun": begun, "bytes": bytes, "key": key, "id": id }));
         } else {
             // One a line, whatever the key holds.
-            println!("{begun}\t{bytes}\t{}\t{id}", key.escape_debug());
+            say!("{begun}\t{bytes}\t{}\t{id}", key.escape_debug());
         }
     }
     Ok(())
@@ -87,6 +87,6 @@ async fn abort_all<S: ObjectStore>(store: &S, found: Vec<Found>) -> Outcome {
         store.abort_upload(&found.upload).await.map_err(|error| format!("{}: {error}", found.upload.key))
     });
     let failed: Vec<String> = aborts.buffer_unordered(PARALLEL).filter_map(|done| std::future::ready(done.err())).collect().await;
-    println!("{} aborted, which kept {bytes} bytes", count - failed.len());
+    say!("{} aborted, which kept {bytes} bytes", count - failed.len());
     if failed.is_empty() { Ok(()) } else { Err(failed.join("\n")) }
 }

@@ -33,17 +33,17 @@ pub(super) fn why(arguments: &Why) -> Outcome {
         }
         found += 1;
         if arguments.json {
-            println!("{line}");
+            say!("{line}");
         } else {
-            println!("{} ({} failed with {}, {})", harmless(&failure.story), failure.operation, failure.errno, failure.time);
+            say!("{} ({} failed with {}, {})", harmless(&failure.story), failure.operation, failure.errno, failure.time);
             break;
         }
     }
     // The kernel itself says that a name is taken, so that an older failure may be another matter's.
     let bucket = if arguments.json { None } else { bucket_words(&mount, &below) };
     match (found, bucket) {
-        (0, Some(words)) => println!("no failure is remembered; {words}"),
-        (_, Some(words)) => println!("{words}"),
+        (0, Some(words)) => say!("no failure is remembered; {words}"),
+        (_, Some(words)) => say!("{words}"),
         (0, None) => return Err(format!("no failure on '{}' is remembered", arguments.path.display())),
         _ => {}
     }

@@ -145,6 +145,11 @@ const fn situation_of(kind: ErrorKind, operation: Operation) -> Situation {
 const ACLS_DISABLED: &str = "the bucket has access lists disabled: user.s3.object-ownership of its directory says \
      BucketOwnerEnforced, and set to BucketOwnerPreferred or ObjectWriter it enables them";
 
+/// The object's user metadata has no room for more.
+const METADATA_TOO_LARGE: &str = "MetadataTooLarge";
+const METADATA_FULL: &str = "S3 takes 2,048 bytes of user metadata, and mode, owner, times and a mark of pailfs are in them: \
+     shorten or remove an attribute (getfattr -d FILE; setfattr -x NAME FILE)";
+
 /// What a person can do about a store's failure, where there is something.
 const fn advice(kind: ErrorKind) -> Option<&'static str> {
     match kind {
@@ -169,10 +174,16 @@ impl From<&store::Error> for Error {
     fn from(error: &store::Error) -> Self {
         let advice = match error.story().code.as_deref() {
             Some("AccessControlListNotSupported") => Some(ACLS_DISABLED),
+            Some(METADATA_TOO_LARGE) => Some(METADATA_FULL),
             _ => advice(error.kind()),
         };
         let words = advice.map_or_else(|| error.to_string(), |advice| format!("{error}; {advice}"));
-        Self::new(situation_of(error.kind(), error.story().operation), words)
+        let situation = match error.story().code.as_deref() {
+            // Mode, owner and times are in it, too: whoever sets those has asked for nothing senseless.
+            Some(METADATA_TOO_LARGE) => Situation::NoSpace,
+            _ => situation_of(error.kind(), error.story().operation),
+        };
+        Self::new(situation, words)
     }
 }
 

@@ -43,6 +43,22 @@ impl Failures {
         failures.push_back(Failure { time, operation, path, errno, story });
     }
 
+    /// Forgets those on a path; whether there were any.
+    pub fn forget(&self, path: &str) -> bool {
+        let mut failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = failures.len();
+        failures.retain(|failure| failure.path != path);
+        failures.len() < before
+    }
+
+    /// The last one on a path, in words.
+    #[must_use]
+    pub fn last(&self, path: &str) -> Option<String> {
+        let failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = failures.iter().rfind(|failure| failure.path == path)?;
+        Some(format!("{}: {}: {}", last.operation, last.errno, last.story))
+    }
+
     /// All of them, newest first, one JSON object a line, cut at a line that would pass 64 KiB.
     #[must_use]
     pub fn to_lines(&self) -> String {
@@ -74,6 +90,9 @@ mod tests {
         for number in 0..1000 {
             failures.record("open", format!("/{number}"), "EIO", "x".repeat(1000));
         }
+        failures.record("open", "/other".to_owned(), "EIO", "x".to_owned());
+        assert_eq!(failures.last("/other").as_deref(), Some("open: EIO: x"));
+        assert!(failures.forget("/other") && !failures.forget("/other") && failures.last("/other").is_none());
         let text = failures.to_lines();
         assert!(text.len() <= MAX_TEXT_BYTES && text.len() > 60_000);
         assert!(text.starts_with('{') && text.lines().next().unwrap().contains("\"/999\""));

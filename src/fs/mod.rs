@@ -76,6 +76,7 @@ pub struct Fs<S> {
     copies: ops::ranges::Copies<S>,
     failures: Failures,
     auto_restored: AutoRestored,
+    told: ops::told::Told,
     account: Account,
     counters: Arc<Counters>,
     mounted_at: SystemTime,
@@ -108,6 +109,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             copies: ops::ranges::Copies::default(),
             failures: Failures::default(),
             auto_restored: AutoRestored::default(),
+            told: ops::told::Told::default(),
             account: Account::new(config.location.clone()),
             store,
             config,
@@ -198,5 +200,23 @@ impl<S: ObjectStore> Fs<S> {
             inode.lock().last_error = Some(format!("{operation}: {errno}: {}", error.words()).into());
         }
         self.failures.record(operation, if path.is_empty() { "/".to_owned() } else { path }, errno, error.words().to_owned());
+    }
+
+    /// The last failure of an inode, or of what had its path before.
+    fn last_failure(&self, inode: &Inode<S>) -> Option<String> {
+        let of_inode = inode.lock().last_error.as_deref().map(str::to_owned);
+        of_inode.or_else(|| self.failures.last(&self.failed_path(inode)))
+    }
+
+    /// Forgets the failures of an inode and of its path; whether there was one.
+    fn forget_failures(&self, inode: &Inode<S>) -> bool {
+        let of_inode = inode.lock().last_error.take().is_some();
+        self.failures.forget(&self.failed_path(inode)) || of_inode
+    }
+
+    /// The path under which failures are remembered.
+    fn failed_path(&self, inode: &Inode<S>) -> String {
+        let path = self.path_of(inode.ino);
+        if path.is_empty() { "/".to_owned() } else { path }
     }
 }

@@ -24,7 +24,7 @@ use super::reply::{
     set_time, written_from,
 };
 use crate::data::write::extents::Seek;
-use crate::fs::attr::{Ino, SetAttr};
+use crate::fs::attr::SetAttr;
 use crate::fs::error::{Error, Situation};
 use crate::fs::{Full, Looked, Plus, ReadNow, Replace, SetHow, Spot, WriteNow};
 use crate::store::{BucketService, ObjectStore};
@@ -46,13 +46,6 @@ impl<S: ObjectStore + BucketService> Adapter<S> {
     /// Adapts what `dispatch` runs.
     pub const fn new(dispatch: Dispatch<S>) -> Self {
         Self { dispatch }
-    }
-
-    /// A refused write may lie in the kernel's page cache.
-    fn forget_pages(&self, number: Ino) {
-        if let Some(kernel) = self.dispatch.invalidator() {
-            kernel.forget_pages(number);
-        }
     }
 
     fn ttl(&self) -> Duration {
@@ -256,19 +249,21 @@ impl<S: ObjectStore + BucketService> Filesystem for Adapter<S> {
             let _runtime = self.dispatch.enter();
             fs.write_now(file, (offset, written_from(how)), data, caller)
         };
+        let after = self.dispatch.after_write(file, ino(number));
         match now {
-            WriteNow::Done(Ok(())) => reply.written(taken),
-            WriteNow::Done(Err(error)) => {
-                self.forget_pages(ino(number));
-                self.dispatch.fail("write", &subject, reply, &error);
+            WriteNow::Done(written) => {
+                after(&written);
+                match written {
+                    Ok(()) => reply.written(taken),
+                    Err(error) => self.dispatch.fail("write", &subject, reply, &error),
+                }
             }
             WriteNow::Later => {
                 let data = Bytes::copy_from_slice(data);
-                let (number, invalidator) = (ino(number), self.dispatch.invalidator());
                 let work = async move {
                     let written = fs.write_from(file, (offset, written_from(how)), data, caller).await;
-                    // The kernel may have the refused bytes in its cache: those of a mapping are there before they come here.
-                    written.inspect_err(|_| invalidator.iter().for_each(|kernel| kernel.forget_pages(number)))
+                    after(&written);
+                    written
                 };
                 self.dispatch.run("write", subject, reply, work, move |reply, ()| reply.written(taken));
             }
@@ -475,7 +470,7 @@ impl<S: ObjectStore + BucketService> Filesystem for Adapter<S> {
         if is_foreign(&name) {
             return reply.fail(Situation::Unsupported);
         }
-        let work = async move { fs.getxattr(number, &name, caller).await };
+        let work = async move { fs.getxattr_into(number, &name, size as usize, caller).await };
         self.dispatch.run("getxattr", Subject::Inode(number), reply, work, move |reply, value| answer_xattr(reply, size, &value));
     }
 

@@ -18,6 +18,7 @@ use crate::base::tasks;
 use crate::fs::Fs;
 use crate::fs::attr::Ino;
 use crate::fs::error::{Error, Result, Situation};
+use crate::fs::handles::HandleId;
 use crate::store::{BucketService, ObjectStore};
 
 /// What an operation is about, for its story.
@@ -59,9 +60,20 @@ impl<S: ObjectStore + BucketService> Dispatch<S> {
         self.mount_id.get().copied()
     }
 
-    /// The way to the kernel's caches, once it is known.
-    pub fn invalidator(&self) -> Option<Invalidator> {
-        self.invalidator.get().cloned()
+    /// Tells the kernel what it cannot know after a write through `handle`, which it has opened as `number`. It may have refused
+    /// bytes in its cache: those of a mapping are there before they come here. And who appends may have followed the name to
+    /// another inode, of which the kernel has what was before.
+    pub fn after_write(&self, handle: HandleId, number: Ino) -> impl Fn(&Result<()>) + Send + 'static {
+        let (fs, kernel) = (Arc::clone(&self.fs), self.invalidator.get().cloned());
+        move |written| {
+            let Some(kernel) = &kernel else { return };
+            if written.is_err() {
+                kernel.forget_pages(number);
+            }
+            if let Some(followed) = fs.inode_of(handle).filter(|now| *now != number) {
+                kernel.forget_pages(followed);
+            }
+        }
     }
 
     /// Lets code on the FUSE thread spawn tasks.

@@ -111,11 +111,11 @@ impl Request {
             ("x-amz-website-redirect-location", &headers.website_redirect),
         ] {
             if let Some(value) = value {
-                self.headers.push((name.to_owned(), encode::word(value)));
+                self.headers.push((name.to_owned(), encode::ascii(value).into_owned()));
             }
         }
         for (name, value) in &properties.metadata {
-            self.headers.push((format!("{META_PREFIX}{name}"), encode::word(value)));
+            self.headers.push((format!("{META_PREFIX}{name}"), encode::ascii(value).into_owned()));
         }
         if let Some(class) = &properties.storage_class {
             self = self.header("x-amz-storage-class", class.as_str());

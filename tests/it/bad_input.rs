@@ -4,7 +4,8 @@
 use std::fs;
 
 use pailfs::store::{
-    BucketName, BucketService as _, ConfigKind, HeadObject, Key, ObjectRef, ObjectStore as _, Resource, Subresource,
+    BucketName, BucketService as _, ConfigKind, HeadObject, Key, Metadata, ObjectRef, ObjectStore as _, Properties, Resource,
+    Subresource,
 };
 use rustix::fs::XattrFlags;
 use rustix::io::Errno;
@@ -95,6 +96,8 @@ fn what_is_set_wrongly_changes_nothing_and_says_why() {
         ("f", "user.s3.size", "1", Errno::PERM, "read-only"),
         ("f", "user.s3.lock.mode", "GOVERNANCE", Errno::PERM, "read-only"),
         ("f", "user.s3.presigned-url", "x", Errno::PERM, "read-only"),
+        (".", "user.s3.storage-class", "GLACIER", Errno::PERM, "only a file"),
+        (".", "user.s3.content-type", "text/x", Errno::PERM, "only a file"),
         ("f", "user.s3.nothing", "x", Errno::NODATA, "no such attribute"),
         ("f", "user.pailfs.nothing", "x", Errno::NODATA, "no such attribute"),
         ("f", "user.s3.meta.mode", "x", Errno::PERM, "chmod"),
@@ -109,6 +112,8 @@ fn what_is_set_wrongly_changes_nothing_and_says_why() {
         ("f", "user.s3.content-type", &long, Errno::INVAL, "1,024"),
         ("f", "user.s3.cache-control", "a\nb", Errno::INVAL, "printable"),
         ("f", "user.s3.website-redirect", "other", Errno::INVAL, "begins with /"),
+        ("f", "user.s3.expires", "tomorrow", Errno::INVAL, "Sat, 21 Dec 2030 00:00:00 GMT"),
+        ("f", "user.s3.expires", "2030-12-21", Errno::INVAL, "Sat, 21 Dec 2030 00:00:00 GMT"),
     ];
     for (place, name, value, errno, told) in table {
         let _ = rustix::fs::removexattr(mount.at(place), "user.s3.error");
@@ -141,5 +146,59 @@ fn what_cannot_be_removed_stays() {
     ] {
         assert_eq!(rustix::fs::removexattr(mount.at(place), name), Err(errno), "{name}");
         assert_eq!(everything(&site), before, "{name}");
+    }
+}
+
+#[test]
+fn what_has_no_room_in_the_metadata_is_no_space_and_says_why() {
+    let site = Site::start();
+    let metadata = Metadata::from([("a".to_owned(), "x".repeat(2040))]);
+    site.put_with("f", "content", Properties { metadata, ..Properties::default() });
+    let mount = site.mount(&[]);
+    for change in ["chmod 600 f", "touch -d 2020-01-01 f", "mv f g", "printf more | dd of=f oflag=append conv=notrunc"] {
+        let _ = rustix::fs::removexattr(mount.at("f"), "user.s3.error");
+        assert!(mount.sh_fails(change).contains("No space left"), "{change}: {}", mount.failures());
+        let why = mount.why("f");
+        assert!(why.contains("2,048") && why.contains("setfattr -x"), "{change}: {why}");
+    }
+    // What was appended is not lost: it waits for room.
+    assert_eq!(mount.sh("setfattr -x user.a f && mv f g && cat g"), "contentmore");
+    assert_eq!(site.get("g").as_deref(), Some(&b"contentmore"[..]));
+}
+
+#[test]
+fn why_says_what_helps_and_forgets_it_when_it_is_told_to() {
+    let site = Site::start();
+    let mount = site.mount(&[]);
+    mount.sh("echo cold > f && setfattr -n user.s3.storage-class -v GLACIER f && setfattr -n user.s3.restore -v 2 f");
+    crate::support::eventually("it is restored", || mount.sh("getfattr -n user.s3.restore --only-values f").starts_with("until"));
+    for change in ["chmod 600 f", "setfattr -n user.a -v b f", "mv f g", "cp f copy", "echo more >> f"] {
+        let _ = rustix::fs::removexattr(mount.at("f"), "user.s3.error");
+        let done = mount.try_sh(change);
+        let why = mount.why("f");
+        assert!(done.status.success() || why.contains("restored") && why.contains("-v STANDARD"), "{change}: {done:?} {why}");
+        assert!(!why.contains("restore it first"), "{change}: {why}");
+    }
+    mount.sh_fails("chmod 600 f");
+    assert!(mount.why("f").contains("setattr"));
+    mount.sh("setfattr -x user.s3.error f");
+    assert_eq!(mount.why("f"), "");
+    assert!(mount.sh_fails("getfattr -n user.s3.error f").contains("No such attribute"));
+    assert!(mount.sh_fails("setfattr -x user.s3.error f").contains("No such attribute"));
+}
+
+#[test]
+fn a_reader_who_has_heard_enough_is_no_failure() {
+    let site = Site::start();
+    let mount = site.mount(&[]);
+    mount.sh_fails("rmdir nothing");
+    let path = mount.path.to_str().unwrap();
+    for command in [&["help"][..], &["help", "xattrs"], &["status", path], &["why", "--json", path]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut pailfs = std::process::Command::new(env!("CARGO_BIN_EXE_pailfs"));
+        let output = pailfs.args(command).stdout(writer).stderr(std::process::Stdio::piped()).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(!said.contains("panicked") && !said.contains("print"), "{command:?}: {said}");
     }
 }

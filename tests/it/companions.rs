@@ -273,3 +273,30 @@ async fn names_that_s3_keeps_for_itself_are_no_buckets() {
     let missing = world.fs.getxattr(Ino::ROOT, b"user.s3.uploads", CALLER).await.unwrap_err();
     assert_eq!(missing.situation(), Situation::NoAttribute);
 }
+
+/// The kernel forgets what it has no room for, and also what a second look shows to be another object.
+#[tokio::test]
+async fn what_was_set_is_seen_also_when_the_kernel_has_forgotten_the_file() {
+    let world = world(Drops::Nothing);
+    world.write("f", &content(1, 10)).await.unwrap();
+    world.fs.mkdir(Ino::ROOT, b"d", 0o755, CALLER).await.unwrap();
+    let listing = world.fs.opendir(Ino::ROOT).unwrap();
+    world.fs.readdir(listing, 0, pailfs::fs::Plus::Yes, |_| pailfs::fs::Full::No).await.unwrap();
+    world.fs.releasedir(listing);
+    for name in ["f", "d"] {
+        let file = ino(&world, name).await;
+        world.fs.listxattr(file).await.unwrap();
+        world.fs.setxattr(file, b"user.a", b"1", SetHow::Any, CALLER).await.unwrap();
+        let change = SetAttr { mode: Some(0o700), ..SetAttr::default() };
+        world.fs.setattr(file, change, CALLER).await.unwrap();
+        if name == "f" {
+            set(&world, name, "user.s3.tags", "t=1").await;
+        }
+        world.fs.forget(file, 100);
+        let again = ino(&world, name).await;
+        assert_eq!(world.fs.getattr(again).await.unwrap().attr.mode, 0o700, "{name}");
+        let names = world.fs.listxattr(again).await.unwrap();
+        assert!(names.contains(&"user.a".to_owned()), "{name}: {names:?}");
+        assert_eq!(names.contains(&"user.s3.tags".to_owned()), name == "f", "{names:?}");
+    }
+}

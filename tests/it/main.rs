@@ -46,6 +46,8 @@ mod refusals;
 #[cfg(feature = "demo")]
 mod renames;
 #[cfg(feature = "demo")]
+mod replaced;
+#[cfg(feature = "demo")]
 mod requests;
 mod servers;
 #[cfg(feature = "demo")]

@@ -4,6 +4,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use pailfs::store::Properties;
+use rustix::io::Errno;
 
 use crate::support::{Mount, Site};
 
@@ -160,4 +161,42 @@ fn attributes_in_metadata_are_fetched_ahead_for_lookups() {
     assert!(site.count("HeadObject") <= 102, "{:?}", site.server.counters());
     assert!(site.count("ListObjectsV2") <= 4, "{:?}", site.server.counters());
     assert!(took * 4 < Duration::from_millis(40 * 100), "it took {took:?}");
+}
+
+/// Programs ask for the length of a value, and then for the value; python offers 128 bytes first.
+#[test]
+fn an_attribute_that_is_asked_for_by_its_length_first_costs_once() {
+    let site = Site::start();
+    let mount = site.mount(&["--ttl", "1h"]);
+    mount.sh("echo x > f && setfattr -n user.s3.tags -v a=1 f && setfattr -n user.s3.lifecycle -v '{\"Rules\":[{\"Status\":\"Enabled\",\"Filter\":{},\"Expiration\":{\"Days\":1}}]}' .");
+    for (place, name) in [
+        ("f", "user.s3"),
+        ("f", "user.s3.restore"),
+        ("f", "user.s3.acl"),
+        ("f", "user.s3.owner"),
+        ("f", "user.s3.tags"),
+        ("f", "user.s3.tag.a"),
+        (".", "user.s3.lifecycle"),
+        (".", "user.s3.location"),
+    ] {
+        let python = format!("python3 -c 'import os; print(end=os.getxattr(\"{place}\", \"{name}\").decode())'");
+        // What the bucket is like is found out by the first one.
+        let first = mount.sh(&python);
+        for command in [format!("getfattr -n {name} --only-values {place}"), python] {
+            std::thread::sleep(Duration::from_millis(1100));
+            site.server.reset_counters();
+            assert_eq!(mount.sh(&command), first, "{command}");
+            let counters = site.server.counters();
+            assert!(counters.operations.values().sum::<u64>() <= 1, "{command}: {counters:?}");
+        }
+    }
+    // A change is seen at once.
+    let no_room = || rustix::fs::getxattr(mount.at("f"), "user.s3.tags", &mut [0; 1][..]);
+    assert_eq!(no_room(), Err(Errno::RANGE));
+    mount.sh("setfattr -n user.s3.tags -v b=2 f");
+    assert_eq!(mount.sh("python3 -c 'import os; print(os.getxattr(\"f\", \"user.s3.tags\"))'"), "b'b=2'\n");
+    assert_eq!(no_room(), Err(Errno::RANGE));
+    mount.sh("setfattr -x user.s3.tag.b f");
+    let mut value = [0; 100];
+    assert_eq!(rustix::fs::getxattr(mount.at("f"), "user.s3.tags", &mut value[..]), Err(Errno::NODATA));
 }

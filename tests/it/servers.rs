@@ -251,6 +251,52 @@ mod mounted {
         }
     }
 
+    /// What a store does not keep is refused when it is set, again and again; what it keeps is there.
+    fn odd_properties(name: &str, not_kept: &[&str]) {
+        scenario(name, |mount| {
+            let odd = [
+                ("user.s3.meta.a_b", "x"),
+                ("user.s3.meta.c%d", "x"),
+                ("user.s3.website-redirect", "/other"),
+                ("user.s3.expires", "Sat, 21 Dec 2030 00:00:00 GMT"),
+                ("user.s3.content-disposition", "attachment; filename=\"a b.txt\""),
+            ];
+            for round in ["first", "second"] {
+                mount.sh(&format!("echo {round} > {round}"));
+                for (attribute, value) in odd {
+                    let set = mount.try_sh(&format!("setfattr -n '{attribute}' -v '{value}' {round}"));
+                    assert_eq!(set.status.success(), !not_kept.contains(&attribute), "{name} {attribute} {round}: {set:?}");
+                    if set.status.success() {
+                        // Also when it is asked for anew, and after another change.
+                        mount.sh(&format!("chmod 600 {round} && mv {round} moved && mv moved {round} && echo new > {round} && getfattr -n user.s3 {round} > /dev/null"));
+                        assert_eq!(
+                            mount.sh(&format!("getfattr -n '{attribute}' --only-values {round}")),
+                            value,
+                            "{name} {attribute}"
+                        );
+                    } else {
+                        assert!(mount.why(round).contains("does not keep"), "{name} {attribute}: {}", mount.why(round));
+                    }
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn radosgw_is_asked_whether_it_keeps_what_is_odd() {
+        odd_properties("rgw", &["user.s3.meta.a_b"]);
+    }
+
+    #[test]
+    fn seaweedfs_is_asked_whether_it_keeps_what_is_odd() {
+        odd_properties("seaweed", &["user.s3.website-redirect"]);
+    }
+
+    #[test]
+    fn moto_is_asked_whether_it_keeps_what_is_odd() {
+        odd_properties("moto", &["user.s3.meta.c%d"]);
+    }
+
     #[test]
     fn radosgw_keeps_tags_and_access_lists() {
         scenario("rgw", large_companions);

@@ -57,6 +57,13 @@ impl Site {
         self.block_on(self.server.memory().put(&request)).unwrap();
     }
 
+    /// Removes an object as another client would.
+    pub fn delete(&self, key: &str) {
+        use pailfs::store::{DeleteObject, ObjectRef};
+        let object = ObjectRef::current(BucketName::new(BUCKET).unwrap(), Key::new(key).unwrap());
+        self.block_on(self.server.memory().delete(&DeleteObject { object, condition: Condition::None })).unwrap();
+    }
+
     /// What the store has under a key.
     pub fn get(&self, key: &str) -> Option<Vec<u8>> {
         use pailfs::store::{GetObject, ObjectRef};

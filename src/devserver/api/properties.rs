@@ -142,15 +142,11 @@ pub(super) fn write(info: &ObjectInfo) -> HeaderMap {
     put(HeaderName::from_static("x-amz-tagging-count"), (count > 0).then(|| count.to_string()).as_deref());
     for (name, value) in &properties.metadata {
         if let Ok(name) = HeaderName::try_from(format!("{META}{name}")) {
-            put(name, Some(&travelling(value)));
+            // S3 answers with RFC 2047 words where a value is not printable ASCII.
+            put(name, Some(&encode::ascii(value)));
         }
     }
     answer
-}
-
-/// S3 answers with RFC 2047 words where a value is not printable ASCII.
-fn travelling(value: &str) -> String {
-    if value.bytes().all(|byte| matches!(byte, b' '..=b'~')) { value.to_owned() } else { encode::word(value) }
 }
 
 /// `x-amz-restore`.

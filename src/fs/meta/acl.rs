@@ -68,10 +68,14 @@ pub fn parse_grant(line: &str) -> Result<Grant, Refused> {
     Ok(Grant { grantee, permission })
 }
 
-/// One tag a line: `NAME=VALUE`.
+/// One tag a line: `NAME=VALUE`. A '=' in the name is `%3D`.
 #[must_use]
 pub fn tags_text(tags: &Tags) -> String {
-    tags.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("\n")
+    let shown = |name: &str| match ["=", "%3D", "%25"].iter().any(|odd| name.contains(odd)) {
+        true => name.replace('%', "%25").replace('=', "%3D"),
+        false => name.to_owned(),
+    };
+    tags.iter().map(|(name, value)| format!("{}={value}", shown(name))).collect::<Vec<_>>().join("\n")
 }
 
 /// Reads tags as [`tags_text`] writes them.
@@ -82,6 +86,7 @@ pub fn parse_tags(text: &str) -> Result<Tags, Refused> {
     let mut tags = Tags::default();
     for line in text.lines().filter(|line| !line.trim().is_empty()) {
         let (name, value) = line.split_once('=').unwrap_or((line, ""));
+        let name = &name.split("%25").map(|part| part.replace("%3D", "=")).collect::<Vec<_>>().join("%");
         if tags.get(name).is_some() {
             return Err(Refused::Invalid(format!("the tag '{name}' is there twice")));
         }
@@ -150,5 +155,10 @@ mod tests {
         let many = (0..11).map(|index| format!("t{index}=x")).collect::<Vec<_>>().join("\n");
         assert!(check_tags(&parse_tags(&many).unwrap(), MAX_OBJECT_TAGS).is_err());
         assert_eq!(tags_text(&parse_tags("a=1=2\nb").unwrap()), "a=1=2\nb=");
+        for name in ["a=b", "%", "50%", "%3D", "%25", "%253D", "a%=%2525="] {
+            let mut tags = Tags::default();
+            tags.set(name, "v=w");
+            assert_eq!(parse_tags(&tags_text(&tags)), Ok(tags), "{name}");
+        }
     }
 }

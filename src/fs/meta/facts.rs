@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::metadata::{shown_name, visible};
 use super::xattr::{Fact, Header};
-use crate::base::date;
+use crate::base::{date, encode};
 use crate::store::{ObjectInfo, RestoreState};
 
 /// What S3 says under one name; `None` when it says nothing.
@@ -70,8 +70,9 @@ pub fn all_text(info: &ObjectInfo, url: &str, error: Option<&str>) -> String {
         line(&format!("checksum.{algorithm}"), checksum);
     }
     for (name, value) in visible(&info.properties.metadata) {
+        let value = encode::unword(value);
         // Values may hold line ends: then they are shown as Rust would.
-        let value = if value.contains(char::is_control) { format!("{value:?}") } else { value.to_owned() };
+        let value = if value.contains(char::is_control) { format!("{value:?}") } else { value.into_owned() };
         match shown_name(name).as_deref().and_then(|shown| shown.strip_prefix("user.s3.").or(shown.strip_prefix("user."))) {
             Some(shown) if shown.starts_with("meta.") || shown == name => line(&format!("meta.{name}"), &value),
             Some(shown) => line(&format!("meta.{name} ({shown})"), &value),

@@ -2,7 +2,8 @@
 //!
 //! `user.NAME` is kept under NAME where S3 brings that back as it was; every other byte, and a name that would carry a file's
 //! attributes, is percent-encoded in lower-case hex. A name of S3 that is no such form is shown as `user.s3.meta.NAME`, so
-//! that each has exactly one attribute. Values travel as text; bytes that are no text, as an RFC 2047 word of our own charset.
+//! that each has exactly one attribute. Values are text, and travel as such or as RFC 2047 words;
+//! bytes that are no text, as a word of our own charset.
 
 use percent_encoding::percent_decode_str;
 
@@ -58,20 +59,21 @@ pub fn shown_name(stored: &str) -> Option<String> {
     (shown.len() <= MAX_XATTR_NAME_BYTES).then_some(shown)
 }
 
-/// The text under which S3 keeps a value.
+/// The text under which S3 keeps a value, as it travels.
 #[must_use]
 pub fn stored_value(value: &[u8]) -> String {
     match std::str::from_utf8(value) {
-        Ok(text) if !text.starts_with(BINARY) => text.to_owned(),
-        _ => format!("{BINARY}{}{END}", encode::base64(value)),
+        Ok(text) if !text.starts_with(BINARY) => encode::word(text),
+        _ => encode::word(&format!("{BINARY}{}{END}", encode::base64(value))),
     }
 }
 
 /// The value that S3 keeps under `text`.
 #[must_use]
 pub fn shown_value(text: &str) -> Vec<u8> {
+    let text = encode::unword(text);
     let binary = text.strip_prefix(BINARY).and_then(|rest| rest.strip_suffix(END)).and_then(encode::base64_decode);
-    binary.unwrap_or_else(|| text.as_bytes().to_vec())
+    binary.unwrap_or_else(|| text.into_owned().into_bytes())
 }
 
 /// Checks a name that somebody gives metadata in S3's own spelling.
@@ -94,7 +96,7 @@ pub fn check_name(name: &str) -> Result<(), Refused> {
 /// # Errors
 /// [`Refused::TooMuch`].
 pub fn check_size(metadata: &Metadata) -> Result<(), Refused> {
-    let bytes = metadata.iter().map(|(name, value)| name.len() + encode::word(value).len()).sum();
+    let bytes = metadata.iter().map(|(name, value)| name.len() + encode::ascii(value).len()).sum();
     if bytes > MAX_METADATA_BYTES { Err(Refused::TooMuch(bytes)) } else { Ok(()) }
 }
 

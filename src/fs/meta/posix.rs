@@ -6,7 +6,7 @@
 
 use std::time::SystemTime;
 
-use crate::base::date;
+use crate::base::{date, encode};
 use crate::data::write::commit::COMMIT_TOKEN;
 use crate::fs::attr::{Attr, Kind};
 use crate::fs::config::Config;
@@ -121,7 +121,7 @@ pub fn decode(config: &Config, info: &ObjectInfo, directory_marker: bool, ours: 
     attr.rdev = metadata.get(RDEV).and_then(|text| text.parse().ok()).unwrap_or(0);
     if kind == Kind::Symlink {
         attr.mode = 0o777;
-        attr.size = metadata.get(SYMLINK_TARGET).map_or(info.size, |target| target.len() as u64);
+        attr.size = metadata.get(SYMLINK_TARGET).map_or(info.size, |target| encode::unword(target).len() as u64);
     }
     Decoded { kind, attr, explicit: ExplicitTimes { mtime: mtime.is_some(), atime: atime.is_some() } }
 }

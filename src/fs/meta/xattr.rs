@@ -1,6 +1,7 @@
 //! Extended attributes: their names, and the values that are set. Pure.
 
 use super::metadata::{META_PREFIX, Refused, stored_name};
+use crate::base::date;
 use crate::store::{ConfigKind, FACT_HEADERS, Headers, RestoreTier};
 
 /// The longest restore that is asked for, in days: S3 names no limit, but a hundred years are a mistake.
@@ -161,6 +162,11 @@ impl Header {
         let leads = text.starts_with('/') || text.starts_with("http://") || text.starts_with("https://");
         if self == Self::WebsiteRedirect && !leads {
             return Err(Refused::Invalid("website-redirect begins with /, http:// or https://".to_owned()));
+        }
+        // Who has cached it long enough says 0, against the letter of the standard.
+        if self == Self::Expires && date::parse_http(text).is_none() && !matches!(text, "0" | "-1") {
+            let words = format!("expires is a date as headers have it, for example {}", self.example());
+            return Err(Refused::Invalid(words));
         }
         if self == Self::ContentEncoding && text.split(',').any(|coding| coding.trim().eq_ignore_ascii_case("aws-chunked")) {
             return Err(Refused::Invalid("aws-chunked is how a request travels, and no encoding of an object".to_owned()));
@@ -325,11 +331,16 @@ mod tests {
     fn headers_are_checked() {
         assert_eq!(Header::ContentType.check("text/plain; charset=utf-8"), Ok(()));
         assert_eq!(Header::WebsiteRedirect.check("/a"), Ok(()));
+        for date in ["Sat, 21 Dec 2030 00:00:00 GMT", "Saturday, 21-Dec-30 00:00:00 GMT", "Sat Dec 21 00:00:00 2030", "0"] {
+            assert_eq!(Header::Expires.check(date), Ok(()));
+        }
         for (header, bad) in [
             (Header::ContentType, ""),
             (Header::CacheControl, "a\nb"),
             (Header::ContentLanguage, "grün"),
             (Header::Expires, " x"),
+            (Header::Expires, "tomorrow"),
+            (Header::Expires, "2030-12-21T00:00:00Z"),
             (Header::WebsiteRedirect, "a"),
             (Header::ContentEncoding, "gzip, aws-chunked"),
         ] {

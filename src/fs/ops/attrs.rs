@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::begin::source_of;
-use super::commit::{copied_info, new_info};
+use super::commit::{copied_info, new_info, note_stored};
 use super::keeping::TagsBy;
-use crate::base::clock;
+use crate::base::{clock, encode};
 use crate::data;
 use crate::data::guess;
 use crate::data::write::Destination;
@@ -155,6 +155,8 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         let old = inode.lock().attr.size;
         if inode.writing().is_none() {
             if size == old {
+                // No older than a second: what is there now may have another length.
+                self.current_info(inode).await?;
                 return Ok(());
             }
             // Emptied, it is written whole; else it is changed.
@@ -189,7 +191,11 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         }
         if is_nothing(inode, change) {
             // No older than a second: what another client has changed meanwhile must not count as done.
-            if !inode.is_directory() && matches!(inode.lock().content, Content::Clean(_)) {
+            let stored = {
+                let state = inode.lock();
+                matches!(state.content, Content::Clean(_)) || state.linked && state.is_writing() && !state.is_dirty()
+            };
+            if stored {
                 self.current_info(inode).await?;
             }
             if is_nothing(inode, change) {
@@ -233,15 +239,15 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             inode.lock().attr.ctime = clock::now();
             return Ok(());
         }
-        let (gone, opens) = {
+        let (gone, removed) = {
             let state = inode.lock();
-            (!state.linked || matches!(state.content, Content::Orphan(_)), state.opens)
+            (!state.linked || matches!(state.content, Content::Orphan(_)), state.opens > 0 && state.attr.nlink == 0)
         };
-        match (gone, opens) {
+        match (gone, removed) {
             (false, _) => {}
             // The name is another object's now: the kernel looks it up anew.
-            (true, 0) => return Err(Error::new(Situation::Stale, "the file has no name any more")),
-            (true, _) => return Ok(()),
+            (true, false) => return Err(Error::new(Situation::Stale, "the file has no name any more")),
+            (true, true) => return Ok(()),
         }
         if inode.is_directory() {
             return self.update_marker(inode, apply).await;
@@ -267,9 +273,11 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         let mut properties = info.properties.clone();
         apply(&mut properties);
         let leaves = properties.storage_class != info.properties.storage_class;
-        let readable = matches!(info.restore, Some(RestoreState::Until(until)) if until > clock::now());
+        let readable = is_restored(info);
         if info.archived() && !(leaves && readable) {
-            let words = if leaves {
+            let words = if readable {
+                "the metadata of a restored object cannot be changed in the archive: move it to another class first, with setfattr -n user.s3.storage-class -v STANDARD FILE"
+            } else if leaves {
                 "an archived object cannot be moved to another class before it is restored: setfattr -n user.s3.restore -v 5 FILE"
             } else {
                 "the metadata of an archived object cannot be changed: S3 would have to copy it. Restore it (user.s3.restore), then move it to another class (user.s3.storage-class)"
@@ -358,7 +366,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         }
         let info = self.known_info(&inode).await?;
         if let Some(target) = info.properties.metadata.get(posix::SYMLINK_TARGET) {
-            return Ok(target.clone().into_bytes());
+            return Ok(encode::unword(target).into_owned().into_bytes());
         }
         // s3fs keeps the target as the object's content.
         let target = self.fetch_whole(&inode, Some(info.etag.clone())).await?;
@@ -372,6 +380,11 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         // 1 EiB in blocks of 4 KiB.
         SpaceInfo { block_bytes: 4096, blocks: 1 << 48, files: 1 << 40, name_bytes }
     }
+}
+
+/// Whether an archived object has a copy that can be read now.
+pub(super) fn is_restored(info: &ObjectInfo) -> bool {
+    matches!(info.restore, Some(RestoreState::Until(until)) if until > clock::now())
 }
 
 /// The attributes that an inode gets by a change.
@@ -392,10 +405,13 @@ fn is_nothing<S: ObjectStore>(inode: &Inode<S>, change: SetAttr) -> bool {
 }
 
 /// What is known of an inode after this mount has changed its metadata.
-fn note_made<S>(inode: &Inode<S>, info: ObjectInfo) {
-    let mut state = inode.lock();
-    state.committed(info);
-    state.attr.ctime = clock::now();
+fn note_made<S: Clone>(inode: &Inode<S>, info: ObjectInfo) {
+    {
+        let mut state = inode.lock();
+        state.committed(info);
+        state.attr.ctime = clock::now();
+    }
+    note_stored(inode);
 }
 
 /// The attributes after a change. chown clears setuid and setgid of what is no directory.

@@ -101,9 +101,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
                 *known = Arc::new(Known { properties: sent.clone(), at: begun, modified: known.modified });
             }
         }
-        let place = inode.place();
-        if let Some(parent) = place.parent {
-            parent.lock().directory.edit(inode.role(), place.component, true, false, clock::instant());
+        if let Some(parent) = note_stored(inode) {
             self.table.release(parent.ino);
         }
         tracing::debug!(key, bytes = done.size, "committed");
@@ -246,6 +244,15 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         }
         pending
     }
+}
+
+/// Notes in the directory that the object was made or changed here just now: an answer about it that was asked for before is
+/// older, also when the kernel has forgotten the inode meanwhile. Returns the directory.
+pub(super) fn note_stored<S: Clone>(inode: &Inode<S>) -> Option<Arc<Inode<S>>> {
+    let place = inode.place();
+    let parent = place.parent?;
+    parent.lock().directory.edit(inode.role(), place.component, true, false, clock::instant());
+    Some(parent)
 }
 
 /// What a request that made an object tells about it.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use tokio::sync::RwLockWriteGuard;
 
+use super::commit::note_stored;
 use super::xattrs::{SetHow, no_attribute, read_only};
 use crate::base::{clock, date};
 use crate::data::write::commit::Base;
@@ -296,10 +297,20 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         }
         let count = u32::try_from(tags.len()).unwrap_or(u32::MAX);
         self.note_in_upload(inode, |properties| properties.tags = Some(tags.clone()));
-        if !inode.is_directory()
-            && let Some(info) = &mut inode.lock().info
-        {
-            Arc::make_mut(info).facts.tag_count = count;
+        if inode.is_directory() {
+            return Ok(());
+        }
+        let stored = {
+            let mut state = inode.lock();
+            if let Some(info) = &mut state.info {
+                Arc::make_mut(info).facts.tag_count = count;
+            }
+            // Answers that were asked for before are older.
+            state.committed_at = Some(clock::instant());
+            state.linked && !state.is_dirty()
+        };
+        if stored {
+            note_stored(inode);
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use crate::data::read::Reader;
 use crate::data::write::commit::OnConflict;
 use crate::data::write::{At, Change, Writer, Written};
 use crate::fs::Fs;
-use crate::fs::attr::Caller;
+use crate::fs::attr::{Caller, Ino};
 use crate::fs::error::{Error, Result, Situation};
 use crate::fs::handles::{HandleId, OpenFile};
 use crate::fs::tree::inode::{Content, Inode};
@@ -60,6 +60,12 @@ enum Source<S> {
 impl<S: ObjectStore + BucketService> Fs<S> {
     pub(in crate::fs) fn open_file(&self, handle: HandleId) -> Result<Arc<OpenFile<S>>> {
         self.handles.file(handle).ok_or_else(|| Error::new(Situation::BadHandle, "the file is not open"))
+    }
+
+    /// The file that a handle stands for now.
+    #[must_use]
+    pub fn inode_of(&self, handle: HandleId) -> Option<Ino> {
+        self.open_file(handle).ok().map(|open| open.inode().ino)
     }
 
     /// The bytes at `offset` when they are in memory: for the FUSE thread, which must not wait.

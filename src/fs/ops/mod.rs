@@ -1,5 +1,6 @@
 //! The operations, by what they work on.
 
+mod adopt;
 pub(super) mod ahead;
 pub(super) mod attrs;
 pub(super) mod begin;
@@ -24,5 +25,6 @@ mod rename_directory;
 pub(super) mod restore;
 mod resume;
 mod status;
+pub(super) mod told;
 mod unclaimed;
 pub(super) mod xattrs;

@@ -1,9 +1,8 @@
 //! Names: lookup, and what makes new ones (mkdir, symlink, mknod).
 
 use std::sync::Arc;
-use std::time::Instant;
 
-use crate::base::clock;
+use crate::base::{clock, encode};
 use crate::data::guess;
 use crate::data::write::commit::with_token;
 use crate::data::write::settle::put_empty;
@@ -14,7 +13,7 @@ use crate::fs::meta::posix::{self, ExplicitTimes};
 use crate::fs::name::{self, Component, MAX_NEW_BYTES, MAX_SHOWN_BYTES, Shown};
 use crate::fs::ops::commit::new_info;
 use crate::fs::tree::directory::Listing;
-use crate::fs::tree::inode::{Facts, Inode, Place, Role};
+use crate::fs::tree::inode::{Facts, Inode, Role};
 use crate::fs::tree::moves::Access;
 use crate::fs::{Fs, Stat};
 use crate::store::{BucketService, Condition, Headers, Key, ObjectInfo, ObjectStore, Properties};
@@ -200,83 +199,6 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         self.choose(directory, shown, below, object)
     }
 
-    /// Lays what this mount did itself over an answer that was asked for at `asked`.
-    pub(in crate::fs) fn settle(
-        &self,
-        directory: &Arc<Inode<S>>,
-        component: &Component,
-        role: Role,
-        facts: Option<Facts>,
-        asked: Instant,
-    ) -> Option<Arc<Inode<S>>> {
-        let own = directory.lock().directory.own_knowledge(role, component, asked);
-        let there = self.table.at(directory.ino, role, component);
-        match (own, facts) {
-            (Some(false), _) => None,
-            (Some(true), None) => there,
-            (_, Some(facts)) => Some(self.adopt(directory, component, facts, asked)),
-            (None, None) => {
-                let there = there?;
-                let mut state = there.lock();
-                // Being written, committed since, or kept though empty: it is there for this mount.
-                let ours = state.is_writing() || state.directory.is_kept() || state.committed_at.is_some_and(|at| at >= asked);
-                if ours {
-                    drop(state);
-                    return Some(there);
-                }
-                state.unlink();
-                drop(state);
-                self.table.unlink(directory.ino, role, component, &there);
-                None
-            }
-        }
-    }
-
-    /// The inode for what the store has at a place: the one that is there if it is the same object, else a new one.
-    fn adopt(&self, directory: &Arc<Inode<S>>, component: &Component, facts: Facts, asked: Instant) -> Arc<Inode<S>> {
-        let role = if facts.kind == Kind::Directory { Role::Directory } else { Role::Object };
-        let there = self.table.at(directory.ino, role, component);
-        let looked_at = facts.info.is_some().then_some(asked);
-        if let Some(inode) = &there {
-            let mut state = inode.lock();
-            let newer_here = state.is_writing() || state.committed_at.is_some_and(|at| at >= asked);
-            if newer_here || inode.kind == facts.kind && state.is_same_object(&facts) {
-                if !newer_here {
-                    state.learn(&facts);
-                    state.looked_at = state.looked_at.max(looked_at);
-                }
-                drop(state);
-                return Arc::clone(inode);
-            }
-            state.unlink();
-        }
-        let inode = self.insert(directory, component, facts, there.as_ref());
-        let mut state = inode.lock();
-        state.looked_at = state.looked_at.max(looked_at);
-        drop(state);
-        inode
-    }
-
-    /// Puts a new inode at a place.
-    pub(in crate::fs) fn insert(
-        &self,
-        directory: &Arc<Inode<S>>,
-        component: &Component,
-        facts: Facts,
-        expected: Option<&Arc<Inode<S>>>,
-    ) -> Arc<Inode<S>> {
-        let role = if facts.kind == Kind::Directory { Role::Directory } else { Role::Object };
-        let number = self.numbers_in(directory)(component, role).0;
-        let place = Place { parent: Some(Arc::clone(directory)), component: component.clone() };
-        let inode =
-            self.table.insert((directory.ino, role, component.clone()), number, expected, |ino| Inode::new(ino, place, facts));
-        if self.is_account(directory) {
-            // Nothing changes what is shown of a bucket but what happens here.
-            inode.lock().ours = true;
-        }
-        inode
-    }
-
     /// The directory of that number.
     pub(in crate::fs) fn directory(&self, ino: Ino) -> Result<Arc<Inode<S>>> {
         let inode = self.inode(ino)?;
@@ -392,7 +314,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         let explicit = ExplicitTimes::default();
         posix::encode(&self.config, kind, &attr, explicit, &mut properties.metadata);
         if let Some(target) = target {
-            properties.metadata.insert(posix::SYMLINK_TARGET.to_owned(), target.to_owned());
+            properties.metadata.insert(posix::SYMLINK_TARGET.to_owned(), encode::word(target));
         }
         let missing_since = directory.lock().directory.missing_since(&component, clock::instant(), self.config.ttl);
         let info = self.put_new(&address, properties).await?;

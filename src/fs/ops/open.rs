@@ -13,7 +13,7 @@ use crate::data::guess;
 use crate::data::read::{OPEN_BYTES, Reader};
 use crate::data::write::Writer;
 use crate::data::write::commit::OnConflict;
-use crate::data::write::settle::Source;
+use crate::data::write::settle::{Source, look};
 use crate::fs::attr::{Attr, Caller, Ino, Kind};
 use crate::fs::config::AttrsMode;
 use crate::fs::error::{Error, Result, Situation};
@@ -117,8 +117,14 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     }
 
     async fn begin_open(&self, inode: &Arc<Inode<S>>, mode: OpenMode, caller: Caller) -> Result<Option<Arc<Reader<S>>>> {
+        if mode.write && !mode.truncate && !mode.append {
+            inode.lock().change_in_place();
+        }
+        if !mode.truncate {
+            self.must_not_be_replaced(inode).await?;
+        }
         if mode.write || mode.truncate {
-            self.know_attributes(inode, caller).await?;
+            self.know_attributes(inode, mode, caller).await?;
         }
         match (mode.write, mode.truncate) {
             (true, true) => self.begin_whole(inode, caller).await.map(|()| None),
@@ -400,13 +406,29 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         reader
     }
 
-    /// Learns the attributes of a file of which only a listing is known, before it is opened for writing.
-    async fn know_attributes(&self, inode: &Arc<Inode<S>>, caller: Caller) -> Result<()> {
-        let (shown, guessed) = {
+    /// Looks at what is open for writing here, and was not written since the store had it: whoever opens it next shall have what
+    /// others have put in its place.
+    async fn must_not_be_replaced(&self, inode: &Arc<Inode<S>>) -> Result<()> {
+        let asked = clock::instant();
+        let own = inode.lock().replaceable().cloned();
+        let Some(own) = own else { return Ok(()) };
+        // What is not there is stored all the same when it is written on.
+        let Some(info) = look(&self.store, &self.locate(inode)?.object()?).await? else { return Ok(()) };
+        let state = inode.lock();
+        let newer_here = state.replaceable() != Some(&own) || state.committed_at.is_some_and(|at| at >= asked);
+        if newer_here || info.etag == own { Ok(()) } else { Err(replaced()) }
+    }
+
+    /// Learns the attributes of a file of which only a listing is known, before it is opened for writing. Who changes bytes of
+    /// what is there must have what is there now; an answer to a read would tell, too.
+    async fn know_attributes(&self, inode: &Arc<Inode<S>>, mode: OpenMode, caller: Caller) -> Result<()> {
+        let (shown, exact, clean) = {
             let state = inode.lock();
-            (state.attr, !state.exact && matches!(state.content, Content::Clean(_)))
+            (state.attr, state.exact, matches!(state.content, Content::Clean(_)))
         };
-        if guessed && self.config.attrs != AttrsMode::Listing {
+        let guessed = !exact && self.config.attrs != AttrsMode::Listing;
+        // The first write need not look again then.
+        if clean && (guessed || !mode.read && !mode.truncate && !mode.append) {
             self.fresh_info(inode).await?;
         }
         judge(inode, shown, caller)

@@ -25,6 +25,10 @@ pub enum Companion {
     Acl,
     /// Metadata whose name is encoded: moto drops what has a '%'.
     EncodedNames,
+    /// Metadata whose name has a '_': radosgw makes it a '-'.
+    UnderscoredNames,
+    /// The address to which a website redirects: SeaweedFS drops it.
+    Redirect,
     /// The metadata of a directory's marker: SeaweedFS drops it.
     OfMarkers,
 }
@@ -44,7 +48,9 @@ impl fmt::Display for Companion {
         f.write_str(match self {
             Self::Tags => "the tags",
             Self::Acl => "the access list",
-            Self::EncodedNames => "metadata whose name has a '%'",
+            Self::EncodedNames => "metadata whose name has a '%' (as other characters are encoded)",
+            Self::UnderscoredNames => "metadata whose name has a '_'",
+            Self::Redirect => "website-redirect",
             Self::OfMarkers => "the metadata of directories",
         })
     }
@@ -133,28 +139,36 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         self.store.put_document(resource, &document).await
     }
 
-    /// Refuses metadata that the store is known to drop.
-    pub(super) fn may_keep(&self, inode: &Inode<S>, name: &str) -> Result<()> {
-        match odd(inode, name).map(|(odd, making)| self.keeps(odd, making)) {
-            Some(Some(false)) => Err(dropped(inode)),
-            _ => Ok(()),
+    /// Refuses what the store is known to drop.
+    pub(super) fn may_keep(&self, inode: &Inode<S>, set: Set<'_>) -> Result<()> {
+        match odd(inode, set).find(|(odd, making)| self.keeps(*odd, *making) == Some(false)) {
+            Some((odd, _)) => Err(dropped(&[odd])),
+            None => Ok(()),
         }
     }
 
-    /// Looks, the first time on a store that is not known, whether it has kept metadata that was just set.
-    pub(super) async fn must_keep(&self, inode: &Arc<Inode<S>>, name: &str) -> Result<()> {
-        let Some((odd, making)) = odd(inode, name) else { return Ok(()) };
-        if self.keeps(odd, making).is_some() || inode.lock().is_dirty() {
+    /// Looks, the first time on a store that is not known, whether it has kept what was just set.
+    pub(super) async fn must_keep(&self, inode: &Arc<Inode<S>>, set: Set<'_>) -> Result<()> {
+        let unknown: Vec<_> = odd(inode, set).filter(|(odd, making)| self.keeps(*odd, *making).is_none()).collect();
+        if unknown.is_empty() || inode.lock().is_dirty() {
             return Ok(());
         }
         let info = self.store.head(&HeadObject { object: self.locate(inode)?.object()? }).await?;
-        let kept = info.properties.metadata.contains_key(name);
-        self.account.learn_keeps(odd, making, kept);
+        let kept = match set {
+            Set::Metadata(name) => info.properties.metadata.contains_key(name),
+            Set::Redirect => info.properties.headers.website_redirect.is_some(),
+        };
+        // What is odd in two ways does not tell which of them the store does not keep.
+        if let (true, _) | (false, [_]) = (kept, &unknown[..]) {
+            for (odd, making) in &unknown {
+                self.account.learn_keeps(*odd, *making, kept);
+            }
+        }
         if kept {
             return Ok(());
         }
         inode.lock().info = Some(Arc::new(info));
-        Err(dropped(inode))
+        Err(dropped(&unknown.into_iter().map(|(odd, _)| odd).collect::<Vec<_>>()))
     }
 
     /// Whether the store keeps something by itself, as far as known.
@@ -177,18 +191,37 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     }
 }
 
-/// What is odd about metadata, and who sends it.
-fn odd<S>(inode: &Inode<S>, name: &str) -> Option<(Companion, MadeBy)> {
-    match (inode.is_directory(), name.contains('%')) {
-        (true, _) => Some((Companion::OfMarkers, MadeBy::Put)),
-        (false, true) => Some((Companion::EncodedNames, MadeBy::Copy)),
-        (false, false) => None,
-    }
+/// What somebody sets.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Set<'a> {
+    /// Metadata of that name.
+    Metadata(&'a str),
+    /// `website-redirect`
+    Redirect,
 }
 
-fn dropped<S>(inode: &Inode<S>) -> Error {
-    let what = if inode.is_directory() { "of directories" } else { "whose name has a '%' (as other characters are encoded)" };
-    Error::new(Situation::Unsupported, format!("this store drops the metadata {what} without a word"))
+/// What is odd about what is set, and who sends it.
+fn odd<S>(inode: &Inode<S>, set: Set<'_>) -> impl Iterator<Item = (Companion, MadeBy)> {
+    let (redirect, name) = match set {
+        Set::Metadata(name) => (false, name),
+        Set::Redirect => (true, ""),
+    };
+    let odd = if inode.is_directory() {
+        vec![(Companion::OfMarkers, true)]
+    } else {
+        vec![
+            (Companion::EncodedNames, name.contains('%')),
+            (Companion::UnderscoredNames, name.contains('_')),
+            (Companion::Redirect, redirect),
+        ]
+    };
+    let making = if inode.is_directory() { MadeBy::Put } else { MadeBy::Copy };
+    odd.into_iter().filter(|(_, is)| *is).map(move |(odd, _)| (odd, making))
+}
+
+fn dropped(odd: &[Companion]) -> Error {
+    let what: Vec<String> = odd.iter().map(Companion::to_string).collect();
+    Error::new(Situation::Unsupported, format!("this store does not keep {}, and says nothing", what.join(", or ")))
 }
 
 /// In whatever order.

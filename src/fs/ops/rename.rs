@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use super::attrs::is_restored;
 use super::commit::copied_info;
 use super::keeping::TagsBy;
 use crate::base::clock;
@@ -206,10 +207,12 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     ) -> Result<()> {
         let info = self.current_info(inode).await?;
         if info.archived() {
-            return Err(Error::new(
-                Situation::Archived,
-                "an archived object cannot be copied, so it cannot be renamed: restore it first",
-            ));
+            let words = if is_restored(&info) {
+                "a restored object cannot be renamed in the archive: move it to another class first, with setfattr -n user.s3.storage-class -v STANDARD FILE"
+            } else {
+                "an archived object cannot be copied, so it cannot be renamed: restore it (setfattr -n user.s3.restore -v 5 FILE), then move it to another class (user.s3.storage-class)"
+            };
+            return Err(Error::new(Situation::Archived, words));
         }
         let source = self.locate(inode)?.object()?;
         let (destination, tags) = self.moved(&source, &info, to).await?;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::put_back::Set;
 use super::restore::Again;
 use crate::base::clock;
 use crate::data::guess;
@@ -68,7 +69,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             Name::Foreign => return Err(foreign()),
             Name::Unknown | Name::Location => return Err(no_attribute()),
             Name::Control(control) => self.get_control(inode, control, caller)?,
-            Name::Error => inode.lock().last_error.as_deref().map(str::to_owned).ok_or_else(no_attribute)?,
+            Name::Error => self.last_failure(inode).ok_or_else(no_attribute)?,
             Name::Meta(meta) => return self.get_meta(inode, &meta).await,
             Name::Fact(Fact::Url) => self.locate(inode)?.to_string(),
             name if inode.is_directory() => self.get_of_directory(inode, &name)?,
@@ -87,7 +88,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         let fresh = if matches!(name, Name::Restore | Name::All) { Fresh::Yes } else { Fresh::IfUnknown };
         let info = self.shown_info(inode, fresh).await?;
         match name {
-            Name::All => Ok(facts::all_text(&info, &self.locate(inode)?.to_string(), inode.lock().last_error.as_deref())),
+            Name::All => Ok(facts::all_text(&info, &self.locate(inode)?.to_string(), self.last_failure(inode).as_deref())),
             Name::Fact(fact) => facts::fact_text(&info, fact).ok_or_else(no_attribute),
             Name::StorageClass => Ok(info.storage_class().as_str().to_owned()),
             Name::Restore => Ok(facts::restore_text(&info)),
@@ -204,6 +205,12 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     }
 
     async fn set_attribute(&self, inode: &Arc<Inode<S>>, name: &[u8], value: &[u8], how: SetHow, caller: Caller) -> Result<()> {
+        let set = self.set_named(inode, name, value, how, caller).await;
+        self.told.forget(inode.ino);
+        set
+    }
+
+    async fn set_named(&self, inode: &Arc<Inode<S>>, name: &[u8], value: &[u8], how: SetHow, caller: Caller) -> Result<()> {
         let name = parse(name)?;
         if self.set_of_bucket(inode, &name, value, how)? {
             return Ok(());
@@ -225,6 +232,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             Name::Restore if !inode.is_directory() => self.restore(inode, xattr::parse_restore(text)?, Again::Extends).await,
             Name::Header(header) if !inode.is_directory() => self.set_header(inode, header, text, how).await,
             Name::StorageClass if !inode.is_directory() => self.set_class(inode, text).await,
+            Name::Restore | Name::Header(_) | Name::StorageClass => Err(of_files()),
             _ => Err(read_only()),
         }
     }
@@ -235,7 +243,15 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             let info = self.shown_info(inode, Fresh::IfUnknown).await?;
             how.check(header.get(&info.properties.headers).is_some())?;
         }
-        self.update(inode, |properties| header.set(&mut properties.headers, Some(text.to_owned()))).await
+        let redirect = (header == Header::WebsiteRedirect).then_some(Set::Redirect);
+        if let Some(set) = redirect {
+            self.may_keep(inode, set)?;
+        }
+        self.update(inode, |properties| header.set(&mut properties.headers, Some(text.to_owned()))).await?;
+        match redirect {
+            Some(set) => self.must_keep(inode, set).await,
+            None => Ok(()),
+        }
     }
 
     async fn set_class(&self, inode: &Arc<Inode<S>>, text: &str) -> Result<()> {
@@ -262,7 +278,8 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         }
         self.may_describe(inode)?;
         metadata::check_name(&meta)?;
-        self.may_keep(inode, &meta)?;
+        let set = Set::Metadata(&meta);
+        self.may_keep(inode, set)?;
         let info = if how == SetHow::Any || inode.is_directory() {
             self.described(inode).await?
         } else {
@@ -277,7 +294,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             properties.metadata.insert(meta.clone(), text.clone());
         };
         self.update(inode, insert).await?;
-        self.must_keep(inode, &meta).await
+        self.must_keep(inode, set).await
     }
 
     /// The root of a bucket has no object that could carry metadata.
@@ -311,6 +328,12 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     }
 
     async fn remove_attribute(&self, inode: &Arc<Inode<S>>, name: &[u8]) -> Result<()> {
+        let removed = self.remove_named(inode, name).await;
+        self.told.forget(inode.ino);
+        removed
+    }
+
+    async fn remove_named(&self, inode: &Arc<Inode<S>>, name: &[u8]) -> Result<()> {
         let name = parse(name)?;
         if self.remove_of_bucket(inode, &name)? {
             return Ok(());
@@ -321,7 +344,8 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         match name {
             Name::Foreign => Err(foreign()),
             Name::Unknown | Name::Location => Err(no_attribute()),
-            Name::Error => inode.lock().last_error.take().map(|_| ()).ok_or_else(no_attribute),
+            Name::Error if self.forget_failures(inode) => Ok(()),
+            Name::Error => Err(no_attribute()),
             Name::Meta(meta) if posix::is_reserved(&meta) => Err(read_only()),
             Name::Meta(meta) => {
                 self.writable()?;
@@ -342,6 +366,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
                 }
                 self.update(inode, |properties| header.set(&mut properties.headers, None)).await
             }
+            Name::Header(_) => Err(of_files()),
             _ => Err(read_only()),
         }
     }
@@ -429,6 +454,10 @@ fn foreign() -> Error {
 
 pub(super) fn no_attribute() -> Error {
     Error::new(Situation::NoAttribute, "there is no such attribute")
+}
+
+fn of_files() -> Error {
+    Error::new(Situation::NotPermitted, "only a file has this attribute: set it on the files in the directory")
 }
 
 pub(super) fn read_only() -> Error {

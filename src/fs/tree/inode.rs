@@ -303,6 +303,51 @@ impl<S> State<S> {
         }
     }
 
+    /// Somebody is about to change bytes of what the store has, which others may replace: that an earlier handle has written it
+    /// whole, and may not be released yet, is no reason any more to replace theirs.
+    pub fn change_in_place(&mut self)
+    where
+        S: crate::store::ObjectStore,
+    {
+        if let Content::Writing(writing) = &mut self.content
+            && writing.on_conflict == OnConflict::Replace
+            && !writing.writer.is_dirty()
+        {
+            writing.on_conflict = OnConflict::Stale;
+        }
+    }
+
+    /// The tag of what is open for writing while the store has all of it, so that it is as anything that others may replace.
+    /// What was written whole is not: its writer can store it all the same.
+    #[must_use]
+    pub fn replaceable(&self) -> Option<&ETag>
+    where
+        S: crate::store::ObjectStore,
+    {
+        match &self.content {
+            Content::Writing(Writing { base: Base::Object(own), writer, on_conflict, .. })
+                if self.moving.is_none()
+                    && !writer.is_dirty()
+                    && (*on_conflict != OnConflict::Replace || writer.refers_to_own()) =>
+            {
+                Some(own)
+            }
+            _ => None,
+        }
+    }
+
+    /// Makes a file clean that is open for writing, when others have replaced what the store had of it by what is there `now`,
+    /// as an answer that was `asked` for then says. The caller holds the gate alone.
+    pub fn give_way(&mut self, now: Option<&ETag>, asked: Instant)
+    where
+        S: crate::store::ObjectStore,
+    {
+        let own = self.replaceable().filter(|own| now.is_some_and(|now| now != *own)).cloned();
+        if let Some(own) = own.filter(|_| self.committed_at.is_none_or(|at| at < asked)) {
+            self.content = Content::Clean(Some(own));
+        }
+    }
+
     /// The name leads somewhere else now, or nowhere: what is written here stays here.
     pub fn unlink(&mut self)
     where

@@ -8,7 +8,8 @@ use super::names::{BucketName, ETag, Key, StorageClass, VersionId};
 use crate::base::crc::Crc64;
 use crate::store::{AclChange, ObjectLock, Tags};
 
-/// User metadata: names in lower case without `x-amz-meta-`, values as they travel.
+/// User metadata: names in lower case without `x-amz-meta-`, values as they travel (`base::encode::word` makes
+/// them, `base::encode::unword` reads them): what nobody has set must go back as it came.
 pub type Metadata = BTreeMap<String, String>;
 
 /// The standard headers that S3 keeps with an object, as they were sent.
