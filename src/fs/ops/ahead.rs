@@ -39,7 +39,8 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             return Ok(info);
         }
         let Some(parent) = place.parent.filter(|_| ordinary) else { return self.fresh_info(inode).await };
-        match self.head_in_walk(&parent, &place.component).await? {
+        let listing = parent.lock().directory.listing_of(&place.component);
+        match self.head_in_walk(&parent, &place.component, listing.as_deref()).await? {
             Some(headed) => match self.taken_over(inode, &headed) {
                 Some(info) => Ok(info),
                 None if headed.ahead => self.fresh_info(inode).await,
@@ -77,23 +78,28 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         if self.table.at(directory.ino, Role::Object, component).is_some_and(exact) {
             return None;
         }
-        let info = self.head_in_walk(directory, component).await.ok()??.answer.ok()?;
+        let info = self.head_in_walk(directory, component, Some(listing)).await.ok()??.answer.ok()?;
         (object.etag.as_ref() == Some(&info.etag)).then_some(info)
     }
 
     /// The answer to a HEAD of an object, and HEADs of the next ones on their way when it is one of a walk.
-    async fn head_in_walk(&self, parent: &Arc<Inode<S>>, component: &Component) -> Result<Option<Headed>> {
+    async fn head_in_walk(
+        &self,
+        parent: &Arc<Inode<S>>,
+        component: &Component,
+        listing: Option<&Listing>,
+    ) -> Result<Option<Headed>> {
         let (now, ttl) = (clock::instant(), self.config.ttl);
         if ttl.is_zero() {
             // What is never believed is not worth fetching.
             return Ok(None);
         }
-        let (depth, listing, ahead) = {
+        let (depth, ahead) = {
             let mut state = parent.lock();
             let ahead = state.directory.walk.fetched(component, now, ttl).is_some();
-            (state.directory.walk.step(component), state.directory.last_listing(), ahead)
+            (state.directory.walk.step(component), ahead)
         };
-        let mut wanted = self.unknown_after(parent, listing.as_deref(), component, depth + 1);
+        let mut wanted = self.unknown_after(parent, listing, component, depth + 1);
         let next = if wanted.len() > depth { wanted.pop() } else { None };
         wanted.insert(0, component.clone());
         self.begin_heads(parent, wanted, next, now)?;

@@ -81,6 +81,8 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             taken = true;
         }
         let mut place = position(offset).saturating_sub(dots.len());
+        // The kernel asks for the attributes of the first entries in any case, of others when those were looked at.
+        let metadata = if offset > 0 { Metadata::Ask } else { Metadata::AsKnown };
         loop {
             let Some(chunk) = stream.chunk(place) else {
                 // What there is is given out before more is waited for.
@@ -109,7 +111,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
                         return Ok(());
                     }
                 } else {
-                    let (inode, certain) = match self.entry(&open.inode, &chunk, &shown, kind).await {
+                    let (inode, certain) = match self.entry(&open.inode, &chunk, (&shown, role_of(kind)), metadata).await {
                         Ok(Some(found)) => found,
                         // It has no attributes to show.
                         Ok(None) => continue,
@@ -145,19 +147,25 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         &self,
         directory: &Arc<Inode<S>>,
         chunk: &Chunk,
-        shown: &Shown,
-        kind: Kind,
+        (shown, role): (&Shown, Role),
+        metadata: Metadata,
     ) -> Result<Option<(Arc<Inode<S>>, bool)>> {
-        let (role, nothing) = (role_of(kind), Child::default());
+        let nothing = Child::default();
         let Some(listing) = chunk.listing.as_deref() else {
             // It was read long ago: what was known of it is not kept.
             let inode = self.find(directory, shown).await?.filter(|inode| inode.role() == role);
             return Ok(inode.map(|inode| (inode, true)));
         };
         let child = listing.children.get(&shown.component).unwrap_or(&nothing);
-        let facts: Option<Facts> = match role {
-            Role::Directory => child.directory.then(|| self.child_directory_facts(directory, child)),
-            Role::Object => child.object.as_ref().map(|object| self.child_facts(object)),
+        let metadata = match (role, metadata) {
+            (Role::Object, Metadata::Ask) => self.listed_metadata(directory, &shown.component, listing).await,
+            _ => None,
+        };
+        let asked = metadata.is_some();
+        let facts: Option<Facts> = match (role, metadata) {
+            (_, Some(info)) => Some(self.object_facts(info)),
+            (Role::Directory, None) => child.directory.then(|| self.child_directory_facts(directory, child)),
+            (Role::Object, None) => child.object.as_ref().map(|object| self.child_facts(object)),
         };
         let Some(inode) = self.settle(directory, &shown.component, role, facts, listing.began) else { return Ok(None) };
         let state = inode.lock();
@@ -165,7 +173,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             Role::Directory => self.config.attrs == AttrsMode::Listing,
             Role::Object => child.object.as_ref().is_some_and(|object| !listing.wants_metadata(object)),
         };
-        let certain = state.exact || listed_suffices;
+        let certain = asked || state.exact || listed_suffices;
         drop(state);
         Ok(Some((inode, certain)))
     }
@@ -233,6 +241,13 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     fn parent_of(&self, inode: &Arc<Inode<S>>) -> Arc<Inode<S>> {
         inode.place().parent.unwrap_or_else(|| Arc::clone(inode))
     }
+}
+
+/// Whether metadata is asked for that only HEAD tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Metadata {
+    Ask,
+    AsKnown,
 }
 
 /// Whether attributes come with the entries.

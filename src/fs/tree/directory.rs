@@ -138,6 +138,12 @@ impl Directory {
         self.listing.clone().filter(|listing| now.saturating_duration_since(listing.began) < ttl)
     }
 
+    /// What was listed around a name, however old: by one who is reading, else the last listing.
+    #[must_use]
+    pub fn listing_of(&self, component: &Component) -> Option<Arc<Listing>> {
+        self.reading.upgrade().and_then(|stream| stream.listed(component)).or_else(|| self.last_listing())
+    }
+
     /// The last listing, however old: to carry over what HEAD said.
     #[must_use]
     pub fn last_listing(&self) -> Option<Arc<Listing>> {

@@ -11,8 +11,8 @@ use crate::fs::name::Component;
 
 /// So many are fetched ahead when a walk begins: not many are lost when it is none.
 const FIRST_AHEAD: usize = 2;
-/// So many at most: at 20 ms a request this is 800 objects a second, and a quarter of the requests that may be in flight.
-const MAX_AHEAD: usize = 16;
+/// So many at most: at 20 ms a request this is 2,400 objects a second.
+const MAX_AHEAD: usize = 48;
 /// So many answers wait to be asked for at most.
 const MAX_FETCHED: usize = 4 * MAX_AHEAD;
 
@@ -43,7 +43,9 @@ impl<T> Default for Walk<T> {
 impl<T: Clone> Walk<T> {
     /// An object that nothing is known of is asked about: how many after it are worth fetching.
     pub fn step(&mut self, component: &Component) -> usize {
-        let goes_on = self.fetched.contains_key(component) || self.next.as_ref() == Some(component);
+        // Where a page ended nothing was known of the next one.
+        let at_end = self.depth > 0 && self.next.is_none() && self.fetched.is_empty();
+        let goes_on = at_end || self.fetched.contains_key(component) || self.next.as_ref() == Some(component);
         self.depth = if goes_on { (self.depth * 2).clamp(FIRST_AHEAD, MAX_AHEAD) } else { 0 };
         self.depth
     }
@@ -104,8 +106,8 @@ mod tests {
     #[test]
     fn it_looks_ahead_farther_while_the_order_holds_and_not_at_all_when_it_breaks() {
         let (mut walk, now) = (Walk::default(), Instant::now());
-        let depths: Vec<usize> = (0..7).map(|number| step(&mut walk, number, now)).collect();
-        assert_eq!(depths, [0, 2, 4, 8, 16, 16, 16]);
+        let depths: Vec<usize> = (0..8).map(|number| step(&mut walk, number, now)).collect();
+        assert_eq!(depths, [0, 2, 4, 8, 16, 32, 48, 48]);
         assert_eq!(step(&mut walk, 500, now), 0);
         assert_eq!(step(&mut walk, 300, now), 0, "backwards is no order");
         assert_eq!(step(&mut walk, 302, now), 0, "nor is every second one");
@@ -114,7 +116,7 @@ mod tests {
     #[test]
     fn what_was_fetched_serves_in_any_order_while_it_is_young() {
         let (mut walk, now) = (Walk::default(), Instant::now());
-        for number in 0..5 {
+        for number in 0..7 {
             step(&mut walk, number, now);
         }
         assert_eq!(walk.fetched(&name(9), now, TTL).map(|fetched| fetched.answer), Some(9));
