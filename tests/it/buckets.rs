@@ -47,6 +47,7 @@ async fn names(world: &World, ino: Ino) -> Vec<String> {
     });
     listed.await.unwrap();
     world.fs.releasedir(handle);
+    names.sort();
     names
 }
 

@@ -179,3 +179,39 @@ fn who_appends_follows_the_name_to_what_another_client_has_put_there() {
     drop(gone);
     assert_eq!(site.get("log").unwrap(), b"new\n");
 }
+
+#[test]
+fn a_removed_file_takes_half_of_the_memory_and_the_disk_and_leaves_room_for_others() {
+    let site = Site::start();
+    let mount = site.mount(&["--memory-limit", "64MiB", "--staging-limit", "8MiB"]);
+    let open = |name: &str| OpenOptions::new().read(true).write(true).create(true).truncate(true).open(mount.at(name)).unwrap();
+    let gone = open("gone");
+    fs::remove_file(mount.at("gone")).unwrap();
+    let block = |number: u64| vec![u8::try_from(number % 251).unwrap(); 1 << 20];
+    let mut kept = 0;
+    let full = (0..200).find_map(|number| {
+        let written = gone.write_all_at(&block(number), number << 20);
+        kept = number;
+        written.err()
+    });
+    assert_eq!(full.unwrap().raw_os_error(), Some(libc::ENOSPC));
+    assert!((32..=48).contains(&kept), "{kept} MiB");
+    // Others write at random places, more than there is memory.
+    let other = open("other");
+    for number in (0..80).step_by(2).chain((1..80).step_by(2)) {
+        other.write_all_at(&block(number), number << 20).unwrap();
+    }
+    other.sync_all().unwrap();
+    drop(other);
+    let stored = site.get("other").unwrap();
+    assert!((0..80).all(|number| stored[number << 20..(number + 1) << 20] == block(number as u64)));
+    let mut read = vec![0; 1 << 20];
+    for number in 0..kept {
+        gone.read_exact_at(&mut read, number << 20).unwrap();
+        assert!(read == block(number), "block {number}");
+    }
+    // What is there can be written again.
+    gone.write_all_at(&block(7), 0).unwrap();
+    drop(gone);
+    assert_eq!(site.uploads(), Vec::<String>::new());
+}

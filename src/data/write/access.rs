@@ -103,17 +103,27 @@ impl<S: ObjectStore> Writer<S> {
         self: &Arc<Self>,
         attempt: impl Fn(&mut State<S>) -> Result<std::result::Result<(), Missing>>,
     ) -> Result<()> {
+        let mut least = usize::MAX;
         loop {
             let part_done = self.part_done.notified();
             tokio::pin!(part_done);
             part_done.as_mut().enable();
-            let missing = {
+            let (missing, crowds) = {
                 let mut state = self.lock();
                 match attempt(&mut state)? {
                     Ok(()) => return Ok(()),
-                    Err(missing) => missing,
+                    Err(missing) => (missing, self.crowds_others_out(&state)),
                 }
             };
+            if let (Some(here), Missing::Memory(_)) = (crowds, &missing) {
+                // Less and less is here, or no more can go.
+                if here >= least || !self.spill(&mut self.lock(), PAGES_OF_A_PART) {
+                    return Err(Error::Full);
+                }
+                least = here;
+                part_done.await;
+                continue;
+            }
             let needed = match missing {
                 Missing::Memory(bytes) => bytes,
                 Missing::Page(_) => PAGE_BYTES as u64,
@@ -130,6 +140,13 @@ impl<S: ObjectStore> Writer<S> {
                 Missing::Page(page) => self.fetch_page(page, permit).await?,
             }
         }
+    }
+
+    /// What has no name is never stored, so its memory comes free only when it is closed: half of all is the most that one file
+    /// may keep for so long. How many pages it has, if that is more.
+    fn crowds_others_out(&self, state: &State<S>) -> Option<usize> {
+        let here = state.pages.count_here();
+        (state.streams == Streams::Never && (here * PAGE_BYTES) as u64 > self.shared.budget.limit() / 2).then_some(here)
     }
 
     /// Waits for so many bytes, or for something to have changed: then it is tried again.
@@ -183,6 +200,10 @@ impl<S: ObjectStore> Writer<S> {
         };
         let Some(range) = range(offset, data.len() as u64)? else { return Ok(Ok(())) };
         state.accept(range)?;
+        let extra = state.pages.extra(offset, data.len());
+        if extra > 0 && !state.pages.is_away(range) && self.crowds_others_out(state).is_some() {
+            return Ok(Err(Missing::Memory(extra)));
+        }
         if let Err(missing) = state.pages.write(&self.shared.budget, offset, data) {
             return Ok(Err(missing));
         }

@@ -456,6 +456,8 @@ impl<S: ObjectStore> State<S> {
         self.own = Some(SourceId(0));
         self.sending = Sending::default();
         self.appended_only = true;
+        // Nothing of it was written since: no part may leave for the sake of what the object has already.
+        self.run = (done.size, done.size);
         if done.size > RETAINED_BYTES {
             self.let_go();
             return;

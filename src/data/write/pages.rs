@@ -106,6 +106,11 @@ impl Pages {
         }
     }
 
+    /// How much memory `len` bytes from `offset` on take that is not theirs already.
+    pub(super) fn extra(&self, offset: u64, len: usize) -> u64 {
+        spans(offset, len).map(|span| self.shape(span).map_or(0, |shape| shape.extra as u64)).sum()
+    }
+
     /// Takes `data` for the bytes from `offset` on. All of it or nothing.
     pub(super) fn write(&mut self, budget: &Budget, offset: u64, data: &[u8]) -> Result<(), Missing> {
         for span in spans(offset, data.len()) {
@@ -113,10 +118,9 @@ impl Pages {
                 return Err(Missing::Page(span.page));
             }
         }
-        let extra: usize = spans(offset, data.len()).map(|span| self.shape(span).map_or(0, |shape| shape.extra)).sum();
-        let mut permit = match extra {
+        let mut permit = match self.extra(offset, data.len()) {
             0 => None,
-            extra => Some(self.pay(budget, extra as u64)?),
+            extra => Some(self.pay(budget, extra)?),
         };
         let mut rest = data;
         for span in spans(offset, data.len()) {

@@ -85,9 +85,9 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         let metadata = if offset > 0 { Metadata::Ask } else { Metadata::AsKnown };
         loop {
             let Some(chunk) = stream.chunk(place) else {
-                // What there is is given out before more is waited for.
                 match stream.end() {
-                    _ if taken => return Ok(()),
+                    // What there is is given out before more is waited for, and before it is told that the rest failed.
+                    _ if taken && place > 0 => return Ok(()),
                     Some(end) => return end,
                     None => self.read_more(&open.inode, &stream, place).await,
                 }
