@@ -121,3 +121,17 @@ fn many_new_files_in_a_large_directory_cost_few_listings() {
     let (puts, lists, heads) = (site.count("PutObject"), site.count("ListObjectsV2"), site.count("HeadObject"));
     assert!(puts == 100 && lists <= 10 && heads <= 32, "{puts} PUT, {lists} LIST, {heads} HEAD");
 }
+
+#[test]
+fn many_names_that_are_looked_up_in_a_large_directory_cost_few_listings() {
+    let site = Site::start();
+    for number in 0..2500 {
+        site.put(&format!("d/old{number:04}"), "x");
+    }
+    let mount = site.mount(&["--ttl", "60s"]);
+    site.server.reset_counters();
+    mount.sh("for n in $(seq 1100 1499); do stat -c %s d/old$n; done");
+    // Some are asked for alone, each with a HEAD and a LIST, then the pages tell of all others.
+    let (lists, heads) = (site.count("ListObjectsV2"), site.count("HeadObject"));
+    assert!(lists <= 35 && heads <= 60, "{lists} LIST, {heads} HEAD");
+}

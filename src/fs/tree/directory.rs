@@ -24,6 +24,10 @@ const MAX_ABSENT: usize = 4096;
 /// So many names that were asked for one by one and found, or not found, within the TTL make a page of names the better
 /// question.
 const ASKED_BEFORE_LISTING: u32 = 3;
+/// So many that were found make some pages the better question.
+const ASKED_BEFORE_PAGES: u32 = 24;
+/// So many pages are read instead of asking for one name after the other.
+const PAGES_FOR_LOOKUPS: usize = 8;
 /// What a listing lacks is missing for this part of the TTL.
 const RELIANCE: u32 = 5;
 /// A directory that did not fit a page, or may not be listed, is not tried again for so long.
@@ -109,8 +113,8 @@ pub struct Directory {
     found: Tally,
     /// Names that were asked for one by one and not found.
     missed: Tally,
-    /// When it was found to be too large to be listed for a lookup, or not to be listed.
-    unlistable_at: Option<Instant>,
+    /// When it was found to be larger than so many pages, or not to be listed.
+    unlistable_at: Option<(Instant, usize)>,
     /// Objects of it that are asked about one after the other.
     pub(in crate::fs) walk: Walk<HeadAnswer>,
 }
@@ -126,8 +130,8 @@ impl Tally {
         self.0 = Some((since, count + 1));
     }
 
-    fn is_often(self, now: Instant, ttl: Duration) -> bool {
-        self.0.is_some_and(|(since, count)| now.saturating_duration_since(since) < ttl && count >= ASKED_BEFORE_LISTING)
+    fn within(self, now: Instant, ttl: Duration) -> u32 {
+        self.0.filter(|(since, _)| now.saturating_duration_since(*since) < ttl).map_or(0, |(_, count)| count)
     }
 }
 
@@ -226,22 +230,30 @@ impl Directory {
         self.found.count(now, ttl);
     }
 
-    /// Whether a page of names is worth more than asking for one more name: several were asked for within `ttl`.
+    /// How many pages of names are worth more than asking for one more name, if any: several were asked for within `ttl`.
     #[must_use]
-    pub fn wants_listing(&self, now: Instant, ttl: Duration) -> bool {
-        let large = self.unlistable_at.is_some_and(|at| now.saturating_duration_since(at) < UNLISTABLE_MEMORY);
-        !large && (self.found.is_often(now, ttl) || self.is_asked_for_missing(now, ttl))
+    pub fn wants_listing(&self, now: Instant, ttl: Duration) -> Option<usize> {
+        let found = self.found.within(now, ttl);
+        let pages = if self.is_asked_for_missing(now, ttl) || found >= ASKED_BEFORE_PAGES {
+            PAGES_FOR_LOOKUPS
+        } else if found >= ASKED_BEFORE_LISTING {
+            1
+        } else {
+            return None;
+        };
+        let recent = self.unlistable_at.filter(|(at, _)| now.saturating_duration_since(*at) < UNLISTABLE_MEMORY);
+        recent.is_none_or(|(_, tried)| tried < pages).then_some(pages)
     }
 
     /// Whether several names were asked for within `ttl` that are missing. A page tells for all of them.
     #[must_use]
     pub fn is_asked_for_missing(&self, now: Instant, ttl: Duration) -> bool {
-        self.missed.is_often(now, ttl)
+        self.missed.within(now, ttl) >= ASKED_BEFORE_LISTING
     }
 
-    /// It is too large to be listed for a lookup, or may not be listed.
-    pub const fn note_unlistable(&mut self, now: Instant) {
-        self.unlistable_at = Some(now);
+    /// It is larger than so many pages, or may not be listed.
+    pub const fn note_unlistable(&mut self, now: Instant, pages: usize) {
+        self.unlistable_at = Some((now, pages));
     }
 
     /// This mount has made (`here`) or removed a name.
@@ -317,13 +329,17 @@ mod tests {
     fn a_page_is_asked_for_after_several_finds() {
         let (start, ttl) = (Instant::now(), Duration::from_secs(5));
         let mut directory = Directory::default();
-        for expected in [false, false, true] {
+        for expected in [None, None, Some(1)] {
             directory.note_found(start, ttl);
             assert_eq!(directory.wants_listing(start, ttl), expected);
         }
-        assert!(!directory.wants_listing(start + ttl, ttl), "they were found long ago");
-        directory.note_unlistable(start);
-        assert!(!directory.wants_listing(start, ttl), "it is large");
+        assert_eq!(directory.wants_listing(start + ttl, ttl), None, "they were found long ago");
+        directory.note_unlistable(start, 1);
+        assert_eq!(directory.wants_listing(start, ttl), None, "it is large");
+        (0..ASKED_BEFORE_PAGES).for_each(|_| directory.note_found(start, ttl));
+        assert_eq!(directory.wants_listing(start, ttl), Some(PAGES_FOR_LOOKUPS), "yet it is asked for so many");
+        directory.note_unlistable(start, PAGES_FOR_LOOKUPS);
+        assert_eq!(directory.wants_listing(start, ttl), None, "it is larger still");
     }
 
     #[test]
@@ -348,7 +364,7 @@ mod tests {
             assert!(!directory.is_asked_for_missing(later, ttl));
             directory.note_absent(name.clone(), later, ttl);
         }
-        assert!(directory.is_asked_for_missing(later, ttl) && directory.wants_listing(later, ttl));
+        assert!(directory.is_asked_for_missing(later, ttl) && directory.wants_listing(later, ttl).is_some());
     }
 
     #[test]

@@ -30,8 +30,6 @@ use crate::store::{
 const KEPT_DIVISOR: u64 = 2048;
 /// Objects of a listing that are asked for at once.
 const PARALLEL_HEADS: usize = 32;
-/// So many pages are read instead of asking for one name after the other that is missing.
-const PAGES_FOR_MISSING: usize = 8;
 /// A page with more zero-byte objects, which are all asked for, is not listed for a lookup's sake.
 const MAX_EMPTY_FOR_LOOKUP: usize = 32;
 /// Of each page, so many of the newest objects and of the others are looked at for POSIX metadata.
@@ -151,7 +149,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         component: &Component,
         asked: Instant,
     ) -> Option<Arc<Listing>> {
-        let fresh = {
+        let (fresh, pages) = {
             let directory = &inode.lock().directory;
             if let Some(listing) = directory.being_read(component, asked, self.config.ttl) {
                 return Some(listing);
@@ -163,19 +161,15 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             };
             let suffices =
                 fresh.as_ref().is_some_and(tells) || fresh.is_some() && !directory.is_asked_for_missing(asked, self.config.ttl);
-            if suffices || !directory.wants_listing(asked, self.config.ttl) {
-                return fresh;
+            match directory.wants_listing(asked, self.config.ttl).filter(|_| !suffices) {
+                Some(pages) => (fresh, pages),
+                None => return fresh,
             }
-            fresh
         };
         // Somebody lists it now, maybe for long: the name alone is quicker.
         let Ok(_alone) = inode.gate.try_write() else { return fresh };
         let address = self.locate(inode).ok()?;
-        let (last, for_missing) = {
-            let directory = &inode.lock().directory;
-            (directory.last_listing(), directory.is_asked_for_missing(asked, self.config.ttl))
-        };
-        let pages = if for_missing { PAGES_FOR_MISSING } else { 1 };
+        let last = inode.lock().directory.last_listing();
         // Who may not list asks for each name; any other failure will be that of the one name, too.
         let listing = self.list_small(&address, last.as_deref(), pages).await.ok().flatten().map(Arc::new);
         let mut state = inode.lock();
@@ -186,7 +180,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
                     state.directory.rely_on(listing);
                 }
             }
-            None => state.directory.note_unlistable(asked),
+            None => state.directory.note_unlistable(asked, pages),
         }
         drop(state);
         listing.or(fresh)
