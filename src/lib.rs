@@ -100,7 +100,7 @@
 //! | 1 | `Fs::rename_lock` | tokio Mutex | the shape of the tree during renames | yes |
 //! | 2 | `Inode::gate` | tokio `RwLock` | writers share it; commit, truncate, attributes, unlink take it alone; clean reads never touch it | yes |
 //! | 3 | `Inode::lock` | std Mutex | attributes, content, counts | never |
-//! | 4 | `Table` | std | numbers, names, lookup counts | never |
+//! | 4 | `Table`, `Copies` | std | numbers, names, lookup counts; which file is a copy of which object | never |
 //! | 5 | handles, read windows, writers, the budget, the account | std Mutex | themselves | never |
 //!
 //! Before all of them each operation enters `fs::tree::moves` once, at the outermost layer; renames and rmdir take the rename lock

@@ -79,8 +79,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         if inode.is_directory() {
             return Err(Error::new(Situation::IsDirectory, "it is a directory: use rmdir"));
         }
-        self.make_copies_of(&inode).await?;
-        let _alone = inode.gate.write().await;
+        let _alone = self.alone_to_change(&inode).await?;
         self.bring_back(&inode).await?;
         self.remove_object(&inode).await.inspect_err(|error| self.forget_if_stale(&inode, error))?;
         self.let_go_if_unused(&inode).await;
