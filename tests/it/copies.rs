@@ -3,11 +3,11 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use pailfs::fs::attr::Ino;
-use pailfs::fs::error::Situation;
-use pailfs::fs::handles::HandleId;
 use pailfs::fs::Replace;
 use pailfs::fs::Spot;
+use pailfs::fs::attr::Ino;
+use pailfs::fs::error::Situation;
+use pailfs::fs::handles::{HandleId, OpenMode};
 use pailfs::store::RetryPolicy;
 use pailfs::store::fault::Toxic;
 
@@ -186,6 +186,28 @@ async fn what_is_copied_while_its_source_is_being_stored_is_of_one_of_both() {
     b.bytes.extend_from_slice(&a.bytes);
     reads(&world, &b).await;
     close(&world, [a, b]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_copy_that_cannot_be_stored_keeps_its_bytes_and_nobody_waits_for_it() {
+    for (replaced, whole) in [("a", false), ("a", true), ("b", true)] {
+        let world = World::new(RetryPolicy::once());
+        let (mut a, mut b) = (open(&world, "a", 1, 100_000).await, open(&world, "b", 2, 6 * MIB).await);
+        copy(&world, &b, 0..6 * MIB, &mut a).await;
+        world.put(replaced, &content(5, 10)).await;
+        if whole {
+            world.fs.release(b.handle).await.unwrap();
+            b.handle = world.open("b", OpenMode { truncate: true, ..BOTH }).await.unwrap();
+            b.bytes.clear();
+        }
+        write(&world, &mut b, 0, &content(6, 100)).await;
+        world.fs.fsync(b.handle).await.unwrap_or_else(|error| panic!("{replaced}, {whole}: {error}"));
+        assert_eq!(world.fs.flush(a.handle, |_| false).await.unwrap_err().situation(), Situation::Stale);
+        world.fs.release(a.handle).await.unwrap_err();
+        let kept = world.take_kept().remove(0);
+        assert_eq!(kept[100_000..] == a.bytes[100_000..], replaced == "a", "{replaced}, {whole}");
+        close(&world, [b]).await;
+    }
 }
 
 #[tokio::test(start_paused = true)]

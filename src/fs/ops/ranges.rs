@@ -292,14 +292,25 @@ impl<S: ObjectStore + BucketService> Fs<S> {
                 self.copies.forget(object, copy);
                 return Ok(());
             };
-            if !copy.lock().linked {
-                // A removed file will never be an object: it gets the bytes.
-                writing.writer.pull().await?;
+            let linked = || copy.lock().linked;
+            if !linked() {
+                // What was removed, or has lost its name, will never be an object: it gets the bytes.
+                match writing.writer.pull(is_of_object).await {
+                    // Others have replaced the object: there is nothing to wait for.
+                    Err(data::Error::Stale) => {
+                        self.copies.forget(object, copy);
+                        return Ok(());
+                    }
+                    pulled => pulled?,
+                }
                 continue;
             }
             drop(alone);
             // What is copied may itself be the source of another copy.
-            Box::pin(self.commit(copy)).await?;
+            match Box::pin(self.commit(copy)).await {
+                Err(_) if !linked() => {}
+                committed => committed?,
+            }
         }
         Err(data::Error::CommitFirst.into())
     }

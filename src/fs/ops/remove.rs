@@ -163,7 +163,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             Some(writer) => {
                 // It pays for what it takes itself.
                 drop(permit);
-                match writer.pull().await {
+                match writer.pull(|_| true).await {
                     Err(data::Error::Full) => Ok(Kept::Object),
                     pulled => Ok(pulled.map(|()| Kept::Nothing)?),
                 }
