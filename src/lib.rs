@@ -61,7 +61,9 @@
 //! the state directory before a part is sent (`store::uploads`).
 //!
 //! **Copy.** `copy_file_range` makes extents of the source's object; the copy is made at the commit, or before this mount
-//! changes or removes the source (`fs::ops::ranges`).
+//! changes or removes the source (`fs::ops::ranges`): who has its gate alone has seen to it, and a copy becomes known while its
+//! source's gate is shared. A file that refers to others' objects is stored before it is copied from, so that copies never wait
+//! for each other in a ring.
 //!
 //! **Rename of a directory.** All keys are listed (what cannot be copied refuses the whole), copied in parallel under a token of
 //! this rename, then the directory gets its new place in the tree, which moves everything known below it, and its readers; then
@@ -100,7 +102,7 @@
 //! | 1 | `Fs::rename_lock` | tokio Mutex | the shape of the tree during renames | yes |
 //! | 2 | `Inode::gate` | tokio `RwLock` | writers share it; commit, truncate, attributes, unlink take it alone; clean reads never touch it | yes |
 //! | 3 | `Inode::lock` | std Mutex | attributes, content, counts | never |
-//! | 4 | `Table` | std | numbers, names, lookup counts | never |
+//! | 4 | `Table`, `Copies` | std | numbers, names, lookup counts; which file is a copy of which object | never |
 //! | 5 | handles, read windows, writers, the budget, the account | std Mutex | themselves | never |
 //!
 //! Before all of them each operation enters `fs::tree::moves` once, at the outermost layer; renames and rmdir take the rename lock

@@ -72,6 +72,16 @@ async fn copies_of_what_changes_meanwhile_survive_every_fault() {
         case.close("g", to.1).await;
     })
     .await;
+    every_fault("changing files that were copied from each other", async |case| {
+        case.given("f", &large).await;
+        let [from, to] = [("f", case.open("f", BOTH).await), ("g", case.open("g", BOTH).await)];
+        case.copy_range(from, to, 0..6 * MIB).await;
+        case.copy_range(to, from, 0..6 * MIB).await;
+        case.append("g", to.1, &little).await;
+        case.close("g", to.1).await;
+        case.close("f", from.1).await;
+    })
+    .await;
     every_fault("moving what is being copied", async |case| {
         let [from, to] = pair(case, &bytes).await;
         case.copy_range(from, to, 0..bytes.len()).await;

@@ -16,6 +16,7 @@ mod clients;
 mod closing;
 mod companions;
 mod conformance;
+mod copies;
 #[cfg(feature = "demo")]
 mod counts;
 mod directories;

@@ -12,7 +12,7 @@ use super::{State, Stored, Streams, Writer};
 use crate::base::clock;
 use crate::data::budget::{Class, PAGE_BYTES, Permit};
 use crate::data::{Error, Result};
-use crate::store::{ByteRange, MAX_PART_BYTES, MAX_PARTS, ObjectStore};
+use crate::store::{ByteRange, MAX_PART_BYTES, MAX_PARTS, ObjectRef, ObjectStore};
 
 /// The largest object that S3 takes, in bytes.
 const MAX_OBJECT_BYTES: u64 = MAX_PARTS as u64 * MAX_PART_BYTES;
@@ -38,17 +38,6 @@ pub enum Change {
     Write(At, Bytes),
     /// Zeros from the first offset to the second; the file is extended to that.
     Zero(u64, u64),
-    /// A copy of bytes of an object.
-    Refer {
-        /// Where they go.
-        offset: u64,
-        /// The object.
-        object: Source,
-        /// The first of them in it.
-        at: u64,
-        /// How many.
-        len: u64,
-    },
 }
 
 impl Change {
@@ -90,7 +79,6 @@ impl<S: ObjectStore> Writer<S> {
         match change {
             Change::Write(at, data) => self.write(at, data).await,
             Change::Zero(start, end) => self.zero(start, end),
-            Change::Refer { offset, object, at, len } => self.refer(offset, object, at, len),
         }
     }
 
@@ -253,13 +241,24 @@ impl<S: ObjectStore> Writer<S> {
         self.replace(range, |_| Place::Zero)
     }
 
-    /// What is copied stays where it is until the commit.
-    fn refer(&self, offset: u64, object: Source, at: u64, len: u64) -> Result<()> {
+    /// Makes the bytes from `offset` on a copy of `len` bytes of an object from `at` on. What is copied stays where it is until
+    /// the commit, so nothing is waited for.
+    ///
+    /// # Errors
+    /// As [`Writer::try_write`].
+    pub fn refer(&self, offset: u64, object: Source, at: u64, len: u64) -> Result<()> {
         let Some(range) = range(offset, len)? else { return Ok(()) };
         self.replace(range, |state| {
             let source = state.source(object);
             Place::Stored { source, at }
         })
+    }
+
+    /// Whether bytes of it are those of an object that is not the file's own, and that `wanted` says yes to.
+    pub fn refers_to(&self, wanted: impl Fn(&ObjectRef) -> bool) -> bool {
+        let state = self.lock();
+        let is_wanted = |source| Some(source) != state.own && wanted(&state.sources[source.0].pin.object);
+        state.extents.all().any(|extent| matches!(extent.place, Place::Stored { source, .. } if is_wanted(source)))
     }
 
     fn replace(&self, range: ByteRange, place: impl FnOnce(&mut State<S>) -> Place) -> Result<()> {

@@ -44,9 +44,9 @@ struct Note<'a> {
     written: Vec<Range>,
     /// What was not changed, and is a hole in the kept file, since it could not be read any more.
     unchanged: Vec<Range>,
-    /// What had left already, and is a hole in the kept file.
+    /// What had left already, or was copied from another object that cannot be read any more, and is a hole in the kept file.
     missing: Vec<Range>,
-    /// The upload that has what is missing, as parts: it is not aborted.
+    /// The upload that has what had left, as parts: it is not aborted.
     upload: Option<String>,
     why: &'a str,
 }
@@ -56,7 +56,7 @@ struct Note<'a> {
 pub struct Kept {
     /// Where.
     pub place: PathBuf,
-    /// Bytes of it that are parts of an upload only.
+    /// Bytes that were written or copied and are not in it.
     pub missing_bytes: u64,
 }
 
@@ -67,8 +67,10 @@ struct Holdings {
     /// What was written, with its bytes.
     here: Vec<(u64, Vec<Piece>)>,
     written: Vec<Range>,
-    /// What only objects have.
+    /// What only the file's own object has.
     stored: Vec<(Range, Source, u64)>,
+    /// What was copied, and only objects of others have.
+    copied: Vec<(Range, Source, u64)>,
     /// What only parts have.
     missing: Vec<Range>,
     upload: Option<String>,
@@ -83,6 +85,7 @@ impl<S: ObjectStore> State<S> {
             here: Vec::new(),
             written: Vec::new(),
             stored: Vec::new(),
+            copied: Vec::new(),
             missing: Vec::new(),
             upload: self.sending.upload.get().map(|(upload, _)| upload.id.as_str().to_owned()),
         };
@@ -94,7 +97,11 @@ impl<S: ObjectStore> State<S> {
                     holdings.here.push((range.start(), self.pages.share(range).into_iter().map(Piece::from).collect()));
                     holdings.written.push(ends);
                 }
-                Place::Stored { source, at } => holdings.stored.push((ends, self.sources[source.0].pin.clone(), at)),
+                Place::Stored { source, at } => {
+                    let own = Some(source) == self.own;
+                    let stored = if own { &mut holdings.stored } else { &mut holdings.copied };
+                    stored.push((ends, self.sources[source.0].pin.clone(), at));
+                }
                 Place::Sent => holdings.missing.push(ends),
                 Place::Zero => {}
             }
@@ -120,8 +127,8 @@ fn without(ranges: &[Range], taken: Range) -> Vec<Range> {
 
 impl<S: ObjectStore> Writer<S> {
     /// Writes what is here to a new file in `directory`, each byte at its place, with a note of where it belongs (`path` below
-    /// the mount, and `why`) beside it, and what was not changed as far as it can be read. Both are on the disk when this
-    /// returns, and the content is given up: bytes that had left as parts stay in their upload, whose id is in the note.
+    /// the mount, and `why`) beside it, and what was copied or not changed as far as it can be read. Both are on the disk when
+    /// this returns, and the content is given up: bytes that had left as parts stay in their upload, whose id is in the note.
     ///
     /// # Errors
     /// Those of the local file system; nothing is given up then.
@@ -144,8 +151,12 @@ impl<S: ObjectStore> Writer<S> {
             io::Result::Ok(file)
         })
         .await?;
-        let (file, unchanged) = self.fetch_unchanged(file, &holdings.stored).await?;
-        let missing_bytes = holdings.missing.iter().map(|(start, end)| end - start).sum();
+        let have_left = !holdings.missing.is_empty();
+        let (file, unread) = self.fetch(file, &holdings.copied, u64::MAX).await?;
+        let (file, unchanged) = self.fetch(file, &holdings.stored, MAX_FETCHED_BYTES).await?;
+        let mut missing = [holdings.missing, unread].concat();
+        missing.sort_unstable();
+        let missing_bytes = missing.iter().map(|(start, end)| end - start).sum();
         let note = serde_json::to_vec_pretty(&Note {
             time: date::iso8601(now),
             path,
@@ -154,8 +165,8 @@ impl<S: ObjectStore> Writer<S> {
             bytes,
             written: holdings.written,
             unchanged,
-            upload: holdings.upload.filter(|_| missing_bytes > 0),
-            missing: holdings.missing,
+            upload: holdings.upload.filter(|_| have_left),
+            missing,
             why,
         })
         .map_err(io::Error::other)?;
@@ -170,7 +181,7 @@ impl<S: ObjectStore> Writer<S> {
             File::open(&in_directory)?.sync_all()
         })
         .await?;
-        if missing_bytes > 0 {
+        if have_left {
             // Forgotten, not aborted: the parts are all there is of these bytes.
             self.lock().sending.upload = Arc::default();
         }
@@ -178,9 +189,9 @@ impl<S: ObjectStore> Writer<S> {
         Ok(Kept { place, missing_bytes })
     }
 
-    /// Adds what can be read of what was not changed; returns what cannot.
-    async fn fetch_unchanged(&self, mut file: File, stored: &[(Range, Source, u64)]) -> io::Result<(File, Vec<Range>)> {
-        let mut left = MAX_FETCHED_BYTES;
+    /// Adds what can be read of what objects have, at most so many bytes; returns what cannot.
+    async fn fetch(&self, mut file: File, stored: &[(Range, Source, u64)], most: u64) -> io::Result<(File, Vec<Range>)> {
+        let mut left = most;
         let mut unread = Vec::new();
         for ((start, end), source, at) in stored {
             let mut next = *start;

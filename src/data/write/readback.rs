@@ -12,7 +12,7 @@ use crate::base::clock;
 use crate::data::budget::{Class, PAGE_BYTES};
 use crate::data::read::Reader;
 use crate::data::{Error, Result};
-use crate::store::{ByteRange, ObjectStore};
+use crate::store::{ByteRange, ObjectRef, ObjectStore};
 
 /// Bytes of an object are fetched so many at a time when all of a file shall be here.
 const PULL_BYTES: u64 = 1 << 20;
@@ -102,12 +102,12 @@ impl<S: ObjectStore> Writer<S> {
         Arc::clone(made)
     }
 
-    /// Fetches what only objects have, because they are about to go, as memory comes free; nothing leaves then, and nothing is let go,
-    /// before the next change. The caller holds the file's gate alone.
+    /// Fetches what only objects have that `wanted` says yes to, because they are about to go, as memory comes free; nothing
+    /// leaves then, and nothing is let go, before the next change. The caller holds the file's gate alone.
     ///
     /// # Errors
     /// As [`Writer::read`], and [`Error::Full`].
-    pub async fn pull(self: &Arc<Self>) -> Result<()> {
+    pub async fn pull(self: &Arc<Self>, wanted: impl Fn(&ObjectRef) -> bool) -> Result<()> {
         {
             let mut state = self.lock();
             if state.streams == Streams::Yes {
@@ -115,8 +115,12 @@ impl<S: ObjectStore> Writer<S> {
             }
         }
         loop {
-            let stored = |extent: &Extent| matches!(extent.place, Place::Stored { .. });
-            let next = self.lock().extents.all().find(stored).map(|extent| extent.range);
+            let next = {
+                let state = self.lock();
+                let is_wanted = |source: SourceId| wanted(&state.sources[source.0].pin.object);
+                let stored = |extent: &Extent| matches!(extent.place, Place::Stored { source, .. } if is_wanted(source));
+                state.extents.all().find(stored).map(|extent| extent.range)
+            };
             let Some(range) = next else { return Ok(()) };
             let bytes = self.read(range.start(), range.len().min(PULL_BYTES)).await?;
             self.with_memory(|state| Ok(state.take_back(&self.shared.budget, range.start(), &bytes))).await?;

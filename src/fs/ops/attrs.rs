@@ -116,8 +116,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         if inode.is_directory() {
             return Err(Error::new(Situation::IsDirectory, "a directory has no length"));
         }
-        self.make_copies_of(inode).await?;
-        let _alone = inode.gate.write().await;
+        let _alone = self.alone_to_change(inode).await?;
         let (clean, attr, explicit) = {
             let state = inode.lock();
             let clean = if let Content::Clean(etag) = &state.content { Some(etag.clone()) } else { None };
@@ -177,8 +176,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     }
 
     async fn change_attributes(&self, inode: &Arc<Inode<S>>, change: SetAttr) -> Result<()> {
-        self.make_copies_of(inode).await?;
-        let _alone = inode.gate.write().await;
+        let _alone = self.alone_to_change(inode).await?;
         if !inode.is_directory() && matches!(inode.lock().content, Content::Clean(_)) {
             // The metadata that is not known yet must not be overwritten by what a listing guessed.
             let known = {
@@ -221,8 +219,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
 
     /// Changes the properties of an inode's object; the bytes stay.
     pub(in crate::fs) async fn update(&self, inode: &Arc<Inode<S>>, apply: impl Fn(&mut Properties) + Send) -> Result<()> {
-        self.make_copies_of(inode).await?;
-        let _alone = inode.gate.write().await;
+        let _alone = self.alone_to_change(inode).await?;
         self.update_alone(inode, apply).await.inspect_err(|error| self.forget_if_stale(inode, error))
     }
 

@@ -33,10 +33,7 @@ pub struct Pending {
 impl<S: ObjectStore + BucketService> Fs<S> {
     /// Brings an inode's new content to the store, if it has one.
     pub(in crate::fs) async fn commit(&self, inode: &Arc<Inode<S>>) -> Result<()> {
-        if inode.lock().is_dirty() {
-            self.make_copies_of(inode).await?;
-        }
-        let _alone = inode.gate.write().await;
+        let _alone = self.alone_to_commit(inode).await?;
         self.commit_alone(inode).await
     }
 
@@ -200,7 +197,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         let said = match kept.missing_bytes {
             0 => format!("what was written is kept in '{place}'"),
             missing => {
-                format!("what was written is kept in '{place}', but for {missing} bytes: the note beside it names their upload")
+                format!("what was written is kept in '{place}', but for {missing} bytes: the note beside it says which")
             }
         };
         tracing::error!(path = self.path_of(inode.ino), said, why, "not stored");

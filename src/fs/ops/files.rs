@@ -18,7 +18,7 @@ use crate::store::{BucketService, ObjectStore};
 
 /// So often a file is committed before one change of it can be taken; each commit makes that change possible, unless others
 /// write meanwhile.
-const MAX_COMMITS_FIRST: u32 = 8;
+pub(super) const MAX_COMMITS_FIRST: u32 = 8;
 
 /// So often a write that appends follows its name, because other clients replace the object again and again.
 const MAX_FOLLOWS: u32 = 8;
@@ -230,16 +230,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     /// Changes what an inode's writer has; begins one when there is none, and commits when that must come first.
     pub(in crate::fs) async fn change_bytes(&self, inode: &Arc<Inode<S>>, change: Change) -> Result<()> {
         for _ in 0..MAX_COMMITS_FIRST {
-            if inode.writing().is_none() {
-                let _alone = inode.gate.write().await;
-                match self.begin_writing(inode, OnConflict::Stale).await {
-                    // Replaced since it was opened: what is appended goes behind what is there now.
-                    Err(stale) if stale.situation() == Situation::Stale && change.appends() => {
-                        self.begin_appending(inode).await?
-                    }
-                    begun => begun?,
-                }
-            }
+            self.begin_change(inode, change.appends()).await?;
             let changed = {
                 let _shared = inode.gate.read().await;
                 let Some(writing) = inode.writing() else { continue };
@@ -254,6 +245,19 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             }
         }
         Err(data::Error::CommitFirst.into())
+    }
+
+    /// Begins a writer when there is none, for a change that appends, or does not.
+    pub(super) async fn begin_change(&self, inode: &Arc<Inode<S>>, appends: bool) -> Result<()> {
+        if inode.writing().is_some() {
+            return Ok(());
+        }
+        let _alone = inode.gate.write().await;
+        match self.begin_writing(inode, OnConflict::Stale).await {
+            // Replaced since it was opened: what is appended goes behind what is there now.
+            Err(stale) if stale.situation() == Situation::Stale && appends => self.begin_appending(inode).await,
+            begun => begun,
+        }
     }
 
     pub(in crate::fs) fn note_written(&self, inode: &Arc<Inode<S>>, writer: &Arc<Writer<S>>, caller: Caller) {
@@ -322,11 +326,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
 impl<S: ObjectStore + BucketService> Fs<S> {
     /// Commits what the last writer has left; when another one has opened the file meanwhile, that is for him.
     pub(super) async fn commit_what_is_left(&self, inode: &Arc<Inode<S>>) -> Result<()> {
-        if inode.lock().is_dirty() {
-            // A flush that could not make them has left them to be made.
-            self.make_copies_of(inode).await?;
-        }
-        let _alone = inode.gate.write().await;
+        let _alone = self.alone_to_commit(inode).await?;
         let nobody_writes = inode.lock().writers == 0;
         if nobody_writes { self.commit_alone(inode).await } else { Ok(()) }
     }

@@ -2,17 +2,21 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use crate::data::write::Change;
+use tokio::sync::RwLockWriteGuard;
+
+use crate::data;
 use crate::data::write::extents::Seek;
+use crate::data::write::{Change, Writer};
 use crate::fs::Fs;
 use crate::fs::attr::Caller;
 use crate::fs::error::{Error, Result, Situation};
 use crate::fs::handles::{HandleId, OpenFile};
 use crate::fs::locate::Address;
 use crate::fs::ops::begin::{is_readable, source_of};
+use crate::fs::ops::files::MAX_COMMITS_FIRST;
 use crate::fs::tree::inode::{Content, Inode};
 use crate::fs::tree::moves::Access;
-use crate::store::{BucketService, MIN_PART_BYTES, ObjectRef, ObjectStore};
+use crate::store::{BucketService, ETag, MIN_PART_BYTES, ObjectRef, ObjectStore};
 
 /// What `fallocate(2)` shall do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,22 +57,41 @@ impl<S> Default for Copies<S> {
     }
 }
 
-impl<S> Copies<S> {
-    fn add(&self, source: ObjectRef, copy: &Arc<Inode<S>>) {
+impl<S: ObjectStore> Copies<S> {
+    /// Lets `copy` refer to the object `source`, whose file `from` writes, by `refer`; `false` when that file is itself a copy of
+    /// others'. So no two files ever wait for each other.
+    fn add(
+        &self,
+        (source, from): (&ObjectRef, Option<&Writer<S>>),
+        copy: &Arc<Inode<S>>,
+        refer: impl FnOnce() -> data::Result<()>,
+    ) -> data::Result<bool> {
         let mut copies = self.lock();
-        // What is stored, and is not written any more, refers to nobody else's object. (Rank 3 under rank 5, against the order:
+        if from.is_some_and(|writer| writer.refers_to(|_| true)) {
+            return Ok(false);
+        }
+        refer()?;
+        // What is stored, and is not written any more, refers to nobody else's object. (Rank 3 under rank 4, against the order:
         // safe, since `try_lock` never waits.)
         copies.retain(|copied| {
             let copy = copied.copy.upgrade();
             copy.is_some_and(|copy| copy.try_lock().is_none_or(|state| state.writers > 0 || state.is_writing()))
         });
-        copies.push(Copied { source, copy: Arc::downgrade(copy) });
+        if !copies.iter().any(|copied| copied.is(source, copy)) {
+            copies.push(Copied { source: source.clone(), copy: Arc::downgrade(copy) });
+        }
+        Ok(true)
     }
 
-    /// Takes those that refer to `source` out.
-    fn take(&self, source: &ObjectRef) -> Vec<Arc<Inode<S>>> {
-        let of_source = |copied: &mut Copied<S>| copied.source == *source;
-        self.lock().extract_if(.., of_source).filter_map(|copied| copied.copy.upgrade()).collect()
+    /// Those that refer to `source`, or have done.
+    fn of(&self, source: &ObjectRef) -> Vec<Arc<Inode<S>>> {
+        let copies = self.lock();
+        copies.iter().filter(|copied| copied.source == *source).filter_map(|copied| copied.copy.upgrade()).collect()
+    }
+
+    /// `copy` refers to `source` no more. The caller holds its gate alone.
+    fn forget(&self, source: &ObjectRef, copy: &Arc<Inode<S>>) {
+        self.lock().retain(|copied| !copied.is(source, copy));
     }
 
     fn sources_below(&self, directory: &Address) -> Vec<ObjectRef> {
@@ -83,6 +106,12 @@ impl<S> Copies<S> {
 
     fn lock(&self) -> MutexGuard<'_, Vec<Copied<S>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<S> Copied<S> {
+    fn is(&self, source: &ObjectRef, copy: &Arc<Inode<S>>) -> bool {
+        self.source == *source && std::ptr::eq(self.copy.as_ptr(), Arc::as_ptr(copy))
     }
 }
 
@@ -144,71 +173,146 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             return Err(elsewhere("ranges of one file are read and written"));
         }
         let _entered = self.moves.enter_both(&source, &target, Access::Change).await;
-        let has_object = |inode: &Inode<S>| {
-            let state = inode.lock();
-            state.linked && !matches!(state.content, Content::Orphan(_))
-        };
         if !has_object(&source) || !has_object(&target) {
             return Err(elsewhere("a removed file has no object to copy from, and will have none"));
         }
-        self.commit(&source).await?;
-        let info = self.known_info(&source).await?;
-        let len = len.min(info.size.saturating_sub(from.offset));
-        let whole = from.offset == 0 && len == info.size;
-        if !whole && len < MIN_PART_BYTES {
-            return Err(elsewhere("a short range is read and written"));
+        for _ in 0..MAX_COMMITS_FIRST {
+            self.commit(&source).await?;
+            let info = self.known_info(&source).await?;
+            let len = len.min(info.size.saturating_sub(from.offset));
+            let whole = from.offset == 0 && len == info.size;
+            if !whole && len < MIN_PART_BYTES {
+                return Err(elsewhere("a short range is read and written"));
+            }
+            if len == 0 || !is_readable(&info) {
+                return if len == 0 { Ok(0) } else { Err(elsewhere("an archived object must be restored before it is copied")) };
+            }
+            self.begin_change(&target, false).await?;
+            let object = self.locate(&source)?.object()?;
+            let refer = |writer: &Writer<S>| writer.refer(to.offset, source_of(&object, &info), from.offset, len);
+            match self.refer((&source, &object, &info.etag), &target, refer).await {
+                Ok(true) => {
+                    self.note_bytes(&target, caller);
+                    return Ok(len);
+                }
+                Ok(false) => {}
+                Err(data::Error::CommitFirst) => self.commit(&target).await?,
+                Err(error) => return Err(error.into()),
+            }
         }
-        if len == 0 || !is_readable(&info) {
-            return if len == 0 { Ok(0) } else { Err(elsewhere("an archived object must be restored before it is copied")) };
+        Err(elsewhere("what others change all the time is read and written"))
+    }
+
+    /// Lets `target` refer to the object of `source` by `refer`, and remembers it; `false` when either is not as it was. Both
+    /// gates are shared meanwhile, so that nobody replaces the object who has not heard of the copy; the second is not waited for
+    /// while the first is held.
+    async fn refer(
+        &self,
+        (source, object, etag): (&Arc<Inode<S>>, &ObjectRef, &ETag),
+        target: &Arc<Inode<S>>,
+        refer: impl FnOnce(&Writer<S>) -> data::Result<()> + Send,
+    ) -> data::Result<bool> {
+        let kept = source.gate.read().await;
+        let Ok(_shared) = target.gate.try_read() else {
+            drop(kept);
+            drop(target.gate.read().await);
+            return Ok(false);
+        };
+        let as_it_was = has_object(source) && source.lock().etag().is_none_or(|now| now == *etag);
+        let (from, Some(to)) = (source.writing(), target.writing()) else { return Ok(false) };
+        let from = from.as_ref().map(|writing| &*writing.writer);
+        Ok(as_it_was && has_object(target) && self.copies.add((object, from), target, || refer(&to.writer))?)
+    }
+
+    /// The gate of an inode alone, for who is about to change or remove its object: the copies that refer to that are made.
+    pub(in crate::fs) async fn alone_to_change<'a>(&self, inode: &'a Arc<Inode<S>>) -> Result<RwLockWriteGuard<'a, ()>> {
+        loop {
+            let alone = inode.gate.write().await;
+            if !self.is_copied(inode)? {
+                return Ok(alone);
+            }
+            drop(alone);
+            self.make_copies_of(inode).await?;
         }
-        let object = self.locate(&source)?.object()?;
-        let change = Change::Refer { offset: to.offset, object: source_of(&object, &info), at: from.offset, len };
-        self.copies.add(object, &target);
-        self.change_bytes(&target, change).await?;
-        self.note_bytes(&target, caller);
-        Ok(len)
+    }
+
+    /// As [`Fs::alone_to_change`], for a commit: when there is something to commit.
+    pub(super) async fn alone_to_commit<'a>(&self, inode: &'a Arc<Inode<S>>) -> Result<RwLockWriteGuard<'a, ()>> {
+        loop {
+            let alone = inode.gate.write().await;
+            if !inode.lock().is_dirty() || !self.is_copied(inode)? {
+                return Ok(alone);
+            }
+            drop(alone);
+            self.make_copies_of(inode).await?;
+        }
+    }
+
+    /// Whether there may be copies that refer to the object of an inode. As long as the caller holds its gate alone, there will be
+    /// no new ones.
+    pub(super) fn is_copied(&self, source: &Arc<Inode<S>>) -> Result<bool> {
+        if source.is_directory() || self.copies.is_empty() {
+            return Ok(false);
+        }
+        Ok(!self.copies.of(&self.locate(source)?.object()?).is_empty())
     }
 
     /// Makes the copies that refer to the object of an inode, because it is about to be changed or removed. The caller holds no
     /// gate.
-    pub(in crate::fs) async fn make_copies_of(&self, source: &Arc<Inode<S>>) -> Result<()> {
+    pub(super) async fn make_copies_of(&self, source: &Arc<Inode<S>>) -> Result<()> {
         if source.is_directory() || self.copies.is_empty() {
             return Ok(());
         }
-        let object = self.locate(source)?.object()?;
-        self.make_copies_of_object(object).await
+        self.make_copies_of_object(&self.locate(source)?.object()?).await
     }
 
     /// As [`Fs::make_copies_of`], of all objects below a directory.
     pub(in crate::fs) async fn make_copies_below(&self, directory: &Address) -> Result<()> {
         for source in self.copies.sources_below(directory) {
-            self.make_copies_of_object(source).await?;
+            self.make_copies_of_object(&source).await?;
         }
         Ok(())
     }
 
-    async fn make_copies_of_object(&self, object: ObjectRef) -> Result<()> {
-        let mut copies = self.copies.take(&object).into_iter();
-        while let Some(copy) = copies.next() {
-            if let Err(error) = self.make_copy(&copy).await {
-                std::iter::once(copy).chain(copies).for_each(|copy| self.copies.add(object.clone(), &copy));
-                return Err(error);
-            }
+    async fn make_copies_of_object(&self, object: &ObjectRef) -> Result<()> {
+        for copy in self.copies.of(object) {
+            self.make_copy(object, &copy).await?;
         }
         Ok(())
     }
 
-    async fn make_copy(&self, copy: &Arc<Inode<S>>) -> Result<()> {
-        let linked = copy.lock().linked;
-        match copy.writing() {
-            // A removed file will never be an object: it gets the bytes.
-            Some(writing) if !linked => {
-                let _alone = copy.gate.write().await;
-                Ok(writing.writer.pull().await?)
+    /// Ends when `copy` does not refer to the object any more. Until then it is remembered: whoever else is about to change the
+    /// object makes it, too, or waits for its gate.
+    async fn make_copy(&self, object: &ObjectRef, copy: &Arc<Inode<S>>) -> Result<()> {
+        let is_of_object = |other: &ObjectRef| (&other.bucket, &other.key) == (&object.bucket, &object.key);
+        for _ in 0..MAX_COMMITS_FIRST {
+            let alone = copy.gate.write().await;
+            let writing = copy.writing().filter(|writing| writing.writer.refers_to(is_of_object));
+            let Some(writing) = writing else {
+                self.copies.forget(object, copy);
+                return Ok(());
+            };
+            let linked = || copy.lock().linked;
+            if !linked() {
+                // What was removed, or has lost its name, will never be an object: it gets the bytes.
+                match writing.writer.pull(is_of_object).await {
+                    // Others have replaced the object: there is nothing to wait for.
+                    Err(data::Error::Stale) => {
+                        self.copies.forget(object, copy);
+                        return Ok(());
+                    }
+                    pulled => pulled?,
+                }
+                continue;
             }
+            drop(alone);
             // What is copied may itself be the source of another copy.
-            _ => Box::pin(self.commit(copy)).await,
+            match Box::pin(self.commit(copy)).await {
+                Err(_) if !linked() => {}
+                committed => committed?,
+            }
         }
+        Err(data::Error::CommitFirst.into())
     }
 
     fn file_to_write(&self, handle: HandleId) -> Result<Arc<OpenFile<S>>> {
@@ -222,4 +326,9 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             self.note_written(inode, &writing.writer, caller);
         }
     }
+}
+
+fn has_object<S>(inode: &Inode<S>) -> bool {
+    let state = inode.lock();
+    state.linked && !matches!(state.content, Content::Orphan(_))
 }

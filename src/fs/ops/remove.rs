@@ -79,8 +79,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         if inode.is_directory() {
             return Err(Error::new(Situation::IsDirectory, "it is a directory: use rmdir"));
         }
-        self.make_copies_of(&inode).await?;
-        let _alone = inode.gate.write().await;
+        let _alone = self.alone_to_change(&inode).await?;
         self.bring_back(&inode).await?;
         self.remove_object(&inode).await.inspect_err(|error| self.forget_if_stale(&inode, error))?;
         self.let_go_if_unused(&inode).await;
@@ -164,7 +163,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             Some(writer) => {
                 // It pays for what it takes itself.
                 drop(permit);
-                match writer.pull().await {
+                match writer.pull(|_| true).await {
                     Err(data::Error::Full) => Ok(Kept::Object),
                     pulled => Ok(pulled.map(|()| Kept::Nothing)?),
                 }

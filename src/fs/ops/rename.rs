@@ -66,11 +66,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         if target.as_ref().is_some_and(|target| Arc::ptr_eq(target, &inode)) {
             return Ok(());
         }
-        self.make_copies_of(&inode).await?;
-        if let Some(target) = &target {
-            self.make_copies_of(target).await?;
-        }
-        let _gates = Gates::lock(&inode, target.as_ref()).await;
+        let _gates = self.gates_to_change(&inode, target.as_ref()).await?;
         if let Some(target) = &target {
             self.bring_back(target).await?;
         }
@@ -107,6 +103,22 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         }
         self.note_moved(&inode, target.as_ref(), &to.directory, component);
         Ok(())
+    }
+
+    /// As [`Fs::alone_to_change`], of two inodes.
+    async fn gates_to_change<'a>(&self, inode: &'a Arc<Inode<S>>, target: Option<&'a Arc<Inode<S>>>) -> Result<Gates<'a>> {
+        loop {
+            let gates = Gates::lock(inode, target).await;
+            let mut copied = None;
+            for inode in std::iter::once(inode).chain(target) {
+                if self.is_copied(inode)? {
+                    copied = Some(inode);
+                }
+            }
+            let Some(copied) = copied else { return Ok(gates) };
+            drop(gates);
+            self.make_copies_of(copied).await?;
+        }
     }
 
     /// What was replaced has only what its readers keep.
