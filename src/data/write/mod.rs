@@ -10,6 +10,7 @@
 //! the process dies, an incomplete upload is left, never half an object.
 
 mod access;
+mod append;
 pub mod commit;
 mod copy;
 mod damage;
@@ -32,6 +33,7 @@ use bytes::Bytes;
 use tokio::sync::{Notify, Semaphore};
 
 pub use self::access::{At, Change, Written};
+pub use self::append::Rebased;
 use self::commit::CommitDone;
 use self::damage::Damaged;
 use self::extents::{Extents, Place, Seek, SourceId};
@@ -179,8 +181,8 @@ struct State<S> {
     /// The object as the last request has made it, with the generation of its bytes, when the commit did not end well: it may
     /// lack the properties it should have.
     made: Option<(u64, CommitDone)>,
-    /// Tokens of commits that may have been applied, for all anybody knows.
-    doubtful: Vec<String>,
+    /// Commits that may have been applied, for all anybody knows.
+    doubtful: Vec<append::Doubt>,
     /// The object that the last commit has made, when that is wrong: it may have the only copy of what is not here.
     damaged: Option<Damaged>,
     /// The last commit failed, and nobody has repeated it.
@@ -320,7 +322,7 @@ impl<S: ObjectStore> Writer<S> {
     pub fn may_have_made(&self, info: &ObjectInfo) -> bool {
         let state = self.lock();
         let completed = state.made.as_ref().is_some_and(|(_, done)| done.committed.etag == info.etag);
-        completed || commit::token_of(&info.properties).is_some_and(|token| state.doubtful.iter().any(|own| own == token))
+        completed || commit::token_of(&info.properties).is_some_and(|token| state.doubtful.iter().any(|own| own.token == token))
     }
 
     /// Whether nothing was ever written to it.
@@ -372,15 +374,15 @@ impl<S: ObjectStore> Writer<S> {
         let upload = {
             let mut state = self.lock();
             state.pages.clear();
-            state.away = Away::default();
-            state.extents = Extents::default();
+            (state.away, state.extents) = (Away::default(), Extents::default());
             (state.sources, state.own) = (Vec::new(), None);
             state.generation += 1;
             state.appended_only = true;
             state.run = (0, 0);
+            state.doubtful.iter_mut().for_each(append::Doubt::forget_parts);
             if let Some((_, done)) = state.made.take() {
                 // The object was made all the same.
-                state.doubtful.extend(commit::token_of(&done.destination.properties).map(str::to_owned));
+                state.doubtful.extend(append::Doubt::of(&done.destination.properties, None));
             }
             (state.failed, state.damaged) = (None, None);
             std::mem::take(&mut state.sending).upload.get().cloned()
