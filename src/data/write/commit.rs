@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::append::Doubt;
 use super::extents::SourceId;
+use super::fetch::{Along, Fetched, Taken};
 use super::parts::{PartSlot, Sending};
 use super::plan::{Plan, Rest, divide, plan};
 use super::settle::{Change, Source, copy_request, look, replace_properties};
@@ -196,7 +197,7 @@ impl<S: ObjectStore> Writer<S> {
             let pieces = ByteRange::new(0, size).map_or_else(Vec::new, |all| state.pieces(all));
             (with_token(&state.destination), pieces, size)
         };
-        let (payload, _fetched) = self.payload(pieces, size).await?;
+        let Fetched { payload, .. } = &self.payload(pieces, size, Along::All).await?;
         let _sending = self.shared.pressure.sending();
         let request = PutObject {
             bucket: destination.bucket.clone(),
@@ -207,7 +208,7 @@ impl<S: ObjectStore> Writer<S> {
         };
         let done = self.finish(intent, destination, size, Change::Put(request)).await;
         if is_damaged(&done) {
-            self.retain(&payload).await?;
+            self.retain(payload).await?;
         }
         done
     }
@@ -230,6 +231,11 @@ impl<S: ObjectStore> Writer<S> {
     async fn commit_parts(self: &Arc<Self>, intent: Intent) -> Result<CommitDone> {
         self.launch_tail()?;
         self.wait_for_parts().await;
+        if self.distrust_fetched().await? {
+            self.relaunch_failed(&mut self.lock());
+            self.wait_for_parts().await;
+            self.distrust_fetched().await?;
+        }
         let (parts, sources, target) = {
             let state = self.lock();
             let (parts, sources) = state.sending.finished()?;
@@ -365,7 +371,7 @@ impl Sending {
         let parts = parts.collect::<Result<Vec<Part>>>()?;
         let mut sources: Vec<Source> = Vec::new();
         for (_, slot) in self.parts.values() {
-            if let PartSlot::Done(_, Some(source)) = slot
+            if let PartSlot::Done(_, Some(Taken { source, again: None, .. })) = slot
                 && !sources.contains(source)
             {
                 sources.push(source.clone());

@@ -15,6 +15,7 @@ pub mod commit;
 mod copy;
 mod damage;
 pub mod extents;
+mod fetch;
 pub mod keep;
 mod pages;
 mod parts;
@@ -377,8 +378,7 @@ impl<S: ObjectStore> Writer<S> {
             (state.away, state.extents) = (Away::default(), Extents::default());
             (state.sources, state.own) = (Vec::new(), None);
             state.generation += 1;
-            state.appended_only = true;
-            state.run = (0, 0);
+            (state.appended_only, state.run) = (true, (0, 0));
             state.doubtful.iter_mut().for_each(append::Doubt::forget_parts);
             if let Some((_, done)) = state.made.take() {
                 // The object was made all the same.

@@ -176,6 +176,11 @@ pub async fn copy_object<S: ObjectStore>(
 }
 
 impl Source {
+    /// Whether it is the same object, whatever is known of it.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.object == other.object && self.etag == other.etag
+    }
+
     /// The object as the only part of what it is copied to.
     pub(super) fn whole(&self) -> Part {
         let Self { etag, size, crc64nvme, .. } = self.clone();
