@@ -15,7 +15,7 @@ use super::extents::{Extents, Place, SourceId};
 use super::settle::Source;
 use super::{Stored, Writer};
 use crate::data::{Error, Result};
-use crate::store::{ByteRange, ObjectStore, Part, Properties};
+use crate::store::{ByteRange, ObjectInfo, ObjectStore, Part, Properties};
 
 /// A commit of which nobody knows whether it was applied.
 #[derive(Debug, Clone)]
@@ -55,6 +55,21 @@ pub enum Rebased {
 }
 
 impl<S: ObjectStore> Writer<S> {
+    /// Whether the store may have a content of this writer's that it was not heard to take.
+    #[must_use]
+    pub fn is_doubtful(&self) -> bool {
+        let state = self.lock();
+        state.made.is_some() || !state.doubtful.is_empty()
+    }
+
+    /// Whether `info` is of a commit of this writer's that was not heard to be taken.
+    #[must_use]
+    pub fn may_have_made(&self, info: &ObjectInfo) -> bool {
+        let state = self.lock();
+        let completed = state.made.as_ref().is_some_and(|(_, done)| done.committed.etag == info.etag);
+        completed || token_of(&info.properties).is_some_and(|token| state.doubtful.iter().any(|own| own.token == token))
+    }
+
     /// Begins anew behind what another client has made of the object: what was appended is appended to that. The caller holds
     /// the file's gate alone.
     ///

@@ -48,9 +48,7 @@ use self::staging::Staging;
 use crate::base::clock;
 use crate::data::budget::{Budget, Class, Holder};
 use crate::data::read::Reader;
-use crate::store::{
-    BucketName, ByteRange, ETag, ErrorKind, Key, MAX_PARTS, ObjectInfo, ObjectRef, ObjectStore, Properties, Upload,
-};
+use crate::store::{BucketName, ByteRange, ETag, ErrorKind, Key, MAX_PARTS, ObjectRef, ObjectStore, Properties, Upload};
 
 /// Parts of all files that are sent at once: enough to hide 20 ms at 80 MiB/s a connection many times over.
 pub const MAX_PARTS_IN_FLIGHT: usize = 32;
@@ -311,21 +309,6 @@ impl<S: ObjectStore> Writer<S> {
         state.sending.end > 0 || state.damaged.is_some()
     }
 
-    /// Whether the store may have a content of this writer's that it was not heard to take.
-    #[must_use]
-    pub fn is_doubtful(&self) -> bool {
-        let state = self.lock();
-        state.made.is_some() || !state.doubtful.is_empty()
-    }
-
-    /// Whether `info` is of a commit of this writer's that was not heard to be taken.
-    #[must_use]
-    pub fn may_have_made(&self, info: &ObjectInfo) -> bool {
-        let state = self.lock();
-        let completed = state.made.as_ref().is_some_and(|(_, done)| done.committed.etag == info.etag);
-        completed || commit::token_of(&info.properties).is_some_and(|token| state.doubtful.iter().any(|own| own.token == token))
-    }
-
     /// Whether nothing was ever written to it.
     #[must_use]
     pub fn is_untouched(&self) -> bool {
@@ -378,7 +361,8 @@ impl<S: ObjectStore> Writer<S> {
             (state.away, state.extents) = (Away::default(), Extents::default());
             (state.sources, state.own) = (Vec::new(), None);
             state.generation += 1;
-            (state.appended_only, state.run) = (true, (0, 0));
+            state.appended_only = true;
+            state.run = (0, 0);
             state.doubtful.iter_mut().for_each(append::Doubt::forget_parts);
             if let Some((_, done)) = state.made.take() {
                 // The object was made all the same.
