@@ -55,8 +55,8 @@
 //! inside the store; the request that makes the object carries a condition on what this mount believes is there. What was
 //! sent and not answered is settled by looking for the commit token, never guessed; a later try knows the tokens of earlier
 //! ones. What the parts add up to is compared with what the store has made of them: what is wrong is never taken for done
-//! (`data::write::damage`). After a failure the bytes stay and the error goes to the call that caused it. What was only appended is appended anew
-//! to what another client has made meanwhile. What lost its name to another client, or cannot be stored before the mount ends,
+//! (`data::write::damage`), nor is what was fetched to be sent again (`data::write::fetch`). After a failure the bytes stay and the error goes to the call that caused it. What was only appended is appended anew
+//! to what another client has made meanwhile, but for what is in it already (`data::write::append`). What lost its name to another client, or cannot be stored before the mount ends,
 //! goes to `kept/` in the cache directory. The uploads that a killed mount leaves are aborted by the next one: their ids are in
 //! the state directory before a part is sent (`store::uploads`).
 //!

@@ -33,6 +33,8 @@ pub enum Toxic {
     Cut(u64),
     /// The first byte of the body of a GET is another, as after a broken transfer that a checksum finds.
     Altered,
+    /// The first byte of the body of a GET is another, and nothing tells.
+    Forged,
     /// An object is made, and the store says of it that it adds up to something else than it does.
     Misreported,
     /// An object is made, but the byte at this place is another, and the store says what it adds up to.
@@ -99,7 +101,7 @@ impl<S> Fault<S> {
 
     async fn call<T>(&self, operation: Operation, call: impl Future<Output = Result<T>> + Send) -> Result<T> {
         match self.next(operation) {
-            None | Some(Toxic::Cut(_) | Toxic::Altered | Toxic::Misreported | Toxic::Damaged(_)) => call.await,
+            None | Some(Toxic::Cut(_) | Toxic::Altered | Toxic::Forged | Toxic::Misreported | Toxic::Damaged(_)) => call.await,
             Some(Toxic::Refused(kind)) => Err(Error::new(kind, operation, "the test", "refused on purpose")),
             Some(Toxic::Lost) => {
                 let _ = call.await;
@@ -147,7 +149,7 @@ fn travelled(payload: &Payload) -> Payload {
 impl<S: ObjectStore> Fault<S> {
     async fn get_with(&self, request: &GetObject) -> Result<Download> {
         let toxic = match self.next(Operation::GetObject) {
-            Some(toxic @ (Toxic::Cut(_) | Toxic::Altered)) => Some(toxic),
+            Some(toxic @ (Toxic::Cut(_) | Toxic::Altered | Toxic::Forged)) => Some(toxic),
             Some(Toxic::Stalled) => return std::future::pending().await,
             Some(Toxic::Silent) => return silence(Operation::GetObject).await,
             Some(Toxic::Refused(kind)) => {
@@ -160,6 +162,7 @@ impl<S: ObjectStore> Fault<S> {
         let body = match toxic {
             Some(Toxic::Cut(after)) => cut(body, after),
             Some(Toxic::Altered) => altered(body),
+            Some(Toxic::Forged) => forged(body),
             _ => body,
         };
         Ok(Download { info, range, body })
@@ -229,6 +232,24 @@ fn altered(mut body: Body) -> Body {
                 return Some(Err(broken(ErrorKind::Corrupt, "a byte is altered on purpose, and the checksum tells")));
             }
             chunk
+        })
+    }))
+}
+
+fn forged(mut body: Body) -> Body {
+    let mut first = true;
+    Body::new(futures_util::stream::poll_fn(move |context| {
+        body.poll_next(context).map(|chunk| {
+            if !std::mem::take(&mut first) {
+                return chunk;
+            }
+            chunk.map(|bytes| {
+                bytes.map(|bytes| {
+                    let mut bytes = bytes.to_vec();
+                    bytes.iter_mut().take(1).for_each(|byte| *byte ^= 1);
+                    bytes.into()
+                })
+            })
         })
     }))
 }

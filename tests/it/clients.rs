@@ -23,14 +23,14 @@ impl World {
         handle
     }
 
-    async fn append(&self, handle: HandleId, at: usize, bytes: &Bytes) {
+    pub async fn append(&self, handle: HandleId, at: usize, bytes: &Bytes) {
         for (index, chunk) in bytes.chunks(1 << 20).enumerate() {
             let offset = (at + (index << 20)) as u64;
             self.fs.write(handle, offset, bytes.slice_ref(chunk), CALLER).await.unwrap();
         }
     }
 
-    async fn flush(&self, handle: HandleId) -> Result<(), Situation> {
+    pub async fn flush(&self, handle: HandleId) -> Result<(), Situation> {
         self.fs.flush(handle, |_| false).await.map_err(|error| error.situation())
     }
 
@@ -53,7 +53,7 @@ impl World {
         self.memory.delete(&DeleteObject { object, condition: Condition::None }).await.unwrap();
     }
 
-    fn next_fails(&self, toxic: Toxic) {
+    pub fn next_fails(&self, toxic: Toxic) {
         self.fault.inject(self.fault.calls().len(), toxic);
     }
 }

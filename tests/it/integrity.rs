@@ -258,3 +258,58 @@ async fn a_copy_that_came_out_wrong_is_told_and_its_source_stays() {
         world.settle("copies", None).await;
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_changes_on_its_way_here_never_becomes_part_of_what_is_stored() {
+    // How long the object is, and what is written where.
+    let cases: [(usize, &[(usize, usize)]); 6] = [
+        (MIB, &[(MIB / 2, 4096)]),
+        (MIB, &[(10, 10), (MIB / 2, 10), (MIB - 5, 100)]),
+        (20 * MIB, &[(9 * MIB + 7, 4096)]),
+        (20 * MIB, &[(9 * MIB + 7, 4096), (10 * MIB, 5), (17 * MIB, 70_000)]),
+        (20 * MIB + 5, &[(7 * MIB, 4 * MIB)]),
+        (20 * MIB + 5, &[(18 * MIB, 10), (20 * MIB + 5, 4096)]),
+    ];
+    for (size, edits) in cases {
+        let old = content(8, size);
+        let mut new = old.to_vec();
+        for (at, len) in edits {
+            new.resize(new.len().max(at + len), 0);
+            new[*at..at + len].copy_from_slice(&content(9, *len));
+        }
+        let new = Bytes::from(new);
+        let edited = async |toxics: &[(usize, Toxic)]| {
+            let world = World::new(RetryPolicy::default());
+            world.put("f", &old).await;
+            for (nth, toxic) in toxics {
+                world.fault.inject(*nth, *toxic);
+            }
+            let handle = world.open("f", WRITE).await.unwrap();
+            for (at, len) in edits {
+                world.fs.write(handle, *at as u64, content(9, *len), CALLER).await.unwrap();
+            }
+            let flushed = world.fs.flush(handle, |_| false).await;
+            (world, handle, flushed)
+        };
+        let (good, handle, flushed) = edited(&[]).await;
+        flushed.unwrap();
+        succeeds(&good, handle, &new).await;
+        let calls = good.fault.calls();
+        let gets: Vec<usize> = (0..calls.len()).filter(|nth| calls[*nth] == Operation::GetObject).collect();
+        assert!(!gets.is_empty(), "something is fetched: {calls:?}");
+        for nth in gets {
+            let context = format!("{size} bytes, {edits:?}, call {nth}");
+            // What is read again is right, and nobody sees anything of it.
+            let (world, handle, flushed) = edited(&[(nth, Toxic::Forged)]).await;
+            assert!(flushed.is_ok(), "{context}: {flushed:?}");
+            succeeds(&world, handle, &new).await;
+            // It is wrong as long as the store lasts.
+            let always: Vec<(usize, Toxic)> = (nth..nth + 40).map(|nth| (nth, Toxic::Forged)).collect();
+            let (world, handle, flushed) = edited(&always).await;
+            assert_eq!(flushed.unwrap_err().situation(), Situation::Corrupt, "{context}");
+            assert!(world.stored("f").await.as_ref() == Some(&old), "{context}: the object stays");
+            world.fault.heal();
+            succeeds(&world, handle, &new).await;
+        }
+    }
+}

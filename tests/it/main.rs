@@ -5,6 +5,7 @@
     reason = "a test fails by panicking, and prints what differs on a server of unknown version"
 )]
 
+mod appends;
 #[cfg(feature = "demo")]
 mod bad_input;
 mod buckets;

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Write as _;
 
 use crate::support::{BUCKET, Mount, Site};
 
@@ -54,5 +55,25 @@ fn lines_that_two_mounts_append_at_the_same_time_are_all_there_once() {
     for who in ["one", "two"] {
         let own: Vec<&str> = lines.iter().copied().filter(|line| line.starts_with(who)).collect();
         assert!(own.iter().enumerate().all(|(at, line)| *line == format!("{who} {}", at + 1)), "in order: {own:?}");
+    }
+}
+
+#[test]
+fn a_line_stays_whatever_the_first_answer_to_a_new_logs_close_is() {
+    let site = Site::start();
+    let mounts = [site.mount(&[]), site.mount(&[])];
+    for fault in ["503", "500", "drop", "lost", "lost-500"] {
+        let log = format!("log {fault}");
+        let line = |mount: &Mount, who: &str| {
+            let mut file = fs::OpenOptions::new().create(true).append(true).open(mount.at(&log)).unwrap();
+            file.write_all(format!("{who}\n").as_bytes()).unwrap();
+            file
+        };
+        let (first, second) = (line(&mounts[0], "one"), line(&mounts[1], "two"));
+        second.sync_all().unwrap();
+        site.server.set_faults(format!("PutObject[{log}]:1={fault}").parse().unwrap());
+        first.sync_all().unwrap_or_else(|error| panic!("{fault}: {error}"));
+        site.server.set_faults("".parse().unwrap());
+        assert_eq!(site.get(&log).unwrap(), b"two\none\n", "{fault}");
     }
 }

@@ -1,6 +1,7 @@
 //! Transfers that break, or bring other bytes, through the kernel.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::FileExt as _;
 
 use crate::mounted::pattern;
 use crate::support::Site;
@@ -42,4 +43,29 @@ fn a_failed_upload_is_told_at_close_and_the_old_object_stays() {
     fs::write(mount.at("g"), "through").unwrap();
     fs::write(mount.at("h"), "lost").unwrap();
     assert_eq!((site.get("g").unwrap(), site.get("h").unwrap()), (b"through".to_vec(), b"lost".to_vec()));
+}
+
+#[test]
+fn an_edit_sends_nothing_of_its_neighbours_that_has_changed_on_its_way() {
+    let site = Site::start();
+    let old: String = (0..20 << 20_u32).map(|at| char::from(b'a' + ((at % 23 + at / 8191) % 26) as u8)).collect();
+    let sizes = [1 << 20, 20 << 20];
+    for listed in [false, true] {
+        let names = |size| (1..=3).map(move |nth| (nth, format!("{size} {listed} {nth}")));
+        sizes.iter().for_each(|size| names(*size).for_each(|(_, name)| site.put(&name, &old[..*size])));
+        let mount = site.mount(&[]);
+        if listed {
+            mount.sh("ls -l");
+        }
+        for (size, (nth, name)) in sizes.iter().flat_map(|size| names(*size).map(move |named| (*size, named))) {
+            site.server.set_faults(format!("GetObject[{name}]:{nth}=flip@5").parse().unwrap());
+            let file = OpenOptions::new().read(true).write(true).open(mount.at(&name)).unwrap();
+            file.write_all_at(&[b'E'; 4096], size as u64 / 2 - 7).unwrap();
+            file.sync_all().unwrap_or_else(|error| panic!("{name}: {error}"));
+            site.server.set_faults("".parse().unwrap());
+            let mut new = old.as_bytes()[..size].to_vec();
+            new[size / 2 - 7..][..4096].fill(b'E');
+            assert!(site.get(&name).unwrap() == new, "{name}");
+        }
+    }
 }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::extents::{Extents, Place, SourceId};
+use super::append::Doubt;
+use super::extents::{Place, SourceId};
 use super::pages::Missing;
 use super::plan::PART_BYTES;
 use super::settle::Source;
@@ -233,6 +234,7 @@ impl<S: ObjectStore> Writer<S> {
         state.run = (len, len);
         state.changed();
         state.appended_only = len == 0;
+        state.doubtful.iter_mut().for_each(Doubt::forget_parts);
         Ok(())
     }
 
@@ -272,33 +274,6 @@ impl<S: ObjectStore> Writer<S> {
         state.appended_only = false;
         Ok(())
     }
-
-    /// Begins anew behind what another client has made of the object: what was appended is appended to that.
-    ///
-    /// # Errors
-    /// [`Error::Stale`] when something else was done, or what was appended is not here any more; as of then nothing has
-    /// changed.
-    pub fn append_to(&self, now: Option<Source>) -> Result<()> {
-        let mut state = self.lock();
-        let old = state.own.and_then(|own| state.sources.get(own.0)).map_or(0, |stored| stored.pin.size);
-        let new = now.as_ref().map_or(0, |now| now.size);
-        let len = state.extents.len();
-        let here = !state.extents.any(old, len, |place| place != Place::Staged)
-            && ByteRange::new(old, len).is_none_or(|range| !state.pages.is_away(range));
-        if !state.appended_only || !here || state.sending.end > 0 {
-            return Err(Error::Stale);
-        }
-        let mut appended = bytes::BytesMut::new();
-        if let Some(range) = ByteRange::new(old, len) {
-            state.pages.read(range, &mut appended);
-        }
-        state.extents = Extents::of_object(SourceId(0), new);
-        state.own = now.as_ref().map(|_| SourceId(0));
-        state.sources = now.into_iter().map(|pin| Stored { pin, reader: None }).collect();
-        state.stage_anew(&self.shared.budget, new, &appended);
-        state.changed();
-        Ok(())
-    }
 }
 
 impl<S: ObjectStore> State<S> {
@@ -325,7 +300,7 @@ impl<S: ObjectStore> State<S> {
         SourceId(known.unwrap_or(self.sources.len() - 1))
     }
 
-    fn changed(&mut self) {
+    pub(super) fn changed(&mut self) {
         self.generation += 1;
         self.changed_at = clock::instant();
         if self.streams == Streams::NotNow {

@@ -8,7 +8,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::append::Doubt;
 use super::extents::SourceId;
+use super::fetch::{Along, Fetched, Taken};
 use super::parts::{PartSlot, Sending};
 use super::plan::{Plan, Rest, divide, plan};
 use super::settle::{Change, Source, copy_request, look, replace_properties};
@@ -114,7 +116,8 @@ impl<S: ObjectStore> Writer<S> {
         let (generation, made, doubtful) = {
             let mut state = self.lock();
             state.tried = Some(state.generation);
-            (state.generation, state.made.clone(), state.doubtful.clone())
+            let doubtful = state.doubtful.iter().map(|doubt| doubt.token.clone()).collect();
+            (state.generation, state.made.clone(), doubtful)
         };
         // What is made of the object that was there cannot replace another one, whoever began it.
         let edited = on_conflict == OnConflict::Replace && self.refers_to_own();
@@ -194,7 +197,7 @@ impl<S: ObjectStore> Writer<S> {
             let pieces = ByteRange::new(0, size).map_or_else(Vec::new, |all| state.pieces(all));
             (with_token(&state.destination), pieces, size)
         };
-        let (payload, _fetched) = self.payload(pieces, size).await?;
+        let Fetched { payload, .. } = &self.payload(pieces, size, Along::All).await?;
         let _sending = self.shared.pressure.sending();
         let request = PutObject {
             bucket: destination.bucket.clone(),
@@ -205,7 +208,7 @@ impl<S: ObjectStore> Writer<S> {
         };
         let done = self.finish(intent, destination, size, Change::Put(request)).await;
         if is_damaged(&done) {
-            self.retain(&payload).await?;
+            self.retain(payload).await?;
         }
         done
     }
@@ -228,6 +231,11 @@ impl<S: ObjectStore> Writer<S> {
     async fn commit_parts(self: &Arc<Self>, intent: Intent) -> Result<CommitDone> {
         self.launch_tail()?;
         self.wait_for_parts().await;
+        if self.distrust_fetched().await? {
+            self.relaunch_failed(&mut self.lock());
+            self.wait_for_parts().await;
+            self.distrust_fetched().await?;
+        }
         let (parts, sources, target) = {
             let state = self.lock();
             let (parts, sources) = state.sending.finished()?;
@@ -267,8 +275,9 @@ impl<S: ObjectStore> Writer<S> {
         }
         let mut state = self.lock();
         if done.is_err() && !state.doubtful.is_empty() {
-            // What is certainly an object when it is asked for again: nothing is added to it before that is known.
-            state.mark_sent(0, size);
+            // What is certainly an object when it is asked for again: nothing is added to it before that is known. The bytes
+            // stay here: they may be needed behind what another client makes meanwhile.
+            state.sending.end = size;
             state.sending.tail = None;
         }
         done
@@ -291,24 +300,19 @@ impl<S: ObjectStore> Writer<S> {
     }
 
     /// Sends the request that makes the object.
-    async fn finish(&self, intent: Intent, destination: Destination, size: u64, change: Change) -> Result<CommitDone> {
+    async fn finish(&self, intent: Intent, destination: Destination, size: u64, mut change: Change) -> Result<CommitDone> {
         let by = match &change {
             Change::Put(_) => MadeBy::Put,
             Change::Copy(..) => MadeBy::Copy,
             Change::Complete(_) => MadeBy::Upload,
         };
         let mut unanswered = false;
-        let committed = conditional(&self.shared.store, &destination, intent, change, &mut unanswered).await;
+        let committed = conditional(&self.shared.store, &destination, intent, &mut change, &mut unanswered).await;
         if committed.is_err() && unanswered {
-            self.note_doubt(&destination);
+            self.lock().doubtful.extend(Doubt::of(&destination.properties, Some(change.parts(size))));
         }
         let committed = committed?;
         Ok(CommitDone { committed, destination, size, by })
-    }
-
-    /// Remembers a commit of which nobody knows whether it was applied.
-    fn note_doubt(&self, destination: &Destination) {
-        self.lock().doubtful.extend(token_of(&destination.properties).map(str::to_owned));
     }
 
     /// Brings what was changed after the first part had left (mode, times, a header, the name) to the finished object.
@@ -337,7 +341,7 @@ impl<S: ObjectStore> Writer<S> {
             }
             Err(error) => {
                 if matches!(&error, Error::Store(error) if error.outcome() != Outcome::NotApplied) {
-                    self.note_doubt(&destination);
+                    self.lock().doubtful.extend(Doubt::of(&destination.properties, Some(vec![whole.clone()])));
                 }
                 let failed = Err(error);
                 if is_damaged(&failed) {
@@ -367,7 +371,7 @@ impl Sending {
         let parts = parts.collect::<Result<Vec<Part>>>()?;
         let mut sources: Vec<Source> = Vec::new();
         for (_, slot) in self.parts.values() {
-            if let PartSlot::Done(_, Some(source)) = slot
+            if let PartSlot::Done(_, Some(Taken { source, again: None, .. })) = slot
                 && !sources.contains(source)
             {
                 sources.push(source.clone());
@@ -400,7 +404,7 @@ async fn conditional<S: ObjectStore>(
     store: &S,
     destination: &Destination,
     intent: Intent,
-    mut request: Change,
+    request: &mut Change,
     unanswered: &mut bool,
 ) -> Result<Committed> {
     let Intent { mut base, on_conflict, doubtful } = intent;
@@ -416,8 +420,8 @@ async fn conditional<S: ObjectStore>(
             Ok(committed) => return Ok(committed),
             Err(error) => error,
         };
-        // Of several attempts an earlier one may have been applied, and another client have gone on from there.
-        *unanswered |= error.outcome() != Outcome::NotApplied || error.story().attempts > 1;
+        // It may have been applied, and another client have gone on from there. What is sent again without asking was refused.
+        *unanswered |= error.outcome() != Outcome::NotApplied;
         if error.outcome() == Outcome::Damaged {
             return Err(error.into());
         }
@@ -431,9 +435,6 @@ async fn conditional<S: ObjectStore>(
             *unanswered = true;
             return Ok(request.found(info, error)?);
         }
-        if error.kind() == ErrorKind::NoUpload {
-            return Err(error.into());
-        }
         let earlier = there
             .as_ref()
             .and_then(|info| token_of(&info.properties))
@@ -445,6 +446,9 @@ async fn conditional<S: ObjectStore>(
             OnConflict::Fail if others => return Err(Error::Exists),
             OnConflict::Stale if others => return Err(Error::Stale),
             OnConflict::Fail | OnConflict::Stale | OnConflict::Replace => {}
+        }
+        if error.kind() == ErrorKind::NoUpload {
+            return Err(error.into());
         }
         // A lost request that was not applied is repeated; should it still arrive, its condition fails or it is ours.
         base = now;

@@ -103,7 +103,7 @@ impl<S: ObjectStore> Writer<S> {
     }
 
     /// Whether a range of an object adds up to the part that it was made of.
-    async fn is_right(&self, pin: &Source, range: ByteRange, part: &Part) -> Result<bool> {
+    pub(super) async fn is_right(&self, pin: &Source, range: ByteRange, part: &Part) -> Result<bool> {
         let request = GetObject { object: pin.object.clone(), range: Some(range), if_match: Some(pin.etag.clone()) };
         let mut body = self.shared.store.get(&request).await.map_err(Error::of_reading)?.body;
         let (mut crc, mut md5) = (crc::Running::default(), md5::Md5::new());

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::extents::{Extent, Place};
+use super::fetch::{Along, Fetched};
 use super::parts::{PartSlot, Piece, Work};
 use super::settle::Source;
 use super::{Destination, State, Writer};
@@ -199,7 +200,9 @@ impl<S: ObjectStore> Writer<S> {
                 let bytes = (end - next).min(FETCH_BYTES).min(left);
                 let from = at + (next - start);
                 let Some(range) = ByteRange::new(from, from + bytes) else { break };
-                let Ok((payload, _permit)) = self.payload(vec![Piece::There(source.clone(), range)], bytes).await else { break };
+                let pieces = vec![Piece::There(source.clone(), range)];
+                let Ok(Fetched { payload, .. }) = &self.payload(pieces, bytes, Along::Nothing).await else { break };
+                let payload = payload.clone();
                 let offset = next;
                 file = tasks::blocking(move || write_all(&file, offset, payload.chunks()).map(|_| file)).await?;
                 left -= bytes;

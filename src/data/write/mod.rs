@@ -10,10 +10,12 @@
 //! the process dies, an incomplete upload is left, never half an object.
 
 mod access;
+mod append;
 pub mod commit;
 mod copy;
 mod damage;
 pub mod extents;
+mod fetch;
 pub mod keep;
 mod pages;
 mod parts;
@@ -32,6 +34,7 @@ use bytes::Bytes;
 use tokio::sync::{Notify, Semaphore};
 
 pub use self::access::{At, Change, Written};
+pub use self::append::Rebased;
 use self::commit::CommitDone;
 use self::damage::Damaged;
 use self::extents::{Extents, Place, Seek, SourceId};
@@ -45,9 +48,7 @@ use self::staging::Staging;
 use crate::base::clock;
 use crate::data::budget::{Budget, Class, Holder};
 use crate::data::read::Reader;
-use crate::store::{
-    BucketName, ByteRange, ETag, ErrorKind, Key, MAX_PARTS, ObjectInfo, ObjectRef, ObjectStore, Properties, Upload,
-};
+use crate::store::{BucketName, ByteRange, ETag, ErrorKind, Key, MAX_PARTS, ObjectRef, ObjectStore, Properties, Upload};
 
 /// Parts of all files that are sent at once: enough to hide 20 ms at 80 MiB/s a connection many times over.
 pub const MAX_PARTS_IN_FLIGHT: usize = 32;
@@ -179,8 +180,8 @@ struct State<S> {
     /// The object as the last request has made it, with the generation of its bytes, when the commit did not end well: it may
     /// lack the properties it should have.
     made: Option<(u64, CommitDone)>,
-    /// Tokens of commits that may have been applied, for all anybody knows.
-    doubtful: Vec<String>,
+    /// Commits that may have been applied, for all anybody knows.
+    doubtful: Vec<append::Doubt>,
     /// The object that the last commit has made, when that is wrong: it may have the only copy of what is not here.
     damaged: Option<Damaged>,
     /// The last commit failed, and nobody has repeated it.
@@ -308,21 +309,6 @@ impl<S: ObjectStore> Writer<S> {
         state.sending.end > 0 || state.damaged.is_some()
     }
 
-    /// Whether the store may have a content of this writer's that it was not heard to take.
-    #[must_use]
-    pub fn is_doubtful(&self) -> bool {
-        let state = self.lock();
-        state.made.is_some() || !state.doubtful.is_empty()
-    }
-
-    /// Whether `info` is of a commit of this writer's that was not heard to be taken.
-    #[must_use]
-    pub fn may_have_made(&self, info: &ObjectInfo) -> bool {
-        let state = self.lock();
-        let completed = state.made.as_ref().is_some_and(|(_, done)| done.committed.etag == info.etag);
-        completed || commit::token_of(&info.properties).is_some_and(|token| state.doubtful.iter().any(|own| own == token))
-    }
-
     /// Whether nothing was ever written to it.
     #[must_use]
     pub fn is_untouched(&self) -> bool {
@@ -372,15 +358,15 @@ impl<S: ObjectStore> Writer<S> {
         let upload = {
             let mut state = self.lock();
             state.pages.clear();
-            state.away = Away::default();
-            state.extents = Extents::default();
+            (state.away, state.extents) = (Away::default(), Extents::default());
             (state.sources, state.own) = (Vec::new(), None);
             state.generation += 1;
             state.appended_only = true;
             state.run = (0, 0);
+            state.doubtful.iter_mut().for_each(append::Doubt::forget_parts);
             if let Some((_, done)) = state.made.take() {
                 // The object was made all the same.
-                state.doubtful.extend(commit::token_of(&done.destination.properties).map(str::to_owned));
+                state.doubtful.extend(append::Doubt::of(&done.destination.properties, None));
             }
             (state.failed, state.damaged) = (None, None);
             std::mem::take(&mut state.sending).upload.get().cloned()

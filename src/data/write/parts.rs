@@ -6,21 +6,21 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use tokio::sync::{OnceCell, OwnedSemaphorePermit};
+use tokio::sync::OnceCell;
 
 use super::commit::with_token;
 use super::extents::{Extent, Place};
+use super::fetch::{Along, Fetched, Taken};
 use super::pages::{Share, zeros};
 use super::plan::{How, PlannedPart, Rest, divide, part_bytes};
 use super::settle::Source;
 use super::staging::Staged;
 use super::{Destination, State, Streams, Writer};
 use crate::base::tasks;
-use crate::data::budget::{Class, PAGE_BYTES, Permit};
+use crate::data::budget::PAGE_BYTES;
 use crate::data::{Error, Result};
 use crate::store::{
-    ByteRange, CopyPart, CreateUpload, ErrorKind, GetObject, MAX_PARTS, MIN_PART_BYTES, ObjectStore, Part, PartNumber, Payload,
-    Upload, UploadPart,
+    ByteRange, CopyPart, CreateUpload, ErrorKind, MAX_PARTS, MIN_PART_BYTES, ObjectStore, Part, PartNumber, Upload, UploadPart,
 };
 
 /// Before parts leave that begin with bytes which were not just written, so many parts' worth must follow: who writes here
@@ -49,8 +49,8 @@ pub(super) enum PartSlot {
     InFlight,
     /// The store refused it or did not answer.
     Failed(Work, Error),
-    /// The store has it; what it was copied from, if it was.
-    Done(Part, Option<Source>),
+    /// The store has it; what it was copied from or fetched for it.
+    Done(Part, Option<Taken>),
 }
 
 /// What a part is made of.
@@ -60,13 +60,6 @@ pub(super) enum Work {
     Send(Vec<Piece>),
     /// A range of an object, copied inside the store.
     Copy(Source, ByteRange),
-}
-
-/// What the memory of fetched bytes was taken with; to be held as long as they are.
-#[derive(Debug)]
-pub(super) struct Paid {
-    _permit: Permit,
-    _turn: Option<OwnedSemaphorePermit>,
 }
 
 /// Bytes of a sent part.
@@ -142,7 +135,7 @@ impl<S: ObjectStore> Writer<S> {
         let writer = Arc::clone(self);
         tasks::spawn(async move {
             let slot = match writer.make(number, range.len(), &work).await {
-                Ok((part, source)) => PartSlot::Done(part, source),
+                Ok((part, taken)) => PartSlot::Done(part, taken),
                 Err(error) => PartSlot::Failed(work, error),
             };
             writer.lock().sending.parts.insert(number, (range, slot));
@@ -150,7 +143,7 @@ impl<S: ObjectStore> Writer<S> {
         });
     }
 
-    async fn make(&self, number: u16, bytes: u64, work: &Work) -> Result<(Part, Option<Source>)> {
+    async fn make(&self, number: u16, bytes: u64, work: &Work) -> Result<(Part, Option<Taken>)> {
         // The slots are never closed, so there is always one in the end.
         let _slot = self.shared.slots.acquire().await;
         let _sending = self.shared.pressure.sending();
@@ -171,46 +164,19 @@ impl<S: ObjectStore> Writer<S> {
                         self.shared.copies.store(false, Ordering::Relaxed);
                         vec![Piece::There(source.clone(), *range)]
                     }
-                    copied => return Ok((copied.map_err(Error::of_reading)?, Some(source.clone()))),
+                    copied => {
+                        let part = copied.map_err(Error::of_reading)?;
+                        let taken = Taken { source: source.clone(), range: *range, sum: part.crc64nvme, again: None };
+                        return Ok((part, Some(taken)));
+                    }
                 }
             }
         };
-        let (payload, _fetched) = self.payload(pieces, bytes).await?;
-        Ok((self.shared.store.upload_part(&UploadPart { upload, number, payload }).await?, None))
-    }
-
-    /// All `bytes` of a request, with the permit of those that had to be fetched.
-    pub(super) async fn payload(&self, pieces: Vec<Piece>, bytes: u64) -> Result<(Payload, Paid)> {
-        let fetched = pieces.iter().map(Piece::bytes_to_fetch).sum();
-        let budget = &self.shared.budget;
-        let (mut permit, turn) = match budget.try_acquire(Class::Write, fetched) {
-            Some(permit) => (permit, None),
-            None if fetched == 0 => (budget.overdraw(Class::Write, 0), None),
-            // What is here may lack memory until this has left: so it goes beyond the limit, but one at a time.
-            None => {
-                let turn = Arc::clone(&self.shared.overdrawn).acquire_owned().await.ok();
-                (budget.overdraw(Class::Write, fetched), turn)
-            }
-        };
-        let mut chunks = Vec::new();
-        for piece in pieces {
-            match piece {
-                Piece::Here(bytes) => chunks.push(bytes),
-                Piece::Away(staged, from, len) => {
-                    let page = budget.page(permit.split(len as u64), PAGE_BYTES);
-                    chunks.push(staged.read_page(from, len, page).await.map_err(Error::of_staging)?.freeze());
-                }
-                Piece::There(source, range) => {
-                    let request = GetObject { object: source.object, range: Some(range), if_match: Some(source.etag) };
-                    let download = self.shared.store.get(&request).await.map_err(Error::of_reading)?;
-                    chunks.push(download.body.collect().await?);
-                }
-            }
-        }
-        let payload = Payload::new(chunks);
-        // Nothing shorter or longer than the file ever leaves, whatever went wrong here.
-        let paid = Paid { _permit: permit, _turn: turn };
-        if payload.len() == bytes { Ok((payload, paid)) } else { Err(Error::Incomplete) }
+        // Without sums of the parts that of the whole helps nobody.
+        let pieces = if upload.declares_checksums { self.with_sum(pieces).await? } else { pieces };
+        let Fetched { payload, taken, .. } = &self.payload(pieces, bytes, Along::Replaced).await?;
+        let part = self.shared.store.upload_part(&UploadPart { upload, number, payload: payload.clone() }).await?;
+        Ok((part, taken.clone().map(|taken| Taken { again: Some(work.clone()), ..taken })))
     }
 
     /// The upload of this content, begun by whoever comes first.
@@ -246,11 +212,20 @@ impl<S: ObjectStore> Writer<S> {
 }
 
 impl Piece {
-    const fn bytes_to_fetch(&self) -> u64 {
+    pub(super) const fn len(&self) -> u64 {
         match self {
-            Self::Here(_) => 0,
+            Self::Here(bytes) => bytes.len() as u64,
             Self::Away(_, _, len) => *len as u64,
             Self::There(_, range) => range.len(),
+        }
+    }
+
+    /// What is fetched for it alone, when what lies in objects is fetched `at_once` for all, or not.
+    pub(super) const fn bytes_to_fetch(&self, at_once: bool) -> u64 {
+        match self {
+            Self::Here(_) => 0,
+            Self::There(..) if at_once => 0,
+            Self::Away(..) | Self::There(..) => self.len(),
         }
     }
 }

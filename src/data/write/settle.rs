@@ -64,6 +64,16 @@ impl Change {
         differ.then(|| damaged(store::Error::new(ErrorKind::Corrupt, operation, target, words)))
     }
 
+    /// The parts of what it makes, which has `size` bytes, in order.
+    pub(super) fn parts(&self, size: u64) -> Vec<Part> {
+        let crc64nvme = match self {
+            Self::Put(request) => Some(Crc64::of(request.payload.chunks())),
+            Self::Copy(_, sum) => *sum,
+            Self::Complete(request) => return request.parts.clone(),
+        };
+        vec![Part { number: PartNumber::FIRST, etag: ETag::new(""), crc64nvme, tag_is_md5: false, size }]
+    }
+
     /// What a request has made that carries our token, found there after `error`.
     pub(super) fn found(&self, info: &ObjectInfo, error: store::Error) -> store::Result<Committed> {
         if error.kind() == ErrorKind::Corrupt && error.outcome() == Outcome::Unknown {
@@ -166,6 +176,11 @@ pub async fn copy_object<S: ObjectStore>(
 }
 
 impl Source {
+    /// Whether it is the same object, whatever is known of it.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.object == other.object && self.etag == other.etag
+    }
+
     /// The object as the only part of what it is copied to.
     pub(super) fn whole(&self) -> Part {
         let Self { etag, size, crc64nvme, .. } = self.clone();

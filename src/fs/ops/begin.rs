@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::commit::MAX_APPENDS;
 use super::open::{archived, replaced};
 use crate::base::clock;
-use crate::data::write::Writer;
 use crate::data::write::commit::{Base, OnConflict};
 use crate::data::write::settle::{Source, look};
+use crate::data::write::{Rebased, Writer};
 use crate::fs::Fs;
 use crate::fs::attr::Caller;
 use crate::fs::error::{Error, Result, Situation};
@@ -125,14 +126,20 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     /// is not at hand any more. The caller holds the gate alone.
     pub(super) async fn appending_to_present(&self, inode: &Arc<Inode<S>>, writing: &Writing<S>) -> Result<Option<Writing<S>>> {
         let object = self.locate(inode)?.object()?;
-        let asked = clock::instant();
-        let info = look(&self.store, &object).await?;
-        if info.as_ref().is_some_and(|info| !is_readable(info)) {
-            return Err(archived(&object));
-        }
-        if writing.writer.append_to(info.as_ref().map(|info| source_of(&object, info))).is_err() {
-            return Ok(None);
-        }
+        let mut looks = 0;
+        let (asked, info) = loop {
+            let asked = clock::instant();
+            let info = look(&self.store, &object).await?;
+            if info.as_ref().is_some_and(|info| !is_readable(info)) {
+                return Err(archived(&object));
+            }
+            looks += 1;
+            match writing.writer.append_to(info.as_ref().map(|info| source_of(&object, info))).await? {
+                Rebased::Done => break (asked, info),
+                Rebased::Moved if looks < MAX_APPENDS => {}
+                Rebased::Moved | Rebased::Impossible => return Ok(None),
+            }
+        };
         let mut known = Arc::clone(&writing.known);
         if let Some(info) = &info {
             known = self.known_of(&object, info, asked).await?;

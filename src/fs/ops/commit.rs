@@ -15,7 +15,7 @@ use crate::fs::tree::moves::Access;
 use crate::store::{BucketService, Committed, Facts, ObjectInfo, ObjectStore, Properties, Tags};
 
 /// So often what was appended is appended anew, because others append at the same time.
-const MAX_APPENDS: u32 = 100;
+pub(super) const MAX_APPENDS: u32 = 100;
 
 /// A file that the store does not have.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -56,11 +56,8 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         let done = loop {
             self.aim(inode, &writing)?;
             let done = writing.writer.commit(writing.base.clone(), writing.on_conflict).await;
-            // What another client has made may have what was appended already, when that was sent and not answered.
-            let appended = writing.on_conflict == OnConflict::Stale
-                && writing.writer.was_appended_only()
-                && !writing.writer.is_untouched()
-                && !writing.writer.is_doubtful();
+            let appended =
+                writing.on_conflict == OnConflict::Stale && writing.writer.was_appended_only() && !writing.writer.is_untouched();
             if matches!(done, Err(data::Error::Stale)) && appended && tries < MAX_APPENDS {
                 tries += 1;
                 if let Some(anew) = self.appending_to_present(inode, &writing).await? {

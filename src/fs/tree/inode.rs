@@ -295,8 +295,13 @@ impl<S> State<S> {
             self.explicit = facts.explicit;
             self.exact = facts.exact;
         }
-        if facts.info.is_some() {
-            self.info.clone_from(&facts.info);
+        if let Some(info) = &facts.info {
+            // The answer to a GET of a range says nothing of what the whole adds up to.
+            let own = self.info.take().filter(|own| own.etag == info.etag && info.checksums.is_empty());
+            self.info = Some(match own.filter(|own| !own.checksums.is_empty()) {
+                Some(own) => Arc::new(ObjectInfo { checksums: own.checksums.clone(), ..ObjectInfo::clone(info) }),
+                None => Arc::clone(info),
+            });
         }
         if facts.listed_class.is_some() {
             self.listed_class.clone_from(&facts.listed_class);

@@ -1,0 +1,153 @@
+//! What was only appended is appended anew when another client has made something else of the object meanwhile: behind that,
+//! and only what is not in it already.
+//!
+//! A request that was sent and not answered may have made its object all the same, and the other client have appended to
+//! that. Then its commit token is gone, and its bytes are where it has put them: appending moves nothing. So the parts that
+//! such a request would have made are summed up in what is there now. If they are there, it was applied, or another client
+//! has appended the very same bytes at the very same place.
+
+use std::sync::Arc;
+
+use bytes::BytesMut;
+
+use super::commit::token_of;
+use super::extents::{Extents, Place, SourceId};
+use super::settle::Source;
+use super::{Stored, Writer};
+use crate::data::{Error, Result};
+use crate::store::{ByteRange, ObjectInfo, ObjectStore, Part, Properties};
+
+/// A commit of which nobody knows whether it was applied.
+#[derive(Debug, Clone)]
+pub(super) struct Doubt {
+    /// The token it carries.
+    pub(super) token: String,
+    /// What it would have made, in order. `None` when the content is another one since.
+    parts: Option<Arc<[Part]>>,
+}
+
+impl Doubt {
+    /// Of the commit that has sent these properties.
+    pub(super) fn of(properties: &Properties, parts: Option<Vec<Part>>) -> Option<Self> {
+        Some(Self { token: token_of(properties)?.to_owned(), parts: parts.map(Arc::from) })
+    }
+
+    /// The content is another one from now on.
+    pub(super) fn forget_parts(&mut self) {
+        self.parts = None;
+    }
+
+    fn parts(&self) -> Option<(u64, Arc<[Part]>)> {
+        let parts = self.parts.clone()?;
+        Some((parts.iter().map(|part| part.size).sum(), parts))
+    }
+}
+
+/// What became of a content that was to go behind another object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rebased {
+    /// It does, as of the next commit.
+    Done,
+    /// The object is another one already.
+    Moved,
+    /// Something else was done than to append, or what was appended is not here any more: nothing has changed.
+    Impossible,
+}
+
+impl<S: ObjectStore> Writer<S> {
+    /// Whether the store may have a content of this writer's that it was not heard to take.
+    #[must_use]
+    pub fn is_doubtful(&self) -> bool {
+        let state = self.lock();
+        state.made.is_some() || !state.doubtful.is_empty()
+    }
+
+    /// Whether `info` is of a commit of this writer's that was not heard to be taken.
+    #[must_use]
+    pub fn may_have_made(&self, info: &ObjectInfo) -> bool {
+        let state = self.lock();
+        let completed = state.made.as_ref().is_some_and(|(_, done)| done.committed.etag == info.etag);
+        completed || token_of(&info.properties).is_some_and(|token| state.doubtful.iter().any(|own| own.token == token))
+    }
+
+    /// Begins anew behind what another client has made of the object: what was appended is appended to that. The caller holds
+    /// the file's gate alone.
+    ///
+    /// # Errors
+    /// The store's, when it must be looked what is there; nothing has changed then.
+    pub async fn append_to(&self, now: Option<Source>) -> Result<Rebased> {
+        let stored = match self.stored_in(now.as_ref()).await {
+            Ok(Some(stored)) => stored,
+            Ok(None) => return Ok(Rebased::Impossible),
+            Err(Error::Stale) => return Ok(Rebased::Moved),
+            Err(error) => return Err(error),
+        };
+        let upload = {
+            let mut state = self.lock();
+            let new = now.as_ref().map_or(0, |now| now.size);
+            let len = state.extents.len();
+            let here = !state.extents.any(stored, len, |place| place != Place::Staged)
+                && ByteRange::new(stored, len).is_none_or(|range| !state.pages.is_away(range));
+            if !state.appended_only || !here || state.damaged.is_some() {
+                return Ok(Rebased::Impossible);
+            }
+            let mut appended = BytesMut::new();
+            if let Some(range) = ByteRange::new(stored, len) {
+                state.pages.read(range, &mut appended);
+            }
+            state.extents = Extents::of_object(SourceId(0), new);
+            state.own = now.as_ref().map(|_| SourceId(0));
+            state.sources = now.into_iter().map(|pin| Stored { pin, reader: None }).collect();
+            state.stage_anew(&self.shared.budget, new, &appended);
+            state.changed();
+            // Whether they were applied is known.
+            state.doubtful.clear();
+            state.made = None;
+            // What has left is of a content that nobody wants any more.
+            let left = state.sending.end > 0;
+            left.then(|| std::mem::take(&mut state.sending).upload.get().cloned()).flatten()
+        };
+        if let Some((upload, _)) = upload {
+            self.abort(&upload).await;
+        }
+        Ok(Rebased::Done)
+    }
+
+    /// How many bytes of the content, from its beginning, need not be appended to `now`: what the content began with, and what
+    /// a commit that was not answered has put behind it. `None` when nobody can tell.
+    async fn stored_in(&self, now: Option<&Source>) -> Result<Option<u64>> {
+        let (own, doubts) = {
+            let state = self.lock();
+            let own = state.own.and_then(|own| state.sources.get(own.0)).map_or(0, |stored| stored.pin.size);
+            (own, state.doubtful.clone())
+        };
+        let Some(now) = now else { return Ok(Some(own)) };
+        let Some(mut doubts) = doubts.iter().map(Doubt::parts).collect::<Option<Vec<_>>>() else { return Ok(None) };
+        doubts.retain(|(size, _)| (own + 1..=now.size).contains(size));
+        doubts.sort_by_key(|(size, _)| std::cmp::Reverse(*size));
+        for (size, parts) in doubts {
+            let Some(has_all) = self.has_all(now, own, &parts).await? else { return Ok(None) };
+            if has_all {
+                return Ok(Some(size));
+            }
+        }
+        Ok(Some(own))
+    }
+
+    /// Whether `now` has the parts that go beyond `from`, each at its place. `None` when nothing tells what they add up to.
+    async fn has_all(&self, now: &Source, from: u64, parts: &[Part]) -> Result<Option<bool>> {
+        let mut start = 0;
+        for part in parts {
+            let range = ByteRange::new(start, start + part.size);
+            start += part.size;
+            let Some(range) = range.filter(|range| range.end() > from) else { continue };
+            if part.crc64nvme.is_none() && !part.tag_is_md5 {
+                return Ok(None);
+            }
+            if !self.is_right(now, range, part).await? {
+                return Ok(Some(false));
+            }
+        }
+        Ok(Some(true))
+    }
+}
