@@ -153,8 +153,8 @@ impl<S: ObjectStore> Writer<S> {
         })
         .await?;
         let have_left = !holdings.missing.is_empty();
-        let (file, unread) = self.fetch(file, &holdings.copied, u64::MAX).await?;
-        let (file, unchanged) = self.fetch(file, &holdings.stored, MAX_FETCHED_BYTES).await?;
+        let (file, unread) = self.add_stored(file, &holdings.copied, u64::MAX).await?;
+        let (file, unchanged) = self.add_stored(file, &holdings.stored, MAX_FETCHED_BYTES).await?;
         let mut missing = [holdings.missing, unread].concat();
         missing.sort_unstable();
         let missing_bytes = missing.iter().map(|(start, end)| end - start).sum();
@@ -191,7 +191,7 @@ impl<S: ObjectStore> Writer<S> {
     }
 
     /// Adds what can be read of what objects have, at most so many bytes; returns what cannot.
-    async fn fetch(&self, mut file: File, stored: &[(Range, Source, u64)], most: u64) -> io::Result<(File, Vec<Range>)> {
+    async fn add_stored(&self, mut file: File, stored: &[(Range, Source, u64)], most: u64) -> io::Result<(File, Vec<Range>)> {
         let mut left = most;
         let mut unread = Vec::new();
         for ((start, end), source, at) in stored {
