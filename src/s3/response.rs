@@ -80,9 +80,9 @@ pub fn object_info(headers: &HeaderMap, size: u64) -> Option<ObjectInfo> {
     })
 }
 
-/// Encryption that a copy would not have by itself.
+/// Encryption by the store, also that which it would choose by itself: its default may be another one by then.
 fn encryption(headers: &HeaderMap) -> Option<Encryption> {
-    let algorithm = text(headers, "x-amz-server-side-encryption").filter(|algorithm| algorithm.starts_with("aws:kms"))?;
+    let algorithm = text(headers, "x-amz-server-side-encryption")?;
     let key_id = text(headers, "x-amz-server-side-encryption-aws-kms-key-id");
     let enabled = text(headers, "x-amz-server-side-encryption-bucket-key-enabled").is_some_and(|enabled| enabled == "true");
     // There is none with two layers of encryption, and S3 refuses to hear of it.
@@ -180,6 +180,9 @@ mod tests {
         headers.insert("etag", "\"0123456789abcdef0123456789abcdef-12\"".parse().unwrap());
         headers.insert("x-amz-server-side-encryption", "aws:kms:dsse".parse().unwrap());
         let info = object_info(&headers, 7).unwrap();
+        let mut plain = HeaderMap::new();
+        plain.insert("x-amz-server-side-encryption", "AES256".parse().unwrap());
+        assert_eq!(encryption(&plain), Some(Encryption { algorithm: "AES256".into(), key_id: None, bucket_key: None }));
         assert_eq!(info.facts.others.get("parts").map(String::as_str), Some("12"));
         assert_eq!(info.properties.encryption.unwrap().bucket_key, None);
         assert_eq!(restore_state("ongoing-request=\"true\""), Some(RestoreState::Ongoing));

@@ -311,3 +311,20 @@ fn a_commit_of_a_file_that_stays_open_takes_nothing_back() {
         mount.sh("rm f");
     }
 }
+
+#[test]
+fn encryption_is_kept_whoever_has_chosen_it() {
+    let site = Site::start();
+    let mount = site.mount(&[]);
+    for (algorithm, key_id) in [("AES256", None), ("aws:kms", Some("a-key".to_owned()))] {
+        let encryption = Some(Encryption { algorithm: algorithm.to_owned(), key_id, bucket_key: None });
+        site.put_with("f", "x", Properties { encryption: encryption.clone(), ..Properties::default() });
+        for change in ["setfattr -n user.a -v 1 f", "echo more >> f", "chmod 600 f", "echo new > f", "mv f g && mv g f"] {
+            mount.sh(change);
+            let object = ObjectRef::current(BucketName::new(BUCKET).unwrap(), Key::new("f").unwrap());
+            let info = site.block_on(site.server.memory().head(&HeadObject { object })).unwrap();
+            let kept = info.properties.encryption.map(|kept| (kept.algorithm, kept.key_id));
+            assert_eq!(kept, encryption.clone().map(|told| (told.algorithm, told.key_id)), "{change}");
+        }
+    }
+}

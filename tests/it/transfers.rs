@@ -69,3 +69,20 @@ fn an_edit_sends_nothing_of_its_neighbours_that_has_changed_on_its_way() {
         }
     }
 }
+
+#[test]
+fn an_upload_that_cannot_be_begun_is_asked_for_once_and_not_by_every_part() {
+    let site = Site::start();
+    let mount = site.mount(&[]);
+    let file = fs::File::create(mount.at("f")).unwrap();
+    site.server.set_faults("CreateMultipartUpload:*=lost".parse().unwrap());
+    let bytes = vec![7; 48 << 20];
+    file.write_all_at(&bytes, 0).unwrap();
+    assert!(file.sync_all().is_err());
+    // Once while it was written, once more by the fsync, each of them repeated.
+    let asked = site.count("CreateMultipartUpload");
+    assert!(asked <= 25, "{asked}");
+    site.server.set_faults("".parse().unwrap());
+    file.sync_all().unwrap();
+    assert!(site.get("f").unwrap() == bytes);
+}

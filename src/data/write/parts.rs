@@ -34,6 +34,8 @@ const MAX_READ_PART_BYTES: u64 = 256 << 20;
 pub(super) struct Sending {
     /// The upload, begun by the first part that leaves, and the destination it was begun with.
     pub upload: Arc<OnceCell<(Upload, Destination)>>,
+    /// How often it could not be begun, and why not the last time.
+    pub not_begun: (u32, Option<Error>),
     /// The parts, which are the bytes `0..end`, and those of the tail.
     pub parts: BTreeMap<u16, (ByteRange, PartSlot)>,
     /// Bytes before this one can be changed no more.
@@ -179,18 +181,32 @@ impl<S: ObjectStore> Writer<S> {
         Ok((part, taken.clone().map(|taken| Taken { again: Some(work.clone()), ..taken })))
     }
 
-    /// The upload of this content, begun by whoever comes first.
+    /// The upload of this content, begun by whoever comes first. When that fails it has failed for all who have waited: each
+    /// request that is not answered may leave an upload behind.
     async fn upload(&self) -> Result<Upload> {
-        let cell = Arc::clone(&self.lock().sending.upload);
+        let (cell, failures) = {
+            let sending = &self.lock().sending;
+            (Arc::clone(&sending.upload), sending.not_begun.0)
+        };
         let (upload, _) = cell
             .get_or_try_init(|| async {
-                let destination = with_token(&self.lock().destination);
+                let destination = {
+                    let state = self.lock();
+                    match &state.sending.not_begun {
+                        (count, Some(error)) if *count > failures => return Err(error.clone()),
+                        _ => with_token(&state.destination),
+                    }
+                };
                 let request = CreateUpload {
                     bucket: destination.bucket.clone(),
                     key: destination.key.clone(),
                     properties: destination.properties.clone(),
                 };
-                self.shared.store.create_upload(&request).await.map(|upload| (upload, destination))
+                let begun = self.shared.store.create_upload(&request).await.map_err(Error::from);
+                if let Err(error) = &begun {
+                    self.lock().sending.not_begun = (failures + 1, Some(error.clone()));
+                }
+                Ok((begun?, destination))
             })
             .await?;
         Ok(upload.clone())

@@ -45,10 +45,10 @@ pub(super) fn storage_class(headers: &HeaderMap) -> S3Result<Option<StorageClass
     Err(S3Error::with_message(S3ErrorCode::InvalidStorageClass, "The storage class you specified is not valid"))
 }
 
-/// `x-amz-server-side-encryption`, as far as it names a key service: nothing is encrypted here, but it is told.
+/// `x-amz-server-side-encryption`: nothing is encrypted here, but it is told.
 fn encryption(headers: &HeaderMap) -> S3Result<Option<Encryption>> {
     let text = |name: &str| headers.get(name).map(value_text).transpose();
-    let algorithm = text("x-amz-server-side-encryption")?.filter(|algorithm| algorithm.starts_with("aws:kms"));
+    let algorithm = text("x-amz-server-side-encryption")?;
     let key_id = text("x-amz-server-side-encryption-aws-kms-key-id")?;
     let bucket_key = text("x-amz-server-side-encryption-bucket-key-enabled")?.map(|enabled| enabled == "true");
     Ok(algorithm.map(|algorithm| Encryption { algorithm, key_id, bucket_key }))

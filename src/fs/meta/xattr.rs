@@ -163,8 +163,7 @@ impl Header {
         if self == Self::WebsiteRedirect && !leads {
             return Err(Refused::Invalid("website-redirect begins with /, http:// or https://".to_owned()));
         }
-        // Who has cached it long enough says 0, against the letter of the standard.
-        if self == Self::Expires && date::parse_http(text).is_none() && !matches!(text, "0" | "-1") {
+        if self == Self::Expires && date::parse_http(text).is_none() {
             let words = format!("expires is a date as headers have it, for example {}", self.example());
             return Err(Refused::Invalid(words));
         }
@@ -331,7 +330,7 @@ mod tests {
     fn headers_are_checked() {
         assert_eq!(Header::ContentType.check("text/plain; charset=utf-8"), Ok(()));
         assert_eq!(Header::WebsiteRedirect.check("/a"), Ok(()));
-        for date in ["Sat, 21 Dec 2030 00:00:00 GMT", "Saturday, 21-Dec-30 00:00:00 GMT", "Sat Dec 21 00:00:00 2030", "0"] {
+        for date in ["Sat, 21 Dec 2030 00:00:00 GMT", "Saturday, 21-Dec-30 00:00:00 GMT", "Sat Dec 21 00:00:00 2030"] {
             assert_eq!(Header::Expires.check(date), Ok(()));
         }
         for (header, bad) in [

@@ -262,6 +262,11 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         }
         let class = StorageClass::new(text);
         let dirty = inode.lock().is_dirty();
+        if dirty && !class.is_s3s() {
+            // Only the store knows its own classes, and the close could not say what is wrong.
+            let words = format!("'{text}' is no class of S3's: a class of the store's own can be set once the file is stored");
+            return Err(Error::new(Situation::Invalid, words));
+        }
         // No older than a second: what another client has moved meanwhile must not count as done.
         if !dirty && self.current_info(inode).await?.storage_class() == class {
             return Ok(());

@@ -11,6 +11,9 @@ use super::{NAMESPACE, check};
 use crate::base::xml::{self, Node, escaped};
 use crate::store::Ownership;
 
+/// An attribute has 64 KiB at most (xattr(7)).
+const MAX_PRETTY_BYTES: usize = 60 << 10;
+
 /// Which configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ConfigKind {
@@ -160,14 +163,15 @@ impl ConfigDocument {
             && self.value["Rules"][0]["ObjectOwnership"] == Ownership::BucketOwnerEnforced.as_str()
     }
 
-    /// As JSON for people.
+    /// As JSON for people; without spaces where it would not fit an attribute with them.
     #[must_use]
     pub fn to_json(&self) -> String {
         if let Some(text) = &self.text {
             return text.clone();
         }
         // A value that was parsed can be printed.
-        serde_json::to_string_pretty(&self.value).unwrap_or_default()
+        let pretty = serde_json::to_string_pretty(&self.value).unwrap_or_default();
+        if pretty.len() > MAX_PRETTY_BYTES { self.value.to_string() } else { pretty }
     }
 
     /// The body of a request that sets it.

@@ -31,10 +31,10 @@ pub struct Headers {
     pub website_redirect: Option<String>,
 }
 
-/// Encryption with a key of the key service.
+/// Encryption by the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Encryption {
-    /// `aws:kms` or `aws:kms:dsse`.
+    /// `AES256`, `aws:kms` or `aws:kms:dsse`.
     pub algorithm: String,
     /// The key, or the account's default one.
     pub key_id: Option<String>,
