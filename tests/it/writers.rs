@@ -215,3 +215,27 @@ fn a_removed_file_takes_half_of_the_memory_and_the_disk_and_leaves_room_for_othe
     drop(gone);
     assert_eq!(site.uploads(), Vec::<String>::new());
 }
+
+#[test]
+fn who_reads_while_this_mount_commits_reads_on() {
+    let site = Site::start();
+    let mount = site.mount(&[]);
+    fs::write(mount.at("f"), vec![b'a'; 40 << 20]).unwrap();
+    let writer = OpenOptions::new().read(true).write(true).open(mount.at("f")).unwrap();
+    let reader = fs::File::open(mount.at("f")).unwrap();
+    // The store has the new object long before this mount hears of it.
+    site.server.set_faults("CompleteMultipartUpload:*=delay@1000".parse().unwrap());
+    writer.write_all_at(b"changed", 0).unwrap();
+    std::thread::scope(|scope| {
+        let commit = scope.spawn(|| writer.sync_all().unwrap());
+        let mut place = 1 << 20;
+        while !commit.is_finished() {
+            let mut read = [0; 4096];
+            reader.read_exact_at(&mut read, place).unwrap_or_else(|error| panic!("at {place}: {error}"));
+            assert_eq!(read, [b'a'; 4096]);
+            place = (place + (13 << 20) + 4096) % (39 << 20) + 4096;
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        commit.join().unwrap();
+    });
+}

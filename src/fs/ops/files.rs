@@ -106,11 +106,17 @@ impl<S: ObjectStore + BucketService> Fs<S> {
 
     /// Reads what is being written. What has left as a part is read back after a commit.
     async fn read_written(&self, inode: &Arc<Inode<S>>, writer: &Arc<Writer<S>>, offset: u64, len: u64) -> Result<Bytes> {
+        let mut waited = false;
         for _ in 0..MAX_COMMITS_FIRST {
             match writer.read(offset, len).await {
                 Err(data::Error::CommitFirst) => self.commit(inode).await?,
                 // The object that it is made of may have been replaced by its own commit, whose answer was lost.
                 Err(data::Error::Stale) if writer.is_doubtful() => self.commit(inode).await?,
+                // Or by one that is under way, and that the store has carried out already.
+                Err(data::Error::Stale) if !waited => {
+                    waited = true;
+                    drop(inode.gate.read().await);
+                }
                 read => return Ok(read?),
             }
         }
