@@ -2,13 +2,11 @@
 //!
 //! What a real server does not do is an exception of its version with a reason; an exception that no longer holds fails.
 
-use std::collections::BTreeSet;
-
 use bytes::Bytes;
 use pailfs::base::{encode, rng};
 use pailfs::store::*;
 
-use crate::{capabilities, documents, integrity, servers};
+use crate::{capabilities, documents, integrity, keys, servers};
 
 /// What a server does not do, by its name and version.
 const EXCEPTIONS: [(&str, &str, &str); 38] = [
@@ -59,7 +57,7 @@ pub struct Bench<S> {
 }
 
 impl<S: ObjectStore + BucketService> Bench<S> {
-    fn key(name: &str) -> Key {
+    pub fn key(name: &str) -> Key {
         Key::new(name).unwrap()
     }
 
@@ -76,7 +74,7 @@ impl<S: ObjectStore + BucketService> Bench<S> {
         self.store.put(&PutObject { bucket: self.bucket.clone(), key: Self::key(name), payload, properties, condition }).await
     }
 
-    async fn read(&self, name: &str, range: Option<ByteRange>, if_match: Option<ETag>) -> Result<Vec<u8>> {
+    pub async fn read(&self, name: &str, range: Option<ByteRange>, if_match: Option<ETag>) -> Result<Vec<u8>> {
         let download = self.store.get(&GetObject { object: self.object(name), range, if_match }).await?;
         Ok(download.body.collect().await?.to_vec())
     }
@@ -85,7 +83,7 @@ impl<S: ObjectStore + BucketService> Bench<S> {
         self.store.head(&HeadObject { object: self.object(name) }).await
     }
 
-    async fn list(&self, prefix: &str, delimiter: Delimiter, start: ListStart, max_keys: u16) -> Result<ListPage> {
+    pub async fn list(&self, prefix: &str, delimiter: Delimiter, start: ListStart, max_keys: u16) -> Result<ListPage> {
         self.store
             .list(&ListObjects { bucket: self.bucket.clone(), prefix: Prefix::new(prefix), delimiter, start, max_keys })
             .await
@@ -172,112 +170,6 @@ async fn delete_if_match<S: ObjectStore + BucketService>(bench: &Bench<S>) -> Ve
     ok(bench.head("d").await)?;
     ok(bench.store.delete(&delete(new)).await)?;
     kind(bench.head("d").await, ErrorKind::NotFound)
-}
-
-async fn listing<S: ObjectStore + BucketService>(bench: &Bench<S>) -> Verdict {
-    for name in ["l/a", "l/b/1", "l/b/2", "l/c", "l/d", "other"] {
-        ok(bench.put(name, b"x", Condition::None).await)?;
-    }
-    let (mut objects, mut prefixes) = (Vec::new(), Vec::new());
-    let mut start = ListStart::Beginning;
-    loop {
-        let page = ok(bench.list("l/", Delimiter::Slash, start, 2).await)?;
-        objects.extend(page.objects.into_iter().map(|object| object.key));
-        prefixes.extend(page.prefixes);
-        match page.next {
-            Some(token) => start = ListStart::Token(token),
-            None => break,
-        }
-    }
-    same(objects, vec!["l/a".to_owned(), "l/c".into(), "l/d".into()])?;
-    same(prefixes, vec!["l/b/".to_owned()])?;
-    let after = ok(bench.list("l/", Delimiter::None, ListStart::After("l/b/1".into()), 1000).await)?;
-    same(after.objects.into_iter().map(|object| object.key).collect(), vec!["l/b/2".to_owned(), "l/c".into(), "l/d".into()])?;
-    same(ok(bench.list("nothing/", Delimiter::None, ListStart::Beginning, 1).await)?, ListPage::default())
-}
-
-async fn listing_order<S: ObjectStore + BucketService>(bench: &Bench<S>) -> Verdict {
-    let names = ["o/a", "o/a-x", "o/a/x", "o/a0", "o/é", "o/Z"];
-    for name in names {
-        ok(bench.put(name, b"x", Condition::None).await)?;
-    }
-    let page = ok(bench.list("o/", Delimiter::None, ListStart::Beginning, 1000).await)?;
-    let mut sorted = names.map(str::to_owned).to_vec();
-    sorted.sort();
-    same(page.objects.into_iter().map(|object| object.key).collect(), sorted)
-}
-
-async fn odd_keys<S: ObjectStore + BucketService>(bench: &Bench<S>) -> Verdict {
-    let long = format!("k/{}", "x".repeat(1022));
-    let names = [
-        "k/sp ace",
-        "k/plus+",
-        "k/per%cent",
-        "k/q'\"",
-        "k/new\nline",
-        "k/ctl\u{1}x",
-        "k/é",
-        "k/e\u{301}",
-        "k/a//b",
-        "k/./x",
-        "k/../y",
-        "k/b\\s",
-        "k/%2F",
-        "k/%00",
-        "k/&<>",
-        "k/?x#y",
-        "k/cr\rx",
-        "k/日本",
-        &long,
-    ];
-    for name in names {
-        ok(bench.put(name, name.as_bytes(), Condition::None).await)?;
-    }
-    for name in names {
-        same(String::from_utf8(ok(bench.read(name, None, None).await)?).unwrap(), name.to_owned())?;
-    }
-    let page = ok(bench.list("k/", Delimiter::None, ListStart::Beginning, 1000).await)?;
-    let listed: BTreeSet<String> = page.objects.into_iter().map(|object| object.key).collect();
-    same(listed, names.iter().map(|name| (*name).to_owned()).collect())?;
-    for name in names {
-        ok(bench.store.delete(&DeleteObject { object: bench.object(name), condition: Condition::None }).await)?;
-    }
-    same(ok(bench.list("k/", Delimiter::None, ListStart::Beginning, 1000).await)?.objects.len(), 0)
-}
-
-async fn delete_many<S: ObjectStore + BucketService>(bench: &Bench<S>) -> Verdict {
-    let names = ["x/a", "x/b c&d", "x/ctl\u{1}", "x/new\nline"];
-    for name in names {
-        ok(bench.put(name, b"x", Condition::None).await)?;
-    }
-    let doomed = |name: &str, etag| DeleteKey { key: Key::new(name).unwrap(), etag };
-    let keys: Vec<DeleteKey> = names.iter().chain(["x/absent"].iter()).map(|name| doomed(name, None)).collect();
-    for answer in ok(bench.store.delete_many(&bench.bucket, &keys).await)? {
-        ok(answer)?;
-    }
-    same(ok(bench.list("x/", Delimiter::None, ListStart::Beginning, 10).await)?.objects.len(), 0)?;
-    let mut keys = Vec::new();
-    for name in ["x/a", "x/b", "x/ctl\u{1}"] {
-        keys.push(doomed(name, Some(ok(bench.put(name, b"x", Condition::None).await)?.etag)));
-    }
-    keys.push(doomed("x/absent", keys[0].etag.clone()));
-    for answer in ok(bench.store.delete_many(&bench.bucket, &keys).await)? {
-        ok(answer)?;
-    }
-    same(ok(bench.list("x/", Delimiter::None, ListStart::Beginning, 10).await)?.objects.len(), 0)
-}
-
-async fn conditional_delete_many<S: ObjectStore + BucketService>(bench: &Bench<S>) -> Verdict {
-    let mut keys = Vec::new();
-    for name in ["y/a", "y/b", "y/c"] {
-        keys.push(DeleteKey { key: Key::new(name).unwrap(), etag: Some(ok(bench.put(name, b"x", Condition::None).await)?.etag) });
-    }
-    ok(bench.put("y/b", b"another", Condition::None).await)?;
-    let answers = ok(bench.store.delete_many(&bench.bucket, &keys).await)?;
-    let kinds: Vec<_> = answers.iter().map(|answer| answer.as_ref().err().map(Error::kind)).collect();
-    same(kinds, vec![None, Some(ErrorKind::Changed), None])?;
-    let left = ok(bench.list("y/", Delimiter::None, ListStart::Beginning, 10).await)?.objects;
-    same(left.into_iter().map(|object| object.key).collect::<Vec<_>>(), vec!["y/b".to_owned()])
 }
 
 async fn copies<S: ObjectStore + BucketService>(bench: &Bench<S>) -> Verdict {
@@ -438,11 +330,11 @@ async fn differences<S: ObjectStore + BucketService>(bench: &Bench<S>, version: 
     check("pinned reads", pinned_reads(bench).await);
     check("put conditions", put_conditions(bench).await);
     check("delete if match", delete_if_match(bench).await);
-    check("listing", listing(bench).await);
-    check("listing order", listing_order(bench).await);
-    check("odd keys", odd_keys(bench).await);
-    check("delete many", delete_many(bench).await);
-    check("conditional delete many", conditional_delete_many(bench).await);
+    check("listing", keys::listing(bench).await);
+    check("listing order", keys::listing_order(bench).await);
+    check("odd keys", keys::odd_keys(bench).await);
+    check("delete many", keys::delete_many(bench).await);
+    check("conditional delete many", keys::conditional_delete_many(bench).await);
     check("copies", copies(bench).await);
     check("copies of what was changed", dated_copies(bench).await);
     check("multipart", multipart(bench).await);

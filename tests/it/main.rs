@@ -31,8 +31,10 @@ mod faults;
 mod integrity;
 #[cfg(feature = "demo")]
 mod kept;
+mod keys;
 #[cfg(feature = "demo")]
 mod kill;
+#[cfg(feature = "demo")]
 mod kill_moves;
 mod leftovers;
 #[cfg(feature = "demo")]
