@@ -82,19 +82,25 @@ fn maker(old: Option<&Bytes>) -> Operation {
     if old.is_some_and(|old| old.len() > MIB) { Operation::CompleteMultipartUpload } else { Operation::PutObject }
 }
 
+/// Two mounts of a log, `mine` being appended to it on the first, the handle of that, and where it begins.
+async fn begun(old: Option<&Bytes>, mine: &Bytes, policy: RetryPolicy) -> ([World; 2], HandleId, usize) {
+    let worlds = two_mounts(policy);
+    if let Some(old) = old {
+        worlds[0].put("log", old).await;
+    }
+    let at = old.map_or(0, Bytes::len);
+    let handle = worlds[0].open("log", APPEND).await.unwrap();
+    line(&worlds[0], handle, at, mine).await;
+    (worlds, handle, at)
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_a_lost_race_and_a_lost_answer_have_kept_back_comes_behind_the_winners() {
     let (mine, theirs) = (content(1, 10), content(2, 7));
     for old in olds() {
         let calls = calls_of_close(old.as_ref(), &mine).await;
         for toxic in UNANSWERED {
-            let worlds = two_mounts(RetryPolicy::default());
-            if let Some(old) = &old {
-                worlds[0].put("log", old).await;
-            }
-            let at = old.as_ref().map_or(0, Bytes::len);
-            let handle = worlds[0].open("log", APPEND).await.unwrap();
-            line(&worlds[0], handle, at, &mine).await;
+            let (worlds, handle, at) = begun(old.as_ref(), &mine, RetryPolicy::default()).await;
             append_all(&worlds[1], at, &theirs).await;
             next_of(&worlds[0], &calls, maker(old.as_ref()), toxic);
             let context = format!("{toxic:?} behind {at}");
@@ -119,13 +125,7 @@ async fn what_was_stored_without_an_answer_is_not_appended_again_behind_what_oth
         let calls = calls_of_close(old.as_ref(), &mine).await;
         for (toxic, written_on) in [(Toxic::Lost, false), (Toxic::Lost, true), (Toxic::Vanished, false), (Toxic::Vanished, true)]
         {
-            let worlds = two_mounts(RetryPolicy::once());
-            if let Some(old) = &old {
-                worlds[0].put("log", old).await;
-            }
-            let at = old.as_ref().map_or(0, Bytes::len);
-            let handle = worlds[0].open("log", APPEND).await.unwrap();
-            line(&worlds[0], handle, at, &mine).await;
+            let (worlds, handle, at) = begun(old.as_ref(), &mine, RetryPolicy::once()).await;
             next_of(&worlds[0], &calls, maker(old.as_ref()), toxic);
             // Nor can it be looked whether it was applied.
             let nth = calls.iter().position(|call| *call == maker(old.as_ref())).unwrap();

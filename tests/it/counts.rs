@@ -111,9 +111,7 @@ fn a_small_file_is_one_put() {
 #[test]
 fn many_new_files_in_a_large_directory_cost_few_listings() {
     let site = Site::start();
-    for number in 0..2500 {
-        site.put(&format!("d/old{number}"), "x");
-    }
+    site.put_all((0..2500).map(|number| format!("d/old{number}")));
     let mount = site.mount(&["--ttl", "60s"]);
     site.server.reset_counters();
     mount.sh("for n in $(seq 100); do echo x > d/new$n; done");
@@ -125,9 +123,7 @@ fn many_new_files_in_a_large_directory_cost_few_listings() {
 #[test]
 fn many_names_that_are_looked_up_in_a_large_directory_cost_few_listings() {
     let site = Site::start();
-    for number in 0..2500 {
-        site.put(&format!("d/old{number:04}"), "x");
-    }
+    site.put_all((0..2500).map(|number| format!("d/old{number:04}")));
     let mount = site.mount(&["--ttl", "60s"]);
     site.server.reset_counters();
     mount.sh("for n in $(seq 1100 1499); do stat -c %s d/old$n; done");

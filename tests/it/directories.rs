@@ -12,7 +12,7 @@ fn names(entries: impl Iterator<Item = std::io::Result<DirEntry>>) -> std::io::R
 
 fn fill(site: &Site, directory: &str, count: usize) -> BTreeSet<String> {
     let names: BTreeSet<String> = (0..count).map(|number| format!("name{number:06}")).collect();
-    names.iter().for_each(|name| site.put(&format!("{directory}/{name}"), "x"));
+    site.put_all(names.iter().map(|name| format!("{directory}/{name}")));
     names
 }
 
@@ -100,7 +100,7 @@ fn a_page_that_fails_is_an_error_and_no_shorter_directory() {
 fn a_file_and_a_directory_of_one_name_meet_across_pages() {
     let site = Site::start();
     site.put("d/a", "file");
-    (0..1500).for_each(|number| site.put(&format!("d/a-{number:04}"), "x"));
+    site.put_all((0..1500).map(|number| format!("d/a-{number:04}")));
     site.put("d/a/below", "x");
     let mount = site.mount(&["--ttl", "0s"]);
     let read: BTreeSet<String> = names(fs::read_dir(mount.at("d")).unwrap()).unwrap().into_iter().collect();

@@ -159,11 +159,16 @@ pub fn number(variable: &str, otherwise: u64) -> u64 {
     std::env::var(variable).map_or(otherwise, |text| text.parse().unwrap())
 }
 
-#[test]
-fn a_killed_daemon_loses_nothing_acknowledged_and_mixes_nothing() {
+/// Random numbers, and what a run is repeated with.
+pub fn seeded() -> (u64, Rng) {
     let seed = number("PAILFS_SEED", Rng::from_os().below(1 << 32));
     println!("PAILFS_SEED={seed}");
-    let mut rng = Rng::seeded(seed);
+    (seed, Rng::seeded(seed))
+}
+
+#[test]
+fn a_killed_daemon_loses_nothing_acknowledged_and_mixes_nothing() {
+    let (seed, mut rng) = seeded();
     let site = Site::start();
     let mount = Mount::place();
     let mut workers: Vec<(bool, Files)> = [(false, "s"), (false, "t"), (true, "l")]

@@ -12,9 +12,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use pailfs::base::rng::Rng;
-
-use crate::kill::number;
+use crate::kill::{number, seeded};
 use crate::support::{Mount, Site, eventually};
 
 /// Rounds when nobody says otherwise.
@@ -44,9 +42,7 @@ fn is_whole(site: &Site, tree: &Tree, context: &str) {
 
 #[test]
 fn a_killed_rename_of_a_directory_is_taken_back_or_finished() {
-    let seed = number("PAILFS_SEED", Rng::from_os().below(1 << 32));
-    println!("PAILFS_SEED={seed}");
-    let mut rng = Rng::seeded(seed);
+    let (seed, mut rng) = seeded();
     let site = Site::start();
     let foreign = number("PAILFS_KEYS", FOREIGN);
     for number in 0..foreign {

@@ -113,9 +113,7 @@ fn the_first_copies_show_what_the_store_honours() {
 fn what_nothing_is_known_of_is_looked_at_once() {
     let site = Site::start();
     let mount = practised(&site);
-    for number in 0..200 {
-        site.put(&format!("d/{number}"), "x");
-    }
+    site.put_all((0..200).map(|number| format!("d/{number}")));
     site.server.reset_counters();
     fs::rename(mount.at("d"), mount.at("e")).unwrap();
     let counts = format!("{:?}", site.server.counters());
@@ -129,9 +127,7 @@ fn what_nothing_is_known_of_is_looked_at_once() {
 fn a_directory_of_1000_is_copied_in_parallel() {
     let site = Site::start();
     let mount = practised(&site);
-    for number in 0..1000 {
-        site.put(&format!("d/{number:04}"), "x");
-    }
+    site.put_all((0..1000).map(|number| format!("d/{number:04}")));
     mount.sh("ls d > /dev/null");
     let latency = Duration::from_millis(100);
     site.server.set_latency(latency);

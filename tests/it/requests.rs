@@ -31,9 +31,7 @@ fn a_file_is_one_put_and_reads_back() {
 #[test]
 fn a_large_directory_lists_whole_and_only_once_within_the_ttl() {
     let site = Site::start();
-    for number in 0..2500 {
-        site.put(&format!("d/{number:05}"), "x");
-    }
+    site.put_all((0..2500).map(|number| format!("d/{number:05}")));
     let mount = site.mount(&["--ttl", "60s"]);
     assert_eq!(fs::read_dir(mount.at("d")).unwrap().count(), 2500);
     site.server.reset_counters();

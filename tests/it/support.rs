@@ -64,6 +64,11 @@ impl Site {
         self.block_on(self.server.memory().delete(&DeleteObject { object, condition: Condition::None })).unwrap();
     }
 
+    /// Puts small objects as another client would.
+    pub fn put_all(&self, keys: impl IntoIterator<Item = String>) {
+        keys.into_iter().for_each(|key| self.put(&key, "x"));
+    }
+
     /// What the store has under a key.
     pub fn get(&self, key: &str) -> Option<Vec<u8>> {
         use pailfs::store::{GetObject, ObjectRef};
