@@ -94,33 +94,30 @@ impl<S: ObjectStore + BucketService> Fs<S> {
                 continue;
             };
             let number = self.numbers_in(&open.inode);
-            let removed = open.inode.lock().directory.removed_since(stream.began);
             for (name, kind) in chunk.names.since(place - chunk.first) {
                 place += 1;
                 let Some(shown) = name::parse(name) else { continue };
-                let offset = (place + dots.len()) as u64;
-                if plus == Plus::No {
-                    let name_here = (role_of(kind), shown.component);
-                    if removed.contains(&name_here) {
-                        continue;
+                let role = role_of(kind);
+                let found = match plus {
+                    Plus::No => {
+                        let removed =
+                            open.inode.lock().directory.own_knowledge(role, &shown.component, stream.began) == Some(false);
+                        let there = self.table.at(open.inode.ino, role, &shown.component);
+                        let ino = || there.map_or_else(|| number(&shown.component, role), |inode| inode.ino);
+                        (!removed).then(|| (Stat { ino: ino(), kind, attr: unknown }, false, None))
                     }
-                    let there = self.table.at(open.inode.ino, name_here.0, &name_here.1);
-                    let ino = there.map_or_else(|| number(&name_here.1, name_here.0), |inode| inode.ino);
-                    let stat = Stat { ino, kind, attr: unknown };
-                    if emit(Emitted { name, offset, stat, certain: false, is_dot: false }) == Full::Yes {
-                        return Ok(());
-                    }
-                } else {
-                    let (inode, certain) = match self.entry(&open.inode, &chunk, (&shown, role_of(kind)), metadata).await {
-                        Ok(Some(found)) => found,
-                        // It has no attributes to show.
-                        Ok(None) => continue,
+                    Plus::Yes => match self.entry(&open.inode, &chunk, (&shown, role), metadata).await {
                         Err(_) if taken => return Ok(()),
-                        Err(error) => return Err(error),
-                    };
-                    if emit(Emitted { name, offset, stat: self.stat(&inode), certain, is_dot: false }) == Full::Yes {
-                        return Ok(());
-                    }
+                        found => found?.map(|(inode, certain)| (self.stat(&inode), certain, Some(inode))),
+                    },
+                };
+                // What was removed since has nothing to show.
+                let Some((stat, certain, inode)) = found else { continue };
+                let offset = (place + dots.len()) as u64;
+                if emit(Emitted { name, offset, stat, certain, is_dot: false }) == Full::Yes {
+                    return Ok(());
+                }
+                if let Some(inode) = inode {
                     self.table.remember(&inode);
                 }
                 taken = true;

@@ -226,21 +226,22 @@ impl<S: ObjectStore + BucketService> Fs<S> {
 
     /// The gate of an inode alone, for who is about to change or remove its object: the copies that refer to that are made.
     pub(in crate::fs) async fn alone_to_change<'a>(&self, inode: &'a Arc<Inode<S>>) -> Result<RwLockWriteGuard<'a, ()>> {
-        loop {
-            let alone = inode.gate.write().await;
-            if !self.is_copied(inode)? {
-                return Ok(alone);
-            }
-            drop(alone);
-            self.make_copies_of(inode).await?;
-        }
+        self.alone_when(inode, |_| true).await
     }
 
     /// As [`Fs::alone_to_change`], for a commit: when there is something to commit.
     pub(super) async fn alone_to_commit<'a>(&self, inode: &'a Arc<Inode<S>>) -> Result<RwLockWriteGuard<'a, ()>> {
+        self.alone_when(inode, |inode| inode.lock().is_dirty()).await
+    }
+
+    async fn alone_when<'a>(
+        &self,
+        inode: &'a Arc<Inode<S>>,
+        changes: impl Fn(&Inode<S>) -> bool,
+    ) -> Result<RwLockWriteGuard<'a, ()>> {
         loop {
             let alone = inode.gate.write().await;
-            if !inode.lock().is_dirty() || !self.is_copied(inode)? {
+            if !changes(inode) || !self.is_copied(inode)? {
                 return Ok(alone);
             }
             drop(alone);

@@ -4,7 +4,7 @@
 //! A listing that was asked for before this mount removed a name still has it, and one asked for before it made a name does
 //! not: so own edits are kept with their time and are laid over every older answer.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -279,13 +279,6 @@ impl Directory {
     pub fn made_since(&self, asked: Instant) -> Vec<(Role, Component)> {
         let made = self.edits.iter().filter(|(_, edit)| edit.here && (edit.pinned || edit.at >= asked));
         made.map(|(name, _)| name.clone()).collect()
-    }
-
-    /// The names that this mount has removed since `asked`.
-    #[must_use]
-    pub fn removed_since(&self, asked: Instant) -> HashSet<(Role, Component)> {
-        let removed = self.edits.iter().filter(|(_, edit)| !edit.here && (edit.pinned || edit.at >= asked));
-        removed.map(|(name, _)| name.clone()).collect()
     }
 
     /// Whether it has a name that the store has nothing of (yet).

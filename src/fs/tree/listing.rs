@@ -69,6 +69,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             return Ok(listing);
         }
         let listing = Arc::new(self.list_account().await?);
+        self.tell_unshowable(root, listing.unshowable);
         root.lock().directory.learn(Arc::clone(&listing));
         Ok(listing)
     }
@@ -109,17 +110,11 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             let shown = stream.shown_of(&children.keys().flat_map(named).collect::<Vec<_>>());
             children.retain(|component, _| named(component).iter().all(|name| !shown.contains(name)));
         }
-        let listing = Listing { began, children, posix: turn.posix, unshowable: if is_last { turn.unshowable } else { 0 } };
+        let listing = Listing { began, children, ..listing };
         let names = self.names_of(inode, &listing);
         stream.add(names, listing, self.most_kept());
         if is_last {
-            if turn.unshowable > 0 {
-                tracing::warn!(
-                    path = self.path_of(inode.ino),
-                    count = turn.unshowable,
-                    "names that cannot be shown are left out"
-                );
-            }
+            self.tell_unshowable(inode, turn.unshowable);
             if let Some(whole) = stream.whole() {
                 let mut state = inode.lock();
                 state.directory.learn(Arc::clone(&whole));
@@ -128,6 +123,12 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             self.end_reading(inode, stream);
         }
         Ok(())
+    }
+
+    fn tell_unshowable(&self, inode: &Inode<S>, count: u64) {
+        if count > 0 {
+            tracing::warn!(path = self.path_of(inode.ino), count, "names that cannot be shown are left out");
+        }
     }
 
     fn ask_for_page(&self, address: Address, start: ListStart, at: Instant) -> Asked {

@@ -231,21 +231,21 @@ impl Stream {
     /// Which of these names were shown.
     #[must_use]
     pub fn shown_of(&self, wanted: &[(Role, Component)]) -> HashSet<(Role, Component)> {
-        let mut by_name: HashMap<(String, Role), &Component> = HashMap::new();
-        for (role, component) in wanted {
-            for beside in [false, true] {
-                by_name.extend(name::show(component, beside).map(|name| ((name, *role), component)));
-            }
+        let mut by_name: HashMap<String, &Component> = HashMap::new();
+        for (_, component) in wanted {
+            by_name.extend([false, true].into_iter().filter_map(|beside| Some((name::show(component, beside)?, component))));
         }
         if by_name.is_empty() {
             return HashSet::new();
         }
+        let wanted: HashSet<&(Role, Component)> = wanted.iter().collect();
         let chunks = self.lock().chunks.clone();
         let mut shown = HashSet::new();
         for (name, kind) in chunks.iter().flat_map(|chunk| chunk.names.since(0)) {
-            let role = role_of(kind);
-            if let Some(component) = by_name.get(&(name.to_owned(), role)) {
-                shown.insert((role, (*component).clone()));
+            let Some(component) = by_name.get(name) else { continue };
+            let entry = (role_of(kind), Component::clone(component));
+            if wanted.contains(&entry) {
+                shown.insert(entry);
             }
         }
         shown
