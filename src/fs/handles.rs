@@ -39,6 +39,8 @@ impl OpenMode {
 /// An open file.
 #[derive(Debug)]
 pub struct OpenFile<S> {
+    /// Its number.
+    pub id: HandleId,
     /// The file: see [`OpenFile::inode`].
     pub at: Mutex<Arc<Inode<S>>>,
     /// How it was opened.
@@ -75,7 +77,7 @@ impl<S> Default for Handles<S> {
 impl<S> Handles<S> {
     /// Opens a file.
     pub fn add_file(&self, file: OpenFile<S>) -> HandleId {
-        let id = self.id();
+        let id = file.id;
         self.files.write().unwrap_or_else(PoisonError::into_inner).insert(id, Arc::new(file));
         id
     }
@@ -125,7 +127,9 @@ impl<S> Handles<S> {
         (files, self.directories.read().unwrap_or_else(PoisonError::into_inner).len())
     }
 
-    fn id(&self) -> HandleId {
+    /// A number that no handle has had.
+    #[must_use]
+    pub fn id(&self) -> HandleId {
         HandleId(self.next.fetch_add(1, Ordering::Relaxed))
     }
 }

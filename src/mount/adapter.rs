@@ -294,6 +294,7 @@ impl<S: ObjectStore + BucketService> Filesystem for Adapter<S> {
         reply: ReplyEmpty,
     ) {
         let (fs, file, number) = (Arc::clone(self.dispatch.fs()), handle(file), ino(number));
+        fs.part(file);
         let work = async move { fs.release(file).await };
         self.dispatch.run("release", Subject::Inode(number), reply, work, |reply, ()| reply.ok());
     }

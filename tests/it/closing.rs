@@ -4,7 +4,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
 use std::os::fd::{AsFd as _, AsRawFd as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::process::{Command, Stdio};
 
 use rustix::fs::OFlags;
@@ -144,6 +144,52 @@ fn what_a_child_inherits_is_stored_by_whoever_closes_last() {
     end(heir(&file, "+more"));
     drop(file);
     assert_eq!(site.get("h").as_deref(), Some(&b"bytes+more"[..]));
+}
+
+#[test]
+fn who_closes_a_handle_stores_nothing_that_another_one_has_emptied() {
+    let (site, mount, file) = written();
+    let child = heir(&file, "");
+    drop(file);
+    is_stored(&site, "f");
+    // Emptied, and not written yet, when the child closes the descriptor that it has inherited.
+    let mut file = File::create(mount.at("f")).unwrap();
+    end(child);
+    assert_eq!(site.get("f").as_deref(), Some(&b"bytes"[..]), "a placeholder is in the bucket");
+    file.write_all(b"new").unwrap();
+    drop(file);
+    assert_eq!(site.get("f").as_deref(), Some(&b"new"[..]));
+}
+
+#[test]
+fn a_closed_handle_that_is_not_released_stores_nothing_too_early() {
+    let (site, mount, file) = written();
+    let child = heir(&file, "");
+    drop(file);
+    is_stored(&site, "f");
+    // Two handles count as open for writing; that of the child is closed, as far as anybody knows.
+    let mut file = File::create(mount.at("f")).unwrap();
+    drop(dup(&file).unwrap());
+    assert_eq!(site.get("f").as_deref(), Some(&b"bytes"[..]), "a placeholder is in the bucket");
+    file.write_all(b"new").unwrap();
+    drop(file);
+    assert_eq!(site.get("f").as_deref(), Some(&b"new"[..]));
+    end(child);
+    assert_eq!(site.get("f").as_deref(), Some(&b"new"[..]));
+}
+
+#[test]
+fn each_of_two_handles_stores_what_was_written_through_it() {
+    let (site, mount, file) = written();
+    let mut other = OpenOptions::new().append(true).open(mount.at("f")).unwrap();
+    other.write_all(b"+more").unwrap();
+    drop(other);
+    assert_eq!(site.get("f").as_deref(), Some(&b"bytes+more"[..]));
+    file.write_at(b"B", 0).unwrap();
+    drop(OpenOptions::new().write(true).open(mount.at("f")).unwrap());
+    assert_eq!(site.get("f").as_deref(), Some(&b"bytes+more"[..]), "who has written it has it open still");
+    drop(file);
+    assert_eq!(site.get("f").as_deref(), Some(&b"Bytes+more"[..]));
 }
 
 #[test]

@@ -45,6 +45,7 @@ mod mounted;
 #[cfg(feature = "demo")]
 mod oracle;
 mod properties;
+mod races;
 #[cfg(feature = "demo")]
 mod refusals;
 #[cfg(feature = "demo")]

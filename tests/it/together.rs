@@ -77,3 +77,30 @@ fn a_line_stays_whatever_the_first_answer_to_a_new_logs_close_is() {
         assert_eq!(site.get(&log).unwrap(), b"two\none\n", "{fault}");
     }
 }
+
+#[test]
+fn every_line_is_kept_that_two_processes_each_append_on_two_mounts() {
+    let site = Site::start();
+    let mounts = [site.mount(&["--ttl", "100ms"]), site.mount(&["--ttl", "100ms"])];
+    fs::write(mounts[0].at("log"), "").unwrap();
+    let append = |mount: &Mount, who: usize, read: bool| {
+        let mut file = fs::OpenOptions::new().read(read).append(true).open(mount.at("log")).unwrap();
+        for number in 0..20 {
+            // As others do who look at it meanwhile.
+            fs::metadata(mount.at("log")).unwrap();
+            file.write_all(format!("{who} {number}\n").as_bytes()).unwrap_or_else(|error| panic!("{who} {number}: {error}"));
+            file.sync_all().unwrap_or_else(|error| panic!("{who} {number}: {error}"));
+        }
+    };
+    std::thread::scope(|scope| {
+        for who in 0..6 {
+            let mount = &mounts[who % 2];
+            scope.spawn(move || append(mount, who, who > 3));
+        }
+    });
+    let stored = String::from_utf8(site.get("log").unwrap()).unwrap();
+    let mut lines: Vec<&str> = stored.lines().collect();
+    lines.sort_unstable();
+    lines.dedup();
+    assert_eq!((lines.len(), stored.lines().count()), (120, 120));
+}

@@ -1,6 +1,6 @@
 //! Ways of writing that applications have and that went wrong once.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 
@@ -211,4 +211,29 @@ fn who_reads_while_this_mount_commits_reads_on() {
         }
         commit.join().unwrap();
     });
+}
+
+#[test]
+fn who_appends_replaces_nothing_where_the_file_was_written_whole_before() {
+    let site = Site::start();
+    let mount = site.mount(&["--ttl", "100ms"]);
+    for (name, first) in [("empty", ""), ("log", "first\n")] {
+        for early in [true, false] {
+            let name = format!("{name}-{early}");
+            let open = || OpenOptions::new().append(true).open(mount.at(&name)).unwrap();
+            // As a shell that has begun the log; or a release that comes late.
+            let mut whole = File::create(mount.at(&name)).unwrap();
+            let mut log = early.then(&open);
+            whole.write_all(first.as_bytes()).unwrap();
+            whole.sync_all().unwrap();
+            let mut log = log.take().unwrap_or_else(open);
+            site.put(&name, &format!("{first}theirs\n"));
+            log.write_all(b"mine\n").unwrap();
+            log.sync_all().unwrap();
+            let stored = String::from_utf8(site.get(&name).unwrap()).unwrap();
+            assert_eq!(stored, format!("{first}theirs\nmine\n"), "{name}");
+            drop((whole, log));
+            assert_eq!(site.get(&name).unwrap(), stored.as_bytes(), "{name}: after all closes");
+        }
+    }
 }

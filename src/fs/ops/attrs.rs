@@ -127,8 +127,9 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             let mut state = inode.lock();
             if done.is_ok() {
                 state.note_changed(size, caller);
+                state.closing.changed(None);
             }
-            state.writers == 0
+            state.open_writers() == 0
         };
         if !nobody_writes {
             return done;
@@ -141,10 +142,12 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             && let (Some(etag), Some(writing)) = (clean, inode.writing())
         {
             // What the caller was told has failed must not happen later.
+            {
+                let mut state = inode.lock();
+                state.content = Content::Clean(etag);
+                (state.attr, state.explicit) = (attr, explicit);
+            }
             writing.writer.discard().await;
-            let mut state = inode.lock();
-            state.content = Content::Clean(etag);
-            (state.attr, state.explicit) = (attr, explicit);
         }
         let ended = self.end_writing_alone(inode).await;
         done.and(ended)

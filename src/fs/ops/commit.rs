@@ -51,7 +51,12 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             return Ok(());
         }
         let begun = clock::instant();
-        let mut writing = self.with_news(inode, writing).await?;
+        let on_conflict = match writing.on_conflict {
+            // Whoever wrote it whole has brought it to the store; what was only appended since goes behind what is there now.
+            OnConflict::Replace if writing.writer.was_appended_to_own() => OnConflict::Stale,
+            as_begun => as_begun,
+        };
+        let mut writing = self.with_news(inode, Writing { on_conflict, ..writing }).await?;
         let mut tries = 0;
         let done = loop {
             self.aim(inode, &writing)?;
@@ -69,9 +74,9 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         };
         if matches!(done, Err(data::Error::Stale)) && writing.on_conflict == OnConflict::Stale && writing.writer.is_untouched() {
             // Opened with O_CREAT and never written: the file that is there is as good.
-            writing.writer.discard().await;
             self.give_name_up(inode);
             inode.lock().content = Content::Orphan(Some(Bytes::new()));
+            writing.writer.discard().await;
             return Ok(());
         }
         let to_others =
@@ -90,6 +95,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         {
             let mut state = inode.lock();
             state.attr.size = done.size;
+            state.closing.saved();
             state.committed(new_info(done.committed, done.size, done.destination.properties));
             if let Content::Writing(Writing { known, .. }) = &mut state.content {
                 *known = Arc::new(Known { properties: sent.clone(), at: begun, modified: known.modified });
@@ -180,8 +186,8 @@ impl<S: ObjectStore + BucketService> Fs<S> {
                 }
             },
         };
-        writing.writer.discard().await;
         inode.lock().content = Content::Orphan(readable);
+        writing.writer.discard().await;
         told
     }
 

@@ -78,7 +78,10 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         let Some(_entered) = self.moves.try_enter(&open.inode(), Access::Look) else { return ReadNow::Later };
         let bytes = match self.source(&open) {
             Ok(Source::Reader(reader)) => reader.read_now(offset, len),
-            Ok(Source::Writer(writer)) => writer.try_read(offset, len),
+            Ok(Source::Writer(writer)) => {
+                let read = writer.try_read(offset, len);
+                read.filter(|_| open.inode().is_written_by(&writer))
+            }
             _ => None,
         };
         bytes.map_or(ReadNow::Later, ReadNow::Bytes)
@@ -93,14 +96,27 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         if !open.mode.read {
             return Err(Error::new(Situation::BadHandle, "the file is open for writing only"));
         }
-        let _entered = self.moves.enter(&open.inode(), Access::Look).await;
-        match self.source(&open)? {
-            Source::Reader(reader) => {
-                let read = self.read_on(&open, &reader, offset, len).await;
-                read.inspect_err(|error| self.forget_if_stale(&open.inode(), error))
+        let inode = open.inode();
+        let _entered = self.moves.enter(&inode, Access::Look).await;
+        loop {
+            match self.source(&open)? {
+                Source::Reader(reader) => match self.read_on(&open, &reader, offset, len).await {
+                    Ok(Some(bytes)) => return Ok(bytes),
+                    Ok(None) => {}
+                    Err(error) => {
+                        self.forget_if_stale(&inode, &error);
+                        return Err(error);
+                    }
+                },
+                Source::Writer(writer) => {
+                    let read = self.read_written(&inode, &writer, offset, len).await;
+                    // What was given up meanwhile, because nobody writes any more, is empty.
+                    if inode.is_written_by(&writer) {
+                        return read;
+                    }
+                }
+                Source::Memory(bytes) => return Ok(cut(&bytes, offset, len)),
             }
-            Source::Writer(writer) => self.read_written(&open.inode(), &writer, offset, len).await,
-            Source::Memory(bytes) => Ok(cut(&bytes, offset, len)),
         }
     }
 
@@ -124,18 +140,17 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     }
 
     /// Reads the object. What seems to be gone may be on its way to another name or tag by this mount itself: then it is
-    /// waited for, and read there.
-    async fn read_on(&self, open: &OpenFile<S>, reader: &Arc<Reader<S>>, offset: u64, len: u64) -> Result<Bytes> {
+    /// waited for, and read there. `None` when the object is not where the bytes are.
+    async fn read_on(&self, open: &OpenFile<S>, reader: &Arc<Reader<S>>, offset: u64, len: u64) -> Result<Option<Bytes>> {
         let pins = reader.pins();
         let stale = match reader.read(offset, len).await {
             Err(data::Error::Stale) => Error::from(data::Error::Stale),
-            read => return Ok(read?),
+            read => return Ok(Some(read?)),
         };
         drop(open.inode().gate.read().await);
         match self.source(open)? {
-            Source::Reader(now) if !Arc::ptr_eq(&now, reader) || now.pins() != pins => Ok(now.read(offset, len).await?),
-            Source::Memory(bytes) => Ok(cut(&bytes, offset, len)),
-            Source::Writer(writer) => self.read_written(&open.inode(), &writer, offset, len).await,
+            Source::Reader(now) if !Arc::ptr_eq(&now, reader) || now.pins() != pins => Ok(Some(now.read(offset, len).await?)),
+            Source::Memory(_) | Source::Writer(_) => Ok(None),
             Source::Reader(_) => Err(stale),
         }
     }
@@ -188,7 +203,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         let Some(writing) = inode.writing() else { return WriteNow::Later };
         match writing.writer.try_write(place(&open, offset, from), data) {
             Ok(Written::Done) => {
-                self.note_written(&inode, &writing.writer, caller);
+                self.note_written(&inode, &writing.writer, (from == From::Caller).then_some(handle), caller);
                 WriteNow::Done(Ok(()))
             }
             Ok(Written::MustWait) | Err(data::Error::CommitFirst) => WriteNow::Later,
@@ -226,7 +241,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
                 }
                 changed => {
                     changed?;
-                    self.note_bytes(&inode, caller);
+                    self.note_bytes(&inode, (from == From::Caller).then_some(handle), caller);
                     return Ok(());
                 }
             }
@@ -266,25 +281,53 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         }
     }
 
-    pub(in crate::fs) fn note_written(&self, inode: &Arc<Inode<S>>, writer: &Arc<Writer<S>>, caller: Caller) {
-        inode.lock().note_changed(writer.len(), caller);
+    pub(in crate::fs) fn note_written(
+        &self,
+        inode: &Arc<Inode<S>>,
+        writer: &Arc<Writer<S>>,
+        by: Option<HandleId>,
+        caller: Caller,
+    ) {
+        let mut state = inode.lock();
+        state.note_changed(writer.len(), caller);
+        state.closing.changed(by);
     }
 
-    /// A descriptor of the handle is closed: commits what is new, unless a further flush certainly comes.
+    /// A descriptor of the handle is closed: commits what is new, unless a further flush certainly comes, or it was another
+    /// handle that has changed the file, and is open still.
     ///
     /// # Errors
     /// Whatever keeps the content from being stored.
-    pub async fn flush(&self, handle: HandleId, a_further_flush_comes: impl FnOnce(&OpenFile<S>) -> bool + Send) -> Result<()> {
+    pub async fn flush(&self, handle: HandleId, is_open_elsewhere: impl FnOnce(&OpenFile<S>) -> bool + Send) -> Result<()> {
         let open = self.open_file(handle)?;
         if !open.mode.write || !open.inode().lock().is_dirty() {
             return Ok(());
         }
-        let _entered = self.moves.enter(&open.inode(), Access::Change).await;
-        let only_writer = open.inode().lock().writers == 1;
-        if only_writer && a_further_flush_comes(&open) {
-            return Ok(());
+        let inode = open.inode();
+        let _entered = self.moves.enter(&inode, Access::Change).await;
+        let is_open = is_open_elsewhere(&open);
+        {
+            let mut state = inode.lock();
+            if !is_open {
+                state.closing.part(handle);
+            }
+            let others = state.open_writers() - usize::from(!state.closing.is_parting(handle));
+            // What is open elsewhere may be another handle.
+            let others_close = others > 0 && !state.closing.owes(handle);
+            if others_close || others == 0 && is_open {
+                return Ok(());
+            }
         }
-        self.commit(&open.inode()).await
+        self.commit(&inode).await
+    }
+
+    /// The kernel asks for the release of a handle: no descriptor of it is left, and whoever asks for anything from now on comes
+    /// after that.
+    pub fn part(&self, handle: HandleId) {
+        let Ok(open) = self.open_file(handle) else { return };
+        if open.mode.write {
+            open.inode().lock().closing.part(handle);
+        }
     }
 
     /// Commits what is new.
@@ -310,6 +353,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             let mut state = inode.lock();
             state.opens -= 1;
             state.writers -= u32::from(open.mode.write);
+            state.closing.leave(handle);
             open.mode.write && state.writers == 0
         };
         let committed = if last_writer { self.commit_what_is_left(&inode).await } else { Ok(()) };

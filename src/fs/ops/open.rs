@@ -103,7 +103,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             opened => opened,
         };
         match opened {
-            Ok(reader) => Ok(self.add_handle(counted, caller, reader)),
+            Ok(reader) => Ok(self.add_handle(counted, mode.write && mode.truncate, caller, reader)),
             Err(error) => {
                 self.forget_if_stale(&inode, &error);
                 if counted.give_up() {
@@ -117,7 +117,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     }
 
     async fn begin_open(&self, inode: &Arc<Inode<S>>, mode: OpenMode, caller: Caller) -> Result<Option<Arc<Reader<S>>>> {
-        if mode.write && !mode.truncate && !mode.append {
+        if mode.write && !mode.truncate {
             inode.lock().change_in_place();
         }
         if !mode.truncate {
@@ -193,7 +193,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         self.dress(&inode);
         self.note_made(&directory, &inode, &component, true);
         let stat = self.told(&inode);
-        Ok((stat, self.add_handle(Counted::new(&inode, mode.of_maker()), caller, None)))
+        Ok((stat, self.add_handle(Counted::new(&inode, mode.of_maker()), true, caller, None)))
     }
 
     /// Lets who appends go on in the file that has the name now, if another client has replaced the one that was opened: whether
@@ -210,14 +210,20 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         let (new, mode) = Counted::new(&new, open.mode).keep();
         let left = if open.follow(old, Arc::clone(&new)) { old } else { &new };
         uncount(left, mode);
+        left.lock().closing.leave(open.id);
         self.end_writing(left).await?;
         self.table.release(left.ino);
         Ok(true)
     }
 
-    fn add_handle(&self, counted: Counted<S>, caller: Caller, reader: Option<Arc<Reader<S>>>) -> HandleId {
+    /// `emptied`: the open itself has changed the file, or made it.
+    fn add_handle(&self, counted: Counted<S>, emptied: bool, caller: Caller, reader: Option<Arc<Reader<S>>>) -> HandleId {
         let (inode, mode) = counted.keep();
-        self.handles.add_file(OpenFile { at: Mutex::new(inode), mode, opened_by: caller.tid, reader: Mutex::new(reader) })
+        let id = self.handles.id();
+        if emptied {
+            inode.lock().closing.changed(Some(id));
+        }
+        self.handles.add_file(OpenFile { id, at: Mutex::new(inode), mode, opened_by: caller.tid, reader: Mutex::new(reader) })
     }
 }
 

@@ -135,7 +135,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         let end = if how == Allocate::Punch { end.min(size) } else { end };
         if spot.offset < end {
             self.change_bytes(&inode, Change::Zero(spot.offset, end)).await?;
-            self.note_bytes(&inode, caller);
+            self.note_bytes(&inode, Some(spot.handle), caller);
         }
         Ok(())
     }
@@ -192,7 +192,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             let refer = |writer: &Writer<S>| writer.refer(to.offset, source_of(&object, &info), from.offset, len);
             match self.refer((&source, &object, &info.etag), &target, refer).await {
                 Ok(true) => {
-                    self.note_bytes(&target, caller);
+                    self.note_bytes(&target, Some(to.handle), caller);
                     return Ok(len);
                 }
                 Ok(false) => {}
@@ -321,10 +321,10 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         if open.mode.write { Ok(open) } else { Err(Error::new(Situation::BadHandle, "the file is open for reading only")) }
     }
 
-    /// Notes that `caller` has changed the bytes.
-    pub(in crate::fs) fn note_bytes(&self, inode: &Arc<Inode<S>>, caller: Caller) {
+    /// Notes that `caller` has changed the bytes, by that handle if it is known.
+    pub(in crate::fs) fn note_bytes(&self, inode: &Arc<Inode<S>>, by: Option<HandleId>, caller: Caller) {
         if let Some(writing) = inode.writing() {
-            self.note_written(inode, &writing.writer, caller);
+            self.note_written(inode, &writing.writer, by, caller);
         }
     }
 }

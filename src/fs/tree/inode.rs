@@ -12,6 +12,7 @@ use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 
+use super::closing::Closing;
 use super::directory::Directory;
 use crate::base::clock;
 use crate::data::read::Reader;
@@ -137,6 +138,8 @@ pub struct State<S> {
     pub opens: u32,
     /// Handles that may write.
     pub writers: u32,
+    /// What their closes owe.
+    pub closing: Closing,
     /// The name went to another client: why the content cannot be stored.
     pub lost: Option<Error>,
     /// To be deleted at the last close: `(tag)`.
@@ -199,6 +202,7 @@ impl<S> Inode<S> {
             looked_at: None,
             opens: 0,
             writers: 0,
+            closing: Closing::default(),
             lost: None,
             doomed: None,
             moving: None,
@@ -241,6 +245,12 @@ impl<S> Inode<S> {
             Content::Writing(writing) => Some(writing.clone()),
             _ => None,
         }
+    }
+
+    /// Whether that is the content that is being written.
+    #[must_use]
+    pub fn is_written_by(&self, writer: &Arc<Writer<S>>) -> bool {
+        matches!(&self.lock().content, Content::Writing(writing) if Arc::ptr_eq(&writing.writer, writer))
     }
 
     /// The directory it is in, and its name there.
@@ -408,6 +418,12 @@ impl<S> State<S> {
         if caller.uid != 0 {
             self.attr.mode = without_privileges(self.attr.mode);
         }
+    }
+
+    /// How many handles may write that are not closed, as far as known.
+    #[must_use]
+    pub fn open_writers(&self) -> usize {
+        (self.writers as usize).saturating_sub(self.closing.parting())
     }
 
     /// The tag of the object in the store, as far as known.

@@ -1,5 +1,6 @@
 //! The tree as this mount knows it: inodes, their places, and what was learnt of directories.
 
+pub mod closing;
 pub mod directory;
 pub mod inode;
 pub mod listing;
