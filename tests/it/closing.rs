@@ -162,23 +162,6 @@ fn who_closes_a_handle_stores_nothing_that_another_one_has_emptied() {
 }
 
 #[test]
-fn a_closed_handle_that_is_not_released_stores_nothing_too_early() {
-    let (site, mount, file) = written();
-    let child = heir(&file, "");
-    drop(file);
-    is_stored(&site, "f");
-    // Two handles count as open for writing; that of the child is closed, as far as anybody knows.
-    let mut file = File::create(mount.at("f")).unwrap();
-    drop(dup(&file).unwrap());
-    assert_eq!(site.get("f").as_deref(), Some(&b"bytes"[..]), "a placeholder is in the bucket");
-    file.write_all(b"new").unwrap();
-    drop(file);
-    assert_eq!(site.get("f").as_deref(), Some(&b"new"[..]));
-    end(child);
-    assert_eq!(site.get("f").as_deref(), Some(&b"new"[..]));
-}
-
-#[test]
 fn each_of_two_handles_stores_what_was_written_through_it() {
     let (site, mount, file) = written();
     let mut other = OpenOptions::new().append(true).open(mount.at("f")).unwrap();

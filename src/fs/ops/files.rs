@@ -305,20 +305,12 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         }
         let inode = open.inode();
         let _entered = self.moves.enter(&inode, Access::Change).await;
-        let is_open = is_open_elsewhere(&open);
-        {
-            let mut state = inode.lock();
-            if !is_open {
-                state.closing.part(handle);
-            }
-            let others = state.open_writers() - usize::from(!state.closing.is_parting(handle));
-            // What is open elsewhere may be another handle.
-            let others_close = others > 0 && !state.closing.owes(handle);
-            if others_close || others == 0 && is_open {
-                return Ok(());
-            }
-        }
-        self.commit(&inode).await
+        let (alone, anothers) = {
+            let state = inode.lock();
+            (state.open_writers() == 1, state.closing.is_anothers(handle))
+        };
+        // With others, what is open elsewhere may be one of them.
+        if anothers || alone && is_open_elsewhere(&open) { Ok(()) } else { self.commit(&inode).await }
     }
 
     /// The kernel asks for the release of a handle: no descriptor of it is left, and whoever asks for anything from now on comes

@@ -13,20 +13,17 @@ pub struct Closing {
     unsaved: Vec<HandleId>,
     /// Nobody knows which of them has: a mapping was written, or the path was truncated.
     unsaved_by_any: bool,
-    /// The last descriptor is closed; RELEASE has not been carried out yet.
+    /// Their RELEASE was asked for, and has not been carried out yet.
     parting: Vec<HandleId>,
 }
 
 impl Closing {
     /// The bytes were changed by a handle, or nobody knows by which.
     pub fn changed(&mut self, by: Option<HandleId>) {
-        let Some(by) = by else {
-            self.unsaved_by_any = true;
-            return;
-        };
-        self.parting.retain(|parting| *parting != by);
-        if !self.unsaved.contains(&by) {
-            self.unsaved.push(by);
+        match by {
+            None => self.unsaved_by_any = true,
+            Some(by) if !self.unsaved.contains(&by) => self.unsaved.push(by),
+            Some(_) => {}
         }
     }
 
@@ -36,13 +33,14 @@ impl Closing {
         self.unsaved_by_any = false;
     }
 
-    /// Whether closing that handle means storing the content.
+    /// Whether the content is another handle's to store, which is open still.
     #[must_use]
-    pub fn owes(&self, handle: HandleId) -> bool {
-        self.unsaved_by_any || self.unsaved.contains(&handle)
+    pub fn is_anothers(&self, handle: HandleId) -> bool {
+        let may_be_his = self.unsaved_by_any || self.unsaved.contains(&handle);
+        !may_be_his && self.unsaved.iter().any(|unsaved| !self.parting.contains(unsaved))
     }
 
-    /// The last descriptor of the handle is closed.
+    /// The last descriptor of the handle is closed: nothing is changed by it any more.
     pub fn part(&mut self, handle: HandleId) {
         if !self.parting.contains(&handle) {
             self.parting.push(handle);
@@ -60,12 +58,6 @@ impl Closing {
     pub const fn parting(&self) -> usize {
         self.parting.len()
     }
-
-    /// Whether that handle is closed and counts as open still.
-    #[must_use]
-    pub fn is_parting(&self, handle: HandleId) -> bool {
-        self.parting.contains(&handle)
-    }
 }
 
 #[cfg(test)]
@@ -76,29 +68,31 @@ mod tests {
     const B: HandleId = HandleId(2);
 
     #[test]
-    fn who_has_changed_nothing_owes_nothing() {
+    fn who_has_changed_nothing_stores_nothing_of_anothers() {
         let mut closing = Closing::default();
-        assert!(!closing.owes(A));
+        assert!(!closing.is_anothers(A), "nobody's");
         closing.changed(Some(B));
         closing.changed(Some(B));
-        assert!(closing.owes(B) && !closing.owes(A));
+        assert!(closing.is_anothers(A) && !closing.is_anothers(B));
         closing.changed(None);
-        assert!(closing.owes(B) && closing.owes(A));
+        assert!(!closing.is_anothers(A), "a page may be his");
         closing.saved();
-        assert!(!closing.owes(B) && !closing.owes(A));
+        closing.changed(Some(B));
+        assert!(closing.is_anothers(A));
+        closing.part(B);
+        assert!(!closing.is_anothers(A), "no close of the other one comes");
     }
 
     #[test]
-    fn who_writes_on_was_not_closed() {
+    fn who_is_released_counts_until_he_has_left() {
         let mut closing = Closing::default();
+        closing.changed(Some(A));
         closing.part(A);
         closing.part(A);
         closing.part(B);
         assert_eq!(closing.parting(), 2);
-        closing.changed(Some(A));
-        assert!(closing.is_parting(B) && !closing.is_parting(A));
         closing.leave(B);
         closing.leave(A);
-        assert!(closing.parting() == 0 && !closing.owes(A));
+        assert!(closing.parting() == 0 && !closing.is_anothers(B));
     }
 }
