@@ -1,6 +1,7 @@
 //! Two mounts append to one object, and the store does not answer one of them: every line is there, and none twice.
 
 use bytes::Bytes;
+use pailfs::data::write::staging::Staging;
 use pailfs::fs::attr::Ino;
 use pailfs::fs::config::Config;
 use pailfs::fs::handles::{HandleId, OpenMode};
@@ -181,4 +182,46 @@ async fn a_log_that_was_removed_after_an_unanswered_append_stays_what_its_writer
     worlds[0].fs.release(handle).await.unwrap();
     // Whatever is there is none of it: a line that is there twice is better than one that is nowhere.
     is_stored(&worlds, &[&content(2, 20), &content(1, 10)], "removed").await;
+}
+
+/// More than a part each: `mine` leaves while it is written, and theirs comes in between.
+async fn large_lines(old: Option<&Bytes>, mine: &Bytes, world: World) {
+    let second = World::on(world.memory.clone(), world.fs.config().clone(), RetryPolicy::default(), std::time::Duration::ZERO);
+    let worlds = [world, second];
+    let theirs = [content(2, 9 * MIB), content(3, 12 * MIB)];
+    if let Some(old) = old {
+        worlds[0].put("log", old).await;
+    }
+    let at = old.map_or(0, Bytes::len);
+    let handle = worlds[0].open("log", APPEND).await.unwrap();
+    line(&worlds[0], handle, at, mine).await;
+    append_all(&worlds[1], at, &theirs[0]).await;
+    let context = format!("{} behind {at}", mine.len());
+    assert_eq!(worlds[0].flush(handle).await, Ok(()), "{context}");
+    append_all(&worlds[1], at + theirs[0].len() + mine.len(), &theirs[1]).await;
+    line(&worlds[0], handle, 0, &mine.slice(..9 * MIB)).await;
+    assert_eq!(worlds[0].flush(handle).await, Ok(()), "{context}: later");
+    worlds[0].fs.release(handle).await.unwrap();
+    let old = old.cloned().unwrap_or_default();
+    let all = [&old, &theirs[0], mine, &theirs[1], &mine.slice(..9 * MIB)];
+    is_stored(&worlds, &all, &context).await;
+    for world in &worlds {
+        world.settle("all is closed", None).await;
+    }
+}
+
+#[tokio::test]
+async fn what_was_appended_and_has_left_as_parts_comes_behind_the_winners() {
+    for (old, len) in olds().into_iter().zip([10, 17, 9]) {
+        large_lines(old.as_ref(), &content(1, len * MIB), World::new(RetryPolicy::default())).await;
+    }
+}
+
+#[tokio::test]
+async fn what_was_appended_and_is_in_the_staging_directory_comes_behind_the_winners() {
+    let directory = std::env::temp_dir().join(format!("pailfs-staging-{}", pailfs::base::rng::token()));
+    let staging = Staging::new(directory.clone(), 1 << 30);
+    let config = Config { staging, ..Config::new(BucketName::new("bucket").unwrap()) };
+    large_lines(Some(&content(9, 20 * MIB)), &content(1, 80 * MIB), World::of(config, RetryPolicy::default())).await;
+    std::fs::remove_dir_all(directory).unwrap();
 }

@@ -209,7 +209,7 @@ async fn a_copy_that_cannot_be_stored_keeps_its_bytes_and_nobody_waits_for_it() 
 
 #[tokio::test(start_paused = true)]
 async fn what_was_copied_and_cannot_be_had_any_more_is_told_to_be_missing() {
-    for (replaced, unchanged, missing) in [("a", 1, 0), ("b", 0, 1)] {
+    for (replaced, unread, missing) in [("a", 1, 0), ("b", 0, 1)] {
         let world = World::new(RetryPolicy::once());
         let (mut a, b) = (open(&world, "a", 1, 6 * MIB).await, open(&world, "b", 2, 6 * MIB).await);
         copy(&world, &b, 0..6 * MIB, &mut a).await;
@@ -224,11 +224,11 @@ async fn what_was_copied_and_cannot_be_had_any_more_is_told_to_be_missing() {
         let note = note.find(|path| path.extension().is_some_and(|kind| kind == "json")).unwrap();
         let note: serde_json::Value = serde_json::from_slice(&std::fs::read(note).unwrap()).unwrap();
         let halves = [serde_json::json!([0, 6 * MIB]), serde_json::json!([6 * MIB, 12 * MIB])];
-        assert_eq!(note["unchanged"], serde_json::json!(halves[..unchanged]));
+        assert_eq!(note["unread"], serde_json::json!(halves[..unread]));
         assert_eq!(note["missing"], serde_json::json!(halves[1..][..missing]));
         assert_eq!(note["upload"], serde_json::Value::Null);
         let kept = world.take_kept().remove(0);
-        assert_eq!(kept[..6 * MIB] == a.bytes[..6 * MIB], unchanged == 0);
+        assert_eq!(kept[..6 * MIB] == a.bytes[..6 * MIB], unread == 0);
         assert_eq!(kept[6 * MIB..] == a.bytes[6 * MIB..], missing == 0);
         let _ = world.fs.release(b.handle).await;
         assert_eq!(world.uploads().await, 0);

@@ -148,9 +148,9 @@ impl<S: ObjectStore> Writer<S> {
             let mut state = self.lock();
             // What has failed is tried again at the commit; until then its memory is not coming back.
             state.sending.failure()?;
-            // What can leave shall leave now: others, or this one, get its memory. What cannot goes to the staging file, unless
-            // it is about to become a part.
-            if !self.cut_early(&mut state) {
+            // What can leave shall leave now: others, or this one, get its memory. What cannot, or stays all the same, goes to the
+            // staging file, unless it is about to become a part.
+            if state.appended_only || !self.cut_early(&mut state) {
                 self.spill(&mut state, PAGES_OF_A_PART);
             }
         }

@@ -10,8 +10,10 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 
+use super::access::{At, Change};
 use super::commit::token_of;
 use super::extents::{Extents, Place, SourceId};
+use super::plan::PART_BYTES;
 use super::settle::Source;
 use super::{Stored, Writer};
 use crate::data::{Error, Result};
@@ -43,11 +45,16 @@ impl Doubt {
     }
 }
 
+/// More appended bytes than these are not moved in memory: they may not be there.
+const MAX_MOVED_BYTES: u64 = PART_BYTES;
+/// They are carried over so many at a time.
+const CARRIED_BYTES: u64 = 1 << 20;
+
 /// What became of a content that was to go behind another object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rebased {
-    /// It does, as of the next commit.
-    Done,
+#[derive(Debug)]
+pub enum Rebased<S> {
+    /// It does, as of the next commit of this writer, which takes the place of the one that was asked.
+    Behind(Arc<Writer<S>>),
     /// The object is another one already.
     Moved,
     /// Something else was done than to append, or what was appended is not here any more: nothing has changed.
@@ -74,23 +81,32 @@ impl<S: ObjectStore> Writer<S> {
     /// the file's gate alone.
     ///
     /// # Errors
-    /// The store's, when it must be looked what is there; nothing has changed then.
-    pub async fn append_to(&self, now: Option<Source>) -> Result<Rebased> {
+    /// The store's, when it must be looked what is there, or parts are sent anew; nothing has changed then.
+    pub async fn append_to(self: &Arc<Self>, now: Option<Source>) -> Result<Rebased<S>> {
         let stored = match self.stored_in(now.as_ref()).await {
             Ok(Some(stored)) => stored,
             Ok(None) => return Ok(Rebased::Impossible),
             Err(Error::Stale) => return Ok(Rebased::Moved),
             Err(error) => return Err(error),
         };
-        let upload = {
-            let mut state = self.lock();
-            let new = now.as_ref().map_or(0, |now| now.size);
+        let (len, in_memory) = {
+            let state = self.lock();
             let len = state.extents.len();
-            let here = !state.extents.any(stored, len, |place| place != Place::Staged)
-                && ByteRange::new(stored, len).is_none_or(|range| !state.pages.is_away(range));
+            let here = !state.extents.any(stored, len, |place| place != Place::Staged);
             if !state.appended_only || !here || state.damaged.is_some() {
                 return Ok(Rebased::Impossible);
             }
+            let appended = ByteRange::new(stored, len);
+            (len, appended.is_none_or(|range| range.len() <= MAX_MOVED_BYTES && !state.pages.is_away(range)))
+        };
+        if in_memory { self.move_behind(now, stored, len).await } else { self.carry_behind(now, stored, len).await }
+    }
+
+    /// Makes the bytes `stored..len`, which are in memory, those behind `now`.
+    async fn move_behind(self: &Arc<Self>, now: Option<Source>, stored: u64, len: u64) -> Result<Rebased<S>> {
+        let upload = {
+            let mut state = self.lock();
+            let new = now.as_ref().map_or(0, |now| now.size);
             let mut appended = BytesMut::new();
             if let Some(range) = ByteRange::new(stored, len) {
                 state.pages.read(range, &mut appended);
@@ -110,7 +126,36 @@ impl<S: ObjectStore> Writer<S> {
         if let Some((upload, _)) = upload {
             self.abort(&upload).await;
         }
-        Ok(Rebased::Done)
+        Ok(Rebased::Behind(Arc::clone(self)))
+    }
+
+    /// As [`Writer::move_behind`], by another writer, which waits for memory and uses the staging directory as any other; this one
+    /// has all its bytes until that one has them, too.
+    async fn carry_behind(self: &Arc<Self>, now: Option<Source>, stored: u64, len: u64) -> Result<Rebased<S>> {
+        let (shared, destination) = (self.shared.clone(), self.destination());
+        let behind = match now {
+            Some(now) => Self::of_object(shared, destination, now),
+            None => Self::new(shared, destination),
+        };
+        let mut at = stored;
+        while at < len {
+            let carried = async {
+                let bytes = self.read(at, CARRIED_BYTES.min(len - at)).await?;
+                let next = at + bytes.len() as u64;
+                behind.change(Change::Write(At::End, bytes)).await.map(|()| next)
+            };
+            match carried.await {
+                Ok(next) => at = next,
+                Err(error) => {
+                    behind.discard().await;
+                    // There is no room for them twice.
+                    let full = matches!(error, Error::CommitFirst | Error::Full);
+                    return if full { Ok(Rebased::Impossible) } else { Err(error) };
+                }
+            }
+        }
+        self.discard().await;
+        Ok(Rebased::Behind(behind))
     }
 
     /// How many bytes of the content, from its beginning, need not be appended to `now`: what the content began with, and what

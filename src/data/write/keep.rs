@@ -43,8 +43,9 @@ struct Note<'a> {
     bytes: u64,
     /// What was written here, and is in the kept file.
     written: Vec<Range>,
-    /// What was not changed, and is a hole in the kept file, since it could not be read any more.
-    unchanged: Vec<Range>,
+    /// What was not written here, but is the object's as it was before, and is a hole in the kept file, since it could not be read
+    /// any more.
+    unread: Vec<Range>,
     /// What had left already, or was copied from another object that cannot be read any more, and is a hole in the kept file.
     missing: Vec<Range>,
     /// The upload that has what had left, as parts: it is not aborted.
@@ -110,10 +111,11 @@ impl<S: ObjectStore> State<S> {
         for (range, slot) in self.sending.parts.values().filter(|(range, _)| range.start() < self.sending.end) {
             let PartSlot::Failed(Work::Send(pieces), _) = slot else { continue };
             // A part that was to be fetched in part stays missing.
-            if !pieces.iter().any(|piece| matches!(piece, Piece::There(..))) {
+            let rest = without(&holdings.missing, (range.start(), range.end()));
+            if rest != holdings.missing && !pieces.iter().any(|piece| matches!(piece, Piece::There(..))) {
                 holdings.here.push((range.start(), pieces.clone()));
                 holdings.written.push((range.start(), range.end()));
-                holdings.missing = without(&holdings.missing, (range.start(), range.end()));
+                holdings.missing = rest;
             }
         }
         holdings
@@ -154,7 +156,7 @@ impl<S: ObjectStore> Writer<S> {
         .await?;
         let have_left = !holdings.missing.is_empty();
         let (file, unread) = self.add_stored(file, &holdings.copied, u64::MAX).await?;
-        let (file, unchanged) = self.add_stored(file, &holdings.stored, MAX_FETCHED_BYTES).await?;
+        let (file, unread_own) = self.add_stored(file, &holdings.stored, MAX_FETCHED_BYTES).await?;
         let mut missing = [holdings.missing, unread].concat();
         missing.sort_unstable();
         let missing_bytes = missing.iter().map(|(start, end)| end - start).sum();
@@ -165,7 +167,7 @@ impl<S: ObjectStore> Writer<S> {
             key: holdings.destination.key.as_str(),
             bytes,
             written: holdings.written,
-            unchanged,
+            unread: unread_own,
             upload: holdings.upload.filter(|_| have_left),
             missing,
             why,

@@ -103,7 +103,12 @@ impl<S: ObjectStore> Writer<S> {
         let from = state.sending.end;
         let Ok(parts) = divide(&state.extents, from, to, Rest::Follows, self.limits(state)) else { return false };
         self.launch_all(state, &parts);
-        state.mark_sent(from, to);
+        if state.appended_only {
+            // The bytes stay: they may be needed behind what another client makes meanwhile.
+            state.sending.end = to;
+        } else {
+            state.mark_sent(to);
+        }
         true
     }
 
@@ -284,9 +289,9 @@ impl<S: ObjectStore> State<S> {
         pieces
     }
 
-    /// What was staged between `from` and `to` has left.
-    pub(super) fn mark_sent(&mut self, from: u64, to: u64) {
-        let staged: Vec<Extent> = self.extents.within(from, to).filter(|extent| extent.place == Place::Staged).collect();
+    /// What was staged before `to` has left.
+    pub(super) fn mark_sent(&mut self, to: u64) {
+        let staged: Vec<Extent> = self.extents.within(0, to).filter(|extent| extent.place == Place::Staged).collect();
         for extent in staged {
             self.extents.set(extent.range, Place::Sent);
         }

@@ -127,7 +127,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     pub(super) async fn appending_to_present(&self, inode: &Arc<Inode<S>>, writing: &Writing<S>) -> Result<Option<Writing<S>>> {
         let object = self.locate(inode)?.object()?;
         let mut looks = 0;
-        let (asked, info) = loop {
+        let (asked, info, writer) = loop {
             let asked = clock::instant();
             let info = look(&self.store, &object).await?;
             if info.as_ref().is_some_and(|info| !is_readable(info)) {
@@ -135,7 +135,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             }
             looks += 1;
             match writing.writer.append_to(info.as_ref().map(|info| source_of(&object, info))).await? {
-                Rebased::Done => break (asked, info),
+                Rebased::Behind(writer) => break (asked, info, writer),
                 Rebased::Moved if looks < MAX_APPENDS => {}
                 Rebased::Moved | Rebased::Impossible => return Ok(None),
             }
@@ -143,18 +143,18 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         let mut known = Arc::clone(&writing.known);
         if let Some(info) = &info {
             known = self.known_of(&object, info, asked).await?;
-            writing.writer.redirect(|destination| destination.properties.clone_from(&known.properties));
+            writer.redirect(|destination| destination.properties.clone_from(&known.properties));
         }
         let mut state = inode.lock();
         if let Some(info) = &info {
             let decoded = posix::decode(&self.config, info, false, state.ours);
             (state.attr.mode, state.attr.uid, state.attr.gid) = (decoded.attr.mode, decoded.attr.uid, decoded.attr.gid);
         }
-        state.attr.size = writing.writer.len();
+        state.attr.size = writer.len();
         // The kernel drops what it has of the bytes before.
         state.attr.mtime = clock::now();
         let base = info.map_or(Base::Absent, |info| Base::Object(info.etag));
-        let anew = Writing { base, known, ..writing.clone() };
+        let anew = Writing { base, known, writer, ..writing.clone() };
         state.content = Content::Writing(anew.clone());
         Ok(Some(anew))
     }
