@@ -139,6 +139,10 @@ impl<S: ObjectStore> Writer<S> {
         };
         let mut at = stored;
         while at < len {
+            if self.shared.budget.used() > self.shared.budget.limit() / 2 {
+                // Nobody asks who is read all the time to make room.
+                self.spill(&mut self.lock(), 0);
+            }
             let carried = async {
                 let bytes = self.read(at, CARRIED_BYTES.min(len - at)).await?;
                 let next = at + bytes.len() as u64;
