@@ -107,3 +107,19 @@ fn a_file_and_a_directory_of_one_name_meet_across_pages() {
     assert!(read.len() == 1502 && read.contains("a") && read.contains("a%00"));
     assert_eq!(mount.sh("find d -name 'a*' | wc -l && cat d/a%00 && ls d/a").trim(), "1502\nfilebelow");
 }
+
+#[test]
+fn an_object_beside_a_directory_of_its_name_can_be_made() {
+    let site = Site::start();
+    let mount = site.mount(&[]);
+    fs::create_dir(mount.at("d")).unwrap();
+    fs::write(mount.at("d/f"), "below").unwrap();
+    fs::write(mount.at("d%00"), "beside").unwrap();
+    mount.sh("mkdir e; ln -s target e%00; echo moved > f; mkdir g; mv f g%00");
+    for (key, content) in [("d", "beside"), ("d/f", "below"), ("g", "moved\n")] {
+        assert_eq!(site.get(key).as_deref(), Some(content.as_bytes()), "{key}");
+    }
+    assert_eq!(mount.sh("cat d%00; readlink e%00; ls"), "besidetarget\nd\nd%00\ne\ne%00\ng\ng%00\n");
+    assert_eq!(fs::write(mount.at("d%00%00"), "").unwrap_err().raw_os_error(), Some(libc::EINVAL));
+    assert_eq!(fs::create_dir(mount.at("d%00")).unwrap_err().raw_os_error(), Some(libc::EEXIST));
+}

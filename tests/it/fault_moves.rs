@@ -51,23 +51,12 @@ impl Case {
     async fn is_moved(&self, context: &str) {
         for (key, bytes) in &self.keys {
             let there = self.world.stored(&format!("e/{key}")).await;
-            assert!(there.as_ref() == Some(bytes), "{context}: '{key}' is not there: {:?}", self.all().await);
+            assert!(there.as_ref() == Some(bytes), "{context}: '{key}' is not there: {:?}", self.world.keys().await);
             if !key.is_empty() && !key.ends_with('/') {
                 assert!(self.read(&format!("e/{key}")).await == *bytes, "{context}: '{key}' reads otherwise");
             }
         }
-        assert!(self.all().await.iter().all(|key| !key.starts_with("d/")), "{context}: {:?}", self.all().await);
-    }
-
-    async fn all(&self) -> Vec<String> {
-        let request = ListObjects {
-            bucket: BucketName::new("bucket").unwrap(),
-            prefix: Prefix::new(""),
-            delimiter: Delimiter::None,
-            start: ListStart::Beginning,
-            max_keys: 1000,
-        };
-        self.world.memory.list(&request).await.unwrap().objects.into_iter().map(|listed| listed.key).collect()
+        assert!(self.world.keys().await.iter().all(|key| !key.starts_with("d/")), "{context}: {:?}", self.world.keys().await);
     }
 
     async fn inode(&self, path: &str) -> Ino {
@@ -199,7 +188,7 @@ async fn more_keys_than_are_remembered_are_moved() {
         case.world.put(&format!("d/{number:05}"), &bytes).await;
     }
     case.rename().await.unwrap();
-    let all = case.all().await;
+    let all = case.world.keys().await;
     assert_eq!((all.len(), all[0].as_str()), (1000, "e/00000"));
     let left = case.world.stored("e/59999").await;
     assert_eq!(left, Some(bytes));
@@ -251,7 +240,7 @@ async fn the_next_mount_takes_back_or_finishes_what_a_dead_one_has_begun() {
             }
             let renamed = case.rename().await;
             assert!(
-                renamed.is_ok() == (records.count() == 0) || !case.all().await.iter().any(|key| key.starts_with("e/")),
+                renamed.is_ok() == (records.count() == 0) || !case.world.keys().await.iter().any(|key| key.starts_with("e/")),
                 "{context}"
             );
             let done = case.world.fault.calls().len() <= nth;
@@ -259,7 +248,7 @@ async fn the_next_mount_takes_back_or_finishes_what_a_dead_one_has_begun() {
             case.is_whole(&context).await;
             case.world.fs.finish_renames().await;
             case.is_whole(&context).await;
-            let all = case.all().await;
+            let all = case.world.keys().await;
             assert_eq!(records.count(), 0, "{context}: {all:?}");
             match all.iter().filter(|key| key.starts_with("e/")).count() {
                 0 => taken_back += 1,

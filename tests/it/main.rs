@@ -41,6 +41,12 @@ mod leftovers;
 mod leftovers_mounted;
 mod locks;
 #[cfg(feature = "demo")]
+mod model;
+#[cfg(feature = "demo")]
+mod model_run;
+#[cfg(feature = "demo")]
+mod model_tree;
+#[cfg(feature = "demo")]
 mod mounted;
 #[cfg(feature = "demo")]
 mod oracle;

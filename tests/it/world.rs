@@ -79,6 +79,19 @@ impl World {
         self.memory.put(&PutObject { bucket, key, payload, properties, condition: Condition::None }).await.unwrap();
     }
 
+    /// The keys that the store has.
+    pub async fn keys(&self) -> Vec<String> {
+        let request = ListObjects {
+            bucket: BucketName::new("bucket").unwrap(),
+            prefix: Prefix::new(""),
+            delimiter: Delimiter::None,
+            start: ListStart::Beginning,
+            max_keys: 1000,
+        };
+        let page = self.memory.list(&request).await.unwrap();
+        page.objects.into_iter().map(|listed| listed.key).collect()
+    }
+
     pub async fn uploads(&self) -> usize {
         self.memory.list_uploads(&BucketName::new("bucket").unwrap(), &Prefix::new(""), None).await.unwrap().uploads.len()
     }

@@ -205,13 +205,8 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         if inode.is_directory() { Ok(inode) } else { Err(Error::new(Situation::NotDirectory, "it is not a directory")) }
     }
 
-    /// The component of a name that is to be made, and where it would be.
-    pub(in crate::fs) async fn new_name(
-        &self,
-        directory: &Arc<Inode<S>>,
-        name: &[u8],
-        role: Role,
-    ) -> Result<(Component, Address)> {
+    /// What a name that is to be made stands for, and where it would be.
+    pub(in crate::fs) async fn new_name(&self, directory: &Arc<Inode<S>>, name: &[u8], role: Role) -> Result<(Shown, Address)> {
         let text = utf8(name)?;
         if text.len() > MAX_NEW_BYTES {
             return Err(too_long(name));
@@ -230,7 +225,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         }
         let address = self.locate_in(directory, &shown.component, role)?;
         Key::new(&address.key)?;
-        Ok((shown.component, address))
+        Ok((shown, address))
     }
 
     /// Makes a directory: its marker is put before this returns, on the condition that there is none.
@@ -303,8 +298,9 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             attr.mode |= 0o2000;
         }
         let role = if kind == Kind::Directory { Role::Directory } else { Role::Object };
-        let (component, address) = self.new_name(&directory, name, role).await?;
-        self.must_be_free(&directory, &component)?;
+        let (shown, address) = self.new_name(&directory, name, role).await?;
+        self.must_be_free(&directory, &shown)?;
+        let component = shown.component;
         let mut properties = Properties { headers: Headers::default(), ..Properties::default() };
         properties.headers.content_type = Some(match kind {
             Kind::Directory => guess::DIRECTORY.to_owned(),
@@ -337,9 +333,10 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     }
 
     /// Refuses a name that this mount knows to be taken.
-    pub(in crate::fs) fn must_be_free(&self, directory: &Arc<Inode<S>>, component: &Component) -> Result<()> {
+    pub(in crate::fs) fn must_be_free(&self, directory: &Arc<Inode<S>>, shown: &Shown) -> Result<()> {
         for role in [Role::Object, Role::Directory] {
-            let Some(there) = self.table.at(directory.ino, role, component) else { continue };
+            let beside = role == Role::Directory && shown.beside_directory;
+            let Some(there) = self.table.at(directory.ino, role, &shown.component).filter(|_| !beside) else { continue };
             let state = there.lock();
             if state.doomed.is_some() {
                 return Err(Error::new(

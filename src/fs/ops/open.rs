@@ -152,8 +152,10 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         self.writable()?;
         let directory = self.directory(parent)?;
         let _entered = self.moves.enter(&directory, Access::Change).await;
-        let (component, address) = self.new_name(&directory, name, Role::Object).await?;
-        if let Err(taken) = self.must_be_free(&directory, &component) {
+        let (shown, address) = self.new_name(&directory, name, Role::Object).await?;
+        let free = self.must_be_free(&directory, &shown);
+        let component = shown.component;
+        if let Err(taken) = free {
             let there = self.table.at(directory.ino, Role::Object, &component);
             // Two creators without O_EXCL: the later one opens what the earlier one has made.
             return match there {

@@ -60,7 +60,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             // In a box: it is large, and files need not pay for it.
             return Box::pin(self.rename_directory(&inode, &from, &to, replace)).await;
         }
-        let (component, address) = self.new_name(&to.directory, to.name, Role::Object).await?;
+        let (Shown { component, .. }, address) = self.new_name(&to.directory, to.name, Role::Object).await?;
         let object = address.object()?;
         let target = self.target(&to, &component, replace).await?;
         if target.as_ref().is_some_and(|target| Arc::ptr_eq(target, &inode)) {

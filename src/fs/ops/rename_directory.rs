@@ -67,7 +67,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
                 return Err(Error::new(Situation::NotDirectory, "the new name is a file"));
             }
         }
-        let (component, address) = self.new_name(&to.directory, to.name, Role::Directory).await?;
+        let (Shown { component, .. }, address) = self.new_name(&to.directory, to.name, Role::Directory).await?;
         let old = self.locate(inode)?;
         let roots: Vec<_> = std::iter::once(inode).chain(&target).collect();
         let leaving = self.moves.leave(&roots).await?;

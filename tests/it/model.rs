@@ -1,0 +1,116 @@
+//! The name space against a model: what this mount does, what other clients do to the bucket, remounts and crashes, in any
+//! order. One function says which tree a bucket is (`model_tree.rs`); every answer and every tree is compared with it.
+//!
+//! `PAILFS_CASES=N` tries more; a failing case is made smaller by proptest and printed, and its seed is kept in
+//! `tests/it/model.proptest-regressions`.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config as Cases, FileFailurePersistence};
+
+use crate::kill::number;
+use crate::model_run::Run;
+
+/// Cases when nobody says otherwise.
+const CASES: u64 = 1500;
+/// What components of keys others have, and what names are asked for here.
+pub const COMPONENTS: [&str; 5] = ["a", "b", "c", "", ".."];
+pub const NAMES: [&str; 7] = ["a", "b", "c", "a%00", "%2F", "%2E%2E", "%00"];
+
+/// A path as indexes into [`NAMES`], or a key as indexes into [`COMPONENTS`].
+pub type Indexes = Vec<usize>;
+
+#[derive(Debug, Clone)]
+pub enum Op {
+    /// By this mount.
+    Write(Indexes, u8),
+    Append(Indexes, u8),
+    Truncate(Indexes, u8),
+    Chmod(Indexes, u32),
+    Symlink(Indexes, u8),
+    Mkdir(Indexes),
+    Unlink(Indexes),
+    Rmdir(Indexes),
+    Rename(Indexes, Indexes, bool),
+    /// By another client: an object of so many bytes, or none any more. `true`: the key ends in a slash.
+    Put(Indexes, bool, u8),
+    Delete(Indexes, bool),
+    /// Everything is looked at.
+    Look,
+    /// The mount ends and begins again, with its files stored, or as after a crash.
+    Remount,
+    Crash,
+}
+
+fn path() -> impl Strategy<Value = Indexes> {
+    // Those at the beginning are the ones that others are likely to have met.
+    prop::collection::vec(prop_oneof![8 => 0..3_usize, 1 => 3..NAMES.len()], 1..4)
+}
+
+fn key() -> impl Strategy<Value = Indexes> {
+    prop::collection::vec(prop_oneof![8 => 0..3_usize, 1 => 3..COMPONENTS.len()], 1..4)
+}
+
+fn own() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        3 => (path(), any::<u8>()).prop_map(|(at, seed)| Op::Write(at, seed)),
+        1 => (path(), any::<u8>()).prop_map(|(at, seed)| Op::Append(at, seed)),
+        1 => (path(), any::<u8>()).prop_map(|(at, seed)| Op::Truncate(at, seed)),
+        1 => (path(), prop_oneof![Just(0o600), Just(0o755)]).prop_map(|(at, mode)| Op::Chmod(at, mode)),
+        1 => (path(), any::<u8>()).prop_map(|(at, seed)| Op::Symlink(at, seed)),
+        4 => path().prop_map(Op::Mkdir),
+        3 => path().prop_map(Op::Unlink),
+        3 => path().prop_map(Op::Rmdir),
+        5 => (path(), path(), prop::bool::weighted(0.8)).prop_map(|(from, to, replace)| Op::Rename(from, to, replace)),
+        2 => Just(Op::Look),
+        1 => Just(Op::Remount),
+        1 => Just(Op::Crash),
+    ]
+}
+
+fn anybodys() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        10 => own(),
+        4 => (key(), prop::bool::weighted(0.2), any::<u8>()).prop_map(|(at, slash, seed)| Op::Put(at, slash, seed)),
+        2 => (key(), prop::bool::weighted(0.2)).prop_map(|(at, slash)| Op::Delete(at, slash)),
+    ]
+}
+
+/// Does all of them, and compares.
+fn run(ops: &[Op], ttl: Duration) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    runtime.block_on(async {
+        let mut run = Run::new(ttl);
+        for (step, op) in ops.iter().enumerate() {
+            let (real, expected) = run.apply(op).await;
+            assert_eq!(real, expected, "step {step}: {op:?}");
+            if matches!(op, Op::Look | Op::Remount | Op::Crash) || step + 1 == ops.len() {
+                run.check(&format!("step {step}: {op:?}")).await;
+            }
+            // Longer than what others do may stay unseen.
+            tokio::time::advance(Duration::from_secs(2)).await;
+        }
+        run.world.settle("the end", None).await;
+    });
+}
+
+fn cases() -> Cases {
+    let cases = u32::try_from(number("PAILFS_CASES", CASES)).unwrap();
+    let kept = FileFailurePersistence::Direct("tests/it/model.proptest-regressions");
+    Cases { cases, failure_persistence: Some(Box::new(kept)), max_shrink_iters: 20_000, ..Cases::default() }
+}
+
+proptest! {
+    #![proptest_config(cases())]
+
+    #[test]
+    fn every_step_of_anybody_leaves_the_tree_that_the_bucket_is(ops in prop::collection::vec(anybodys(), 1..25), ttl in 0..2_u64) {
+        run(&ops, Duration::from_secs(ttl));
+    }
+
+    #[test]
+    fn what_this_mount_does_is_seen_at_once_in_what_it_believes(ops in prop::collection::vec(own(), 1..30)) {
+        run(&ops, Duration::from_secs(3600));
+    }
+}

@@ -1,0 +1,343 @@
+//! The operations of the model test, done to a mount and to the model.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use pailfs::fs::attr::{Ino, Kind, SetAttr};
+use pailfs::fs::config::Config;
+use pailfs::fs::error::Situation;
+use pailfs::fs::handles::{HandleId, OpenMode};
+use pailfs::fs::{Full, Looked, Plus, Replace, Stat};
+use pailfs::store::memory::Memory;
+use pailfs::store::{BucketName, Condition, DeleteObject, Key, ObjectRef, ObjectStore as _, RetryPolicy};
+
+use crate::model::{COMPONENTS, NAMES, Op};
+use crate::model_tree::{FOREIGN_MODE, Model, Node, Object, Outcome};
+use crate::world::{CALLER, READ, Step, WRITE, World};
+
+/// What this mount makes files with.
+const OWN_MODE: u32 = 0o640;
+
+/// A model and what is tested against it.
+pub struct Run {
+    pub world: World,
+    memory: Memory,
+    model: Model,
+    ttl: Duration,
+}
+
+fn paths(indexes: &[usize]) -> String {
+    indexes.iter().map(|index| NAMES[*index]).collect::<Vec<_>>().join("/")
+}
+
+fn key_of(indexes: &[usize], slash: bool) -> String {
+    let bare = indexes.iter().map(|index| COMPONENTS[*index]).collect::<Vec<_>>().join("/");
+    if slash || bare.is_empty() { bare + "/" } else { bare }
+}
+
+fn bytes_of(seed: u8) -> Vec<u8> {
+    (0..seed % 50).map(|at| at.wrapping_mul(seed)).collect()
+}
+
+fn situation<T>(step: Step<T>) -> Outcome<T> {
+    step.map_err(|error| error.situation())
+}
+
+impl Run {
+    pub fn new(ttl: Duration) -> Self {
+        let memory = Memory::new();
+        Self { world: Self::mounted(&memory, ttl), memory, model: Model::default(), ttl }
+    }
+
+    fn mounted(memory: &Memory, ttl: Duration) -> World {
+        let config = Config::new(BucketName::new("bucket").unwrap());
+        World::on(memory.clone(), config, RetryPolicy::once(), ttl)
+    }
+
+    async fn find(&self, parent: Ino, name: &str) -> Outcome<Option<Stat>> {
+        match situation(self.world.fs.lookup(parent, name.as_bytes()).await)? {
+            Looked::Found(stat) => Ok(Some(stat)),
+            Looked::Absent => Ok(None),
+        }
+    }
+
+    /// The directory that a path is in, as the kernel finds it, and what is there by its name.
+    async fn walk(&self, path: &str) -> Outcome<(Ino, Option<Stat>)> {
+        let (parent, name) = Model::split(path);
+        let mut ino = Ino::ROOT;
+        for part in parent.split('/').filter(|part| !part.is_empty()) {
+            let stat = self.find(ino, part).await?.ok_or(Situation::NotFound)?;
+            if stat.kind != Kind::Directory {
+                return Err(Situation::NotDirectory);
+            }
+            ino = stat.ino;
+        }
+        Ok((ino, self.find(ino, name).await?))
+    }
+
+    async fn there(&self, path: &str) -> Outcome<Stat> {
+        self.walk(path).await?.1.ok_or(Situation::NotFound)
+    }
+
+    async fn store(&self, path: &str, mode: OpenMode, bytes: Vec<u8>) -> Outcome {
+        let fs = &self.world.fs;
+        let (parent, there) = self.walk(path).await?;
+        let handle = match there {
+            Some(stat) if stat.kind == Kind::Directory => return Err(Situation::IsDirectory),
+            Some(stat) => situation(fs.open(stat.ino, mode, CALLER).await)?,
+            None => {
+                let name = Model::split(path).1.as_bytes();
+                situation(fs.create(parent, name, OWN_MODE, mode, CALLER).await)?.1
+            }
+        };
+        let stored = self.write(handle, bytes).await;
+        situation(fs.release(handle).await).and(stored)
+    }
+
+    async fn write(&self, handle: HandleId, bytes: Vec<u8>) -> Outcome {
+        if !bytes.is_empty() {
+            situation(self.world.fs.write(handle, 0, Bytes::from(bytes), CALLER).await)?;
+        }
+        situation(self.world.fs.flush(handle, |_| false).await)
+    }
+
+    async fn change(&self, path: &str, change: SetAttr) -> Outcome {
+        let stat = self.there(path).await?;
+        if stat.kind == Kind::Directory {
+            return Err(Situation::IsDirectory);
+        }
+        situation(self.world.fs.setattr(stat.ino, change, CALLER).await).map(|_| ())
+    }
+
+    /// Does one thing in the mount, and what it should do in the model: both answers.
+    pub async fn apply(&mut self, op: &Op) -> (Outcome, Outcome) {
+        let fs = Arc::clone(&self.world.fs);
+        let mut next = self.model.clone();
+        if let Op::Write(at, _) | Op::Append(at, _) | Op::Truncate(at, _) | Op::Chmod(at, _) = op
+            && matches!(next.look(&paths(at)), Ok(Node::Object(_, Object { link: Some(_), .. })))
+        {
+            // The kernel follows it.
+            return (Ok(()), Ok(()));
+        }
+        let (real, expected) = match op {
+            Op::Write(at, seed) | Op::Append(at, seed) => {
+                let path = paths(at);
+                let append = matches!(op, Op::Append(..));
+                let mode = OpenMode { truncate: !append, append, ..WRITE };
+                let real = self.store(&path, mode, bytes_of(*seed)).await;
+                (real, self.expect_write(&mut next, &path, append, &bytes_of(*seed)))
+            }
+            Op::Truncate(at, len) => {
+                let (path, len) = (paths(at), *len % 40);
+                let real = self.change(&path, SetAttr { size: Some(len.into()), ..SetAttr::default() }).await;
+                let expected = next.file(&path).and_then(|(key, mut object)| {
+                    object.bytes.resize(len.into(), 0);
+                    if key.ends_with('/') && len == 0 {
+                        return Err(Situation::Invalid);
+                    }
+                    next.keys.insert(key, object);
+                    Ok(())
+                });
+                (real, expected)
+            }
+            Op::Chmod(at, mode) => {
+                let path = paths(at);
+                let real = self.change(&path, SetAttr { mode: Some(*mode), ..SetAttr::default() }).await;
+                let expected = next.file(&path).map(|(key, object)| {
+                    next.keys.insert(key, Object { mode: *mode, ..object });
+                });
+                (real, expected)
+            }
+            Op::Symlink(at, seed) => {
+                let (path, target) = (paths(at), format!("to/{seed}").into_bytes());
+                let real = match self.walk(&path).await {
+                    Ok((_, Some(_))) => Err(Situation::Exists),
+                    Ok((parent, None)) => {
+                        let name = Model::split(&path).1.as_bytes();
+                        situation(fs.symlink(parent, name, &target, CALLER).await).map(|_| ())
+                    }
+                    Err(error) => Err(error),
+                };
+                let expected = match next.look(&path) {
+                    Ok(_) => Err(Situation::Exists),
+                    Err(Situation::NotFound) => next.new_key(&path, false).map(|key| {
+                        next.keys.insert(key, Object { bytes: Vec::new(), link: Some(target), mode: 0o777 });
+                    }),
+                    Err(other) => Err(other),
+                };
+                (real, expected)
+            }
+            Op::Mkdir(at) => {
+                let path = paths(at);
+                let real = match self.walk(&path).await {
+                    Ok((_, Some(_))) => Err(Situation::Exists),
+                    Ok((parent, None)) => {
+                        situation(fs.mkdir(parent, Model::split(&path).1.as_bytes(), 0o755, CALLER).await).map(|_| ())
+                    }
+                    Err(error) => Err(error),
+                };
+                (real, next.mkdir(&path))
+            }
+            Op::Unlink(at) => {
+                let path = paths(at);
+                let real = match self.walk(&path).await {
+                    Ok((parent, Some(_))) => situation(fs.unlink(parent, Model::split(&path).1.as_bytes()).await),
+                    Ok((_, None)) => Err(Situation::NotFound),
+                    Err(error) => Err(error),
+                };
+                (real, next.unlink(&path))
+            }
+            Op::Rmdir(at) => {
+                let path = paths(at);
+                let real = match self.walk(&path).await {
+                    Ok((parent, Some(_))) => situation(fs.rmdir(parent, Model::split(&path).1.as_bytes()).await),
+                    Ok((_, None)) => Err(Situation::NotFound),
+                    Err(error) => Err(error),
+                };
+                (real, next.rmdir(&path))
+            }
+            Op::Rename(from, to, replace) => {
+                let (from, to) = (paths(from), paths(to));
+                let real = self.rename(&from, &to, *replace).await;
+                (real, next.rename(&from, &to, *replace))
+            }
+            Op::Put(at, slash, seed) => {
+                let (key, bytes) = (key_of(at, *slash), bytes_of(*seed));
+                self.world.put(&key, &Bytes::from(bytes.clone())).await;
+                next.keys.insert(key, Object { bytes, link: None, mode: FOREIGN_MODE });
+                (Ok(()), Ok(()))
+            }
+            Op::Delete(at, slash) => {
+                let key = key_of(at, *slash);
+                let object = ObjectRef::current(BucketName::new("bucket").unwrap(), Key::new(&key).unwrap());
+                self.memory.delete(&DeleteObject { object, condition: Condition::None }).await.unwrap();
+                next.keys.remove(&key);
+                (Ok(()), Ok(()))
+            }
+            Op::Look => (Ok(()), Ok(())),
+            Op::Remount | Op::Crash => {
+                if matches!(op, Op::Remount) {
+                    assert_eq!(fs.finish().await, []);
+                }
+                self.world = Self::mounted(&self.memory, self.ttl);
+                next.kept.clear();
+                (Ok(()), Ok(()))
+            }
+        };
+        if expected.is_ok() {
+            self.model = next;
+        }
+        (real, expected)
+    }
+
+    fn expect_write(&self, next: &mut Model, path: &str, append: bool, bytes: &[u8]) -> Outcome {
+        let (key, object) = match next.look(path) {
+            Ok(Node::Directory) => return Err(Situation::IsDirectory),
+            Ok(Node::Object(key, object)) => {
+                let old = if append { object.bytes.clone() } else { Vec::new() };
+                (key, Object { bytes: [&old, bytes].concat(), ..object })
+            }
+            Err(Situation::NotFound) => {
+                (next.new_key(path, false)?, Object { bytes: bytes.to_vec(), link: None, mode: OWN_MODE })
+            }
+            Err(other) => return Err(other),
+        };
+        if key.ends_with('/') && object.bytes.is_empty() {
+            return Err(Situation::Invalid);
+        }
+        next.keys.insert(key, object);
+        Ok(())
+    }
+
+    /// As rename(2): the kernel itself refuses what has no sense.
+    async fn rename(&self, from: &str, to: &str, replace: bool) -> Outcome {
+        let (old, there) = self.walk(from).await?;
+        let moved = there.ok_or(Situation::NotFound)?;
+        let (new, there) = self.walk(to).await?;
+        if there.is_some() && !replace {
+            return Err(Situation::Exists);
+        }
+        if from == to {
+            return Ok(());
+        }
+        if to.starts_with(&format!("{from}/")) {
+            return Err(Situation::Invalid);
+        }
+        if from.starts_with(&format!("{to}/")) {
+            return Err(Situation::NotEmpty);
+        }
+        match there {
+            Some(there) if moved.kind != Kind::Directory && there.kind == Kind::Directory => return Err(Situation::IsDirectory),
+            Some(there) if moved.kind == Kind::Directory && there.kind != Kind::Directory => return Err(Situation::NotDirectory),
+            _ => {}
+        }
+        let replace = if replace { Replace::Allowed } else { Replace::Forbidden };
+        let (from, to) = (Model::split(from).1.as_bytes(), Model::split(to).1.as_bytes());
+        situation(self.world.fs.rename((old, from), (new, to), replace).await)
+    }
+
+    /// The tree as it is listed, looked up and read.
+    async fn tree(&self) -> BTreeMap<String, Node> {
+        let mut tree = BTreeMap::new();
+        let mut waiting = vec![(String::new(), Ino::ROOT)];
+        while let Some((path, ino)) = waiting.pop() {
+            for name in self.names(ino).await {
+                let path = if path.is_empty() { name.clone() } else { format!("{path}/{name}") };
+                let stat = self.find(ino, &name).await.unwrap().unwrap_or_else(|| panic!("{path} is listed and not found"));
+                let node = match stat.kind {
+                    Kind::Directory => {
+                        waiting.push((path.clone(), stat.ino));
+                        Node::Directory
+                    }
+                    Kind::Symlink => {
+                        let target = self.world.fs.readlink(stat.ino).await.unwrap();
+                        let object = Object { bytes: Vec::new(), link: Some(target), mode: 0o777 };
+                        Node::Object(String::new(), object)
+                    }
+                    _ => {
+                        let handle = self.world.fs.open(stat.ino, READ, CALLER).await.unwrap();
+                        let bytes = self.world.fs.read(handle, 0, 1000).await.unwrap().to_vec();
+                        assert_eq!(stat.attr.size, bytes.len() as u64, "{path}");
+                        self.world.fs.release(handle).await.unwrap();
+                        Node::Object(String::new(), Object { bytes, link: None, mode: stat.attr.mode })
+                    }
+                };
+                assert!(tree.insert(path.clone(), node).is_none(), "{path} is listed twice");
+            }
+        }
+        tree
+    }
+
+    async fn names(&self, ino: Ino) -> Vec<String> {
+        let fs = &self.world.fs;
+        let (handle, mut names, mut offset) = (fs.opendir(ino).unwrap(), Vec::new(), 0);
+        loop {
+            let before = offset;
+            fs.readdir(handle, offset, Plus::No, |entry| {
+                offset = entry.offset;
+                if !entry.is_dot {
+                    names.push(entry.name.to_owned());
+                }
+                Full::No
+            })
+            .await
+            .unwrap();
+            if offset == before {
+                break;
+            }
+        }
+        fs.releasedir(handle);
+        names
+    }
+
+    /// The mount shows the model's tree, and the bucket has the model's keys.
+    pub async fn check(&self, context: &str) {
+        let unkeyed = |node: Node| if let Node::Object(_, object) = node { Node::Object(String::new(), object) } else { node };
+        let expected: BTreeMap<String, Node> = self.model.tree().into_iter().map(|(path, node)| (path, unkeyed(node))).collect();
+        assert_eq!(self.tree().await, expected, "{context}: the tree");
+        let keys: BTreeSet<String> = self.world.keys().await.into_iter().collect();
+        assert_eq!(keys, self.model.keys.keys().cloned().collect::<BTreeSet<_>>(), "{context}: the keys");
+    }
+}

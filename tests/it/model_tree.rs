@@ -1,0 +1,214 @@
+//! Which tree a bucket is, by the rules of `pailfs help names`, and what each operation makes of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use pailfs::fs::error::Situation;
+use pailfs::fs::name::{Component, parse, show};
+
+/// What an object shows that has no attributes of its own.
+pub const FOREIGN_MODE: u32 = 0o644;
+
+pub type Outcome<T = ()> = Result<T, Situation>;
+
+/// An object, as it is shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Object {
+    pub bytes: Vec<u8>,
+    pub link: Option<Vec<u8>>,
+    pub mode: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Node {
+    Directory,
+    /// Of this key.
+    Object(String, Object),
+}
+
+/// What is in the bucket, and what this mount alone knows.
+#[derive(Debug, Clone, Default)]
+pub struct Model {
+    pub keys: BTreeMap<String, Object>,
+    /// Directories (as prefixes of keys) that something was removed from here: they stay.
+    pub kept: BTreeSet<String>,
+}
+
+/// The prefixes of the directories that a key is in.
+fn directories_of(key: &str) -> impl Iterator<Item = &str> {
+    key.match_indices('/').map(|(at, _)| &key[..=at])
+}
+
+impl Model {
+    fn is_marker(key: &str, object: &Object) -> bool {
+        key.ends_with('/') && object.bytes.is_empty() && object.link.is_none()
+    }
+
+    fn directories(&self) -> BTreeSet<&str> {
+        let kept = self.kept.iter().flat_map(|prefix| directories_of(prefix));
+        kept.chain(self.keys.keys().flat_map(|key| directories_of(key))).collect()
+    }
+
+    /// The tree that the bucket is, by paths.
+    pub fn tree(&self) -> BTreeMap<String, Node> {
+        let directories = self.directories();
+        let path_of = |prefix: &str| -> String {
+            let parts = prefix.strip_suffix('/').map_or(Vec::new(), |bare| bare.split('/').collect());
+            parts.iter().map(|part| show(&Component::new(part).unwrap(), false).unwrap() + "/").collect()
+        };
+        let mut tree = BTreeMap::new();
+        for directory in &directories {
+            let path = path_of(directory);
+            tree.insert(path.trim_end_matches('/').to_owned(), Node::Directory);
+        }
+        for (key, object) in self.keys.iter().filter(|(key, object)| !Self::is_marker(key, object)) {
+            let (prefix, last) = key.rfind('/').map_or(("", &**key), |at| key.split_at(at + 1));
+            let beside = directories.contains(&*format!("{key}/"));
+            let name = show(&Component::new(last).unwrap(), beside).unwrap();
+            tree.insert(path_of(prefix) + &name, Node::Object(key.clone(), object.clone()));
+        }
+        tree
+    }
+
+    /// The prefix of keys below a directory of the tree.
+    fn prefix(path: &str) -> String {
+        let parts = path.split('/').filter(|part| !part.is_empty());
+        parts.map(|part| parse(part).unwrap().component.as_str().to_owned() + "/").collect()
+    }
+
+    /// What a path leads to, as a kernel walks it.
+    pub fn look(&self, path: &str) -> Outcome<Node> {
+        let tree = self.tree();
+        let mut walked = String::new();
+        let mut node = Node::Directory;
+        for part in path.split('/').filter(|part| !part.is_empty()) {
+            if node != Node::Directory {
+                return Err(Situation::NotDirectory);
+            }
+            walked = if walked.is_empty() { part.to_owned() } else { format!("{walked}/{part}") };
+            node = tree.get(&walked).cloned().ok_or(Situation::NotFound)?;
+        }
+        Ok(node)
+    }
+
+    pub fn split(path: &str) -> (&str, &str) {
+        path.rsplit_once('/').unwrap_or(("", path))
+    }
+
+    /// The directory that a path is in.
+    fn parent(&self, path: &str) -> Outcome<String> {
+        let (parent, _) = Self::split(path);
+        match self.look(parent)? {
+            Node::Directory => Ok(Self::prefix(parent)),
+            Node::Object(..) => Err(Situation::NotDirectory),
+        }
+    }
+
+    /// The key of something new at a path where nothing is.
+    pub fn new_key(&self, path: &str, directory: bool) -> Outcome<String> {
+        let prefix = self.parent(path)?;
+        let shown = parse(Self::split(path).1).ok_or(Situation::Invalid)?;
+        let key = prefix + shown.component.as_str();
+        let is_beside = self.directories().contains(&*format!("{key}/"));
+        // `x%00` is the object beside a directory; `%2F` as an object would be the marker.
+        let bad = shown.beside_directory != is_beside || !directory && shown.component.as_str().is_empty();
+        if bad || directory && shown.beside_directory { Err(Situation::Invalid) } else { Ok(key) }
+    }
+
+    pub fn file(&self, path: &str) -> Outcome<(String, Object)> {
+        match self.look(path)? {
+            Node::Object(key, object) => Ok((key, object)),
+            Node::Directory => Err(Situation::IsDirectory),
+        }
+    }
+
+    /// A name has gone from the directory that the object of this key was in: that stays.
+    fn keep_parent(&mut self, key: &str) {
+        if let Some(at) = key.rfind('/') {
+            self.kept.insert(key[..=at].to_owned());
+        }
+    }
+
+    pub fn unlink(&mut self, path: &str) -> Outcome {
+        let (key, _) = self.file(path)?;
+        self.keys.remove(&key);
+        self.keep_parent(&key);
+        Ok(())
+    }
+
+    fn is_empty(&self, path: &str) -> bool {
+        let below = format!("{path}/");
+        !self.tree().keys().any(|other| other.starts_with(&below))
+    }
+
+    pub fn mkdir(&mut self, path: &str) -> Outcome {
+        match self.look(path) {
+            Ok(_) => return Err(Situation::Exists),
+            Err(Situation::NotFound) => {}
+            Err(other) => return Err(other),
+        }
+        let prefix = self.new_key(path, true)? + "/";
+        self.keys.insert(prefix, Object { bytes: Vec::new(), link: None, mode: FOREIGN_MODE });
+        Ok(())
+    }
+
+    pub fn rmdir(&mut self, path: &str) -> Outcome {
+        match self.look(path)? {
+            Node::Object(..) => return Err(Situation::NotDirectory),
+            Node::Directory if !self.is_empty(path) => return Err(Situation::NotEmpty),
+            Node::Directory => {}
+        }
+        let prefix = Self::prefix(path);
+        self.keys.remove(&prefix);
+        self.kept.remove(&prefix);
+        self.keep_parent(prefix.strip_suffix('/').unwrap());
+        Ok(())
+    }
+
+    pub fn rename(&mut self, from: &str, to: &str, replace: bool) -> Outcome {
+        let moved = self.look(from)?;
+        self.parent(to)?;
+        let there = match self.look(to) {
+            Ok(there) => Some(there),
+            Err(Situation::NotFound) => None,
+            Err(other) => return Err(other),
+        };
+        if there.is_some() && !replace {
+            return Err(Situation::Exists);
+        }
+        if from == to {
+            return Ok(());
+        }
+        if to.starts_with(&format!("{from}/")) {
+            return Err(Situation::Invalid);
+        }
+        if from.starts_with(&format!("{to}/")) {
+            return Err(Situation::NotEmpty);
+        }
+        let to_key = match (&moved, &there) {
+            (Node::Object(..), Some(Node::Directory)) => return Err(Situation::IsDirectory),
+            (Node::Directory, Some(Node::Object(..))) => return Err(Situation::NotDirectory),
+            (Node::Directory, Some(Node::Directory)) if !self.is_empty(to) => return Err(Situation::NotEmpty),
+            (Node::Directory, Some(Node::Directory)) => Self::prefix(to).strip_suffix('/').unwrap_or_default().to_owned(),
+            (Node::Object(..), Some(Node::Object(key, _))) => key.clone(),
+            (moved, None) => self.new_key(to, *moved == Node::Directory)?,
+        };
+        match moved {
+            Node::Object(key, object) => {
+                self.keys.remove(&key);
+                self.keep_parent(&key);
+                self.keys.insert(to_key, object);
+            }
+            Node::Directory => {
+                let (old, new) = (Self::prefix(from), to_key + "/");
+                self.keys.remove(&new);
+                let moves = |key: &str| key.strip_prefix(&*old).map(|rest| format!("{new}{rest}"));
+                let keys = std::mem::take(&mut self.keys);
+                self.keys = keys.into_iter().map(|(key, object)| (moves(&key).unwrap_or(key), object)).collect();
+                let kept = std::mem::take(&mut self.kept);
+                self.kept = kept.into_iter().map(|prefix| moves(&prefix).unwrap_or(prefix)).collect();
+                self.keep_parent(old.strip_suffix('/').unwrap());
+            }
+        }
+        Ok(())
+    }
+}
