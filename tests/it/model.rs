@@ -43,6 +43,20 @@ pub enum Op {
     Crash,
 }
 
+impl Op {
+    /// The paths of the mount that it is about.
+    pub fn paths(&self) -> Vec<&Indexes> {
+        match self {
+            Self::Write(at, _) | Self::Append(at, _) | Self::Truncate(at, _) | Self::Chmod(at, _) | Self::Symlink(at, _) => {
+                vec![at]
+            }
+            Self::Mkdir(at) | Self::Unlink(at) | Self::Rmdir(at) => vec![at],
+            Self::Rename(from, to, _) => vec![from, to],
+            Self::Put(..) | Self::Delete(..) | Self::Look | Self::Remount | Self::Crash => Vec::new(),
+        }
+    }
+}
+
 fn path() -> impl Strategy<Value = Indexes> {
     // Those at the beginning are the ones that others are likely to have met.
     prop::collection::vec(prop_oneof![8 => 0..3_usize, 1 => 3..NAMES.len()], 1..4)

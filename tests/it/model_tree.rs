@@ -94,6 +94,18 @@ impl Model {
         path.rsplit_once('/').unwrap_or(("", path))
     }
 
+    /// Whether a path has the name of an object beside a directory that is not there.
+    pub fn is_beside_nothing(&self, path: &str) -> bool {
+        let directories = self.directories();
+        let mut prefix = String::new();
+        path.split('/').any(|part| {
+            let Some(shown) = parse(part) else { return false };
+            prefix += shown.component.as_str();
+            prefix += "/";
+            shown.beside_directory && !directories.contains(&*prefix)
+        })
+    }
+
     /// The directory that a path is in.
     fn parent(&self, path: &str) -> Outcome<String> {
         let (parent, _) = Self::split(path);
@@ -189,6 +201,8 @@ impl Model {
             (Node::Directory, Some(Node::Object(..))) => return Err(Situation::NotDirectory),
             (Node::Directory, Some(Node::Directory)) if !self.is_empty(to) => return Err(Situation::NotEmpty),
             (Node::Directory, Some(Node::Directory)) => Self::prefix(to).strip_suffix('/').unwrap_or_default().to_owned(),
+            // `%2F`: emptied, it would be the marker.
+            (Node::Object(..), Some(Node::Object(key, _))) if key.ends_with('/') => return Err(Situation::Invalid),
             (Node::Object(..), Some(Node::Object(key, _))) => key.clone(),
             (moved, None) => self.new_key(to, *moved == Node::Directory)?,
         };
