@@ -97,6 +97,9 @@ pub(super) struct Mount {
     /// elsewhere what the store says]
     #[arg(long)]
     pub(super) location: Option<String>,
+    /// Send an empty object when a file is created with O_EXCL, so that open tells who was first
+    #[arg(long)]
+    pub(super) strict_excl: bool,
     /// How much a listing is believed about attributes
     #[arg(long, default_value = "auto", value_enum)]
     pub(super) attrs: Attrs,

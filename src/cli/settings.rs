@@ -48,6 +48,7 @@ pub(super) fn resolve(arguments: &args::Mount, directory: PathBuf) -> Result<Mou
         umask: arguments.umask,
         trust_special: arguments.trust_special,
         ttl: arguments.ttl,
+        strict_excl: arguments.strict_excl,
         commit_after: Some(arguments.commit_after).filter(|after| !after.is_zero()),
         read_only: arguments.read_only,
         attrs: match arguments.attrs {

@@ -2,13 +2,14 @@
 
 use super::Outcome;
 
-const TOPICS: [(&str, &str, &str); 10] = [
+const TOPICS: [(&str, &str, &str); 11] = [
     ("mount", "mounting, unmounting, fstab, options", include_str!("../manual/mount.md")),
     ("buckets", "every bucket of the account as a directory", include_str!("../manual/buckets.md")),
     ("xattrs", "what S3 knows of an object, as extended attributes", include_str!("../manual/xattrs.md")),
     ("acl", "who may do what: canned lists, grants, buckets without lists", include_str!("../manual/acl.md")),
     ("lifecycle", "CORS, lifecycle, policy, versioning, tags of a bucket", include_str!("../manual/lifecycle.md")),
     ("writing", "changing files, and what others do meanwhile", include_str!("../manual/writing.md")),
+    ("locks", "what works on one machine, and between machines", include_str!("../manual/locks.md")),
     ("restore", "bringing archived objects back", include_str!("../manual/restore.md")),
     ("errors", "what an error number means, and how to ask why", include_str!("../manual/errors.md")),
     ("names", "keys and paths", include_str!("../manual/names.md")),

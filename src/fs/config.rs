@@ -103,6 +103,8 @@ pub struct Config {
     pub ttl: Duration,
     /// What is written is brought to the store so long after the last write, when no close or fsync does; `None`: never.
     pub commit_after: Option<Duration>,
+    /// A file that is created with `O_EXCL` is in the store, empty, when it is open.
+    pub strict_excl: bool,
     /// Nothing may be changed.
     pub read_only: bool,
     /// How much a listing is believed.
@@ -148,6 +150,7 @@ impl Config {
             trust_special: false,
             ttl: Duration::from_secs(5),
             commit_after: Some(Duration::from_secs(10)),
+            strict_excl: false,
             read_only: false,
             attrs: AttrsMode::Auto,
             memory_limit: 512 << 20,

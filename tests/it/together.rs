@@ -104,3 +104,63 @@ fn every_line_is_kept_that_two_processes_each_append_on_two_mounts() {
     lines.dedup();
     assert_eq!((lines.len(), stored.lines().count()), (120, 120));
 }
+
+#[test]
+fn with_strict_excl_open_tells_who_was_first() {
+    let site = Site::start();
+    let mounts = [site.mount(&["--strict-excl"]), site.mount(&["--strict-excl", "--ttl", "60s"])];
+    let create = |mount: &Mount, name: &str| fs::OpenOptions::new().write(true).create_new(true).open(mount.at(name));
+    for round in 0..20 {
+        let name = format!("lock{round}");
+        let opened = std::thread::scope(|threads| {
+            let opening = mounts.each_ref().map(|mount| threads.spawn(|| create(mount, &name)));
+            opening.map(|opening| opening.join().unwrap())
+        });
+        let [first, second] = opened;
+        let (Ok(mut won), Err(lost)) = (if first.is_ok() { (first, second) } else { (second, first) }) else {
+            panic!("round {round}: both or none")
+        };
+        assert_eq!(lost.raw_os_error(), Some(libc::EEXIST), "round {round}");
+        assert_eq!(site.get(&name).as_deref(), Some(&b""[..]), "it is there as soon as it is open");
+        won.write_all(b"mine").unwrap();
+        drop(won);
+        for mount in &mounts {
+            assert_eq!(fs::read(mount.at(&name)).unwrap(), b"mine", "round {round}");
+        }
+        fs::remove_file(mounts[round % 2].at(&name)).unwrap();
+        assert_eq!(site.get(&name), None);
+    }
+    // What is not written is not sent again.
+    site.server.reset_counters();
+    drop(create(&mounts[0], "empty").unwrap());
+    assert_eq!((site.count("PutObject"), site.get("empty").as_deref()), (1, Some(&b""[..])));
+    // Nothing is made that the store has refused, and nothing is left of it.
+    site.server.set_faults("PutObject:*=denied".parse().unwrap());
+    assert_eq!(create(&mounts[0], "refused").unwrap_err().raw_os_error(), Some(libc::EACCES));
+    site.server.set_faults("".parse().unwrap());
+    assert!(!mounts[0].at("refused").exists());
+    drop(create(&mounts[0], "refused").unwrap());
+    // Only O_EXCL asks for it.
+    site.server.reset_counters();
+    let file = fs::File::create(mounts[0].at("plain")).unwrap();
+    assert_eq!(site.get("plain"), None);
+    drop(file);
+    assert_eq!(site.count("PutObject"), 1);
+}
+
+#[test]
+fn locks_of_the_kernel_hold_between_the_processes_of_a_mount_and_cost_nothing() {
+    let site = Site::start();
+    let mount = site.mount(&[]);
+    fs::write(mount.at("f"), "x").unwrap();
+    fs::metadata(mount.at("f")).unwrap();
+    mount.sh("exec 3>>f; flock -n 3; ! flock -n f true; exec 3>&-; flock -n f true");
+    mount.sh("python3 -c 'import fcntl, os\n\
+         f = open(\"f\", \"r+\"); fcntl.lockf(f, fcntl.LOCK_EX)\n\
+         if os.fork() == 0:\n \
+          g = open(\"f\", \"r+\")\n \
+          try: fcntl.lockf(g, fcntl.LOCK_EX | fcntl.LOCK_NB); os._exit(1)\n \
+          except BlockingIOError: os._exit(0)\n\
+         assert os.wait()[1] == 0'");
+    assert_eq!(site.count("PutObject"), 1, "nobody has changed it since");
+}

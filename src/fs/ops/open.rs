@@ -7,6 +7,8 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+
 use crate::base::clock;
 use crate::data::budget::Class;
 use crate::data::guess;
@@ -194,8 +196,28 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         }
         self.dress(&inode);
         self.note_made(&directory, &inode, &component, true);
+        let counted = Counted::new(&inode, mode.of_maker());
+        if mode.exclusive && self.config.strict_excl {
+            self.be_first(&inode).await?;
+        }
         let stat = self.told(&inode);
-        Ok((stat, self.add_handle(Counted::new(&inode, mode.of_maker()), true, caller, None)))
+        Ok((stat, self.add_handle(counted, true, caller, None)))
+    }
+
+    /// Stores a new file as it is, empty; there is no such file when that fails.
+    async fn be_first(&self, inode: &Arc<Inode<S>>) -> Result<()> {
+        let _alone = inode.gate.write().await;
+        let first = self.commit_alone(inode).await;
+        let Err(error) = &first else { return Ok(()) };
+        // The name of who has come second is the other's already.
+        if error.situation() != Situation::Exists {
+            self.note_vanished(inode);
+        }
+        if let Some(writing) = inode.writing() {
+            inode.lock().content = Content::Orphan(Some(Bytes::new()));
+            writing.writer.discard().await;
+        }
+        first
     }
 
     /// Lets who appends go on in the file that has the name now, if another client has replaced the one that was opened: whether
