@@ -15,6 +15,8 @@ mod capabilities;
 mod clients;
 #[cfg(feature = "demo")]
 mod closing;
+#[cfg(feature = "demo")]
+mod coherence;
 mod companions;
 mod conformance;
 mod copies;
