@@ -18,6 +18,9 @@ const CASES: u64 = 1500;
 pub const COMPONENTS: [&str; 5] = ["a", "b", "c", "", ".."];
 pub const NAMES: [&str; 7] = ["a", "b", "c", "a%00", "%2F", "%2E%2E", "%00"];
 
+/// So many files are open at once.
+pub const SLOTS: usize = 3;
+
 /// A path as indexes into [`NAMES`], or a key as indexes into [`COMPONENTS`].
 pub type Indexes = Vec<usize>;
 
@@ -33,11 +36,18 @@ pub enum Op {
     Unlink(Indexes),
     Rmdir(Indexes),
     Rename(Indexes, Indexes, bool),
+    /// By this mount, through handles that stay open: truncated or not, at an offset.
+    Open(usize, Indexes, bool),
+    WriteAt(usize, u8, u8),
+    Fsync(usize),
+    Close(usize),
     /// By another client: an object of so many bytes, or none any more. `true`: the key ends in a slash.
     Put(Indexes, bool, u8),
     Delete(Indexes, bool),
     /// Everything is looked at.
     Look,
+    /// The kernel forgets what it knows.
+    Forget,
     /// The mount ends and begins again, with its files stored, or as after a crash.
     Remount,
     Crash,
@@ -52,7 +62,9 @@ impl Op {
             }
             Self::Mkdir(at) | Self::Unlink(at) | Self::Rmdir(at) => vec![at],
             Self::Rename(from, to, _) => vec![from, to],
-            Self::Put(..) | Self::Delete(..) | Self::Look | Self::Remount | Self::Crash => Vec::new(),
+            Self::Open(_, at, _) => vec![at],
+            Self::WriteAt(..) | Self::Fsync(_) | Self::Close(_) => Vec::new(),
+            Self::Put(..) | Self::Delete(..) | Self::Look | Self::Forget | Self::Remount | Self::Crash => Vec::new(),
         }
     }
 }
@@ -78,6 +90,7 @@ fn own() -> impl Strategy<Value = Op> {
         3 => path().prop_map(Op::Rmdir),
         5 => (path(), path(), prop::bool::weighted(0.8)).prop_map(|(from, to, replace)| Op::Rename(from, to, replace)),
         2 => Just(Op::Look),
+        1 => Just(Op::Forget),
         1 => Just(Op::Remount),
         1 => Just(Op::Crash),
     ]
@@ -88,6 +101,17 @@ fn anybodys() -> impl Strategy<Value = Op> {
         10 => own(),
         4 => (key(), prop::bool::weighted(0.2), any::<u8>()).prop_map(|(at, slash, seed)| Op::Put(at, slash, seed)),
         2 => (key(), prop::bool::weighted(0.2)).prop_map(|(at, slash)| Op::Delete(at, slash)),
+    ]
+}
+
+fn with_handles() -> impl Strategy<Value = Op> {
+    let slot = 0..SLOTS;
+    prop_oneof![
+        12 => own(),
+        4 => (slot.clone(), path(), any::<bool>()).prop_map(|(slot, at, truncate)| Op::Open(slot, at, truncate)),
+        5 => (slot.clone(), any::<u8>(), any::<u8>()).prop_map(|(slot, offset, seed)| Op::WriteAt(slot, offset, seed)),
+        1 => slot.clone().prop_map(Op::Fsync),
+        3 => slot.prop_map(Op::Close),
     ]
 }
 
@@ -105,6 +129,11 @@ fn run(ops: &[Op], ttl: Duration) {
             // Longer than what others do may stay unseen.
             tokio::time::advance(Duration::from_secs(2)).await;
         }
+        for slot in 0..SLOTS {
+            assert_eq!(run.apply(&Op::Close(slot)).await, (Ok(()), Ok(())), "the close of {slot} at the end");
+        }
+        run.check("the end").await;
+        run.forget_all();
         run.world.settle("the end", None).await;
     });
 }
@@ -124,7 +153,21 @@ proptest! {
     }
 
     #[test]
-    fn what_this_mount_does_is_seen_at_once_in_what_it_believes(ops in prop::collection::vec(own(), 1..30)) {
+    fn what_this_mount_does_is_seen_at_once_in_what_it_believes(ops in prop::collection::vec(with_handles(), 1..40)) {
         run(&ops, Duration::from_secs(3600));
     }
+}
+
+#[test]
+fn an_older_listing_does_not_displace_what_was_looked_at_since() {
+    // The inode is forgotten after the commit, and asked for again; the listing from before is believed still.
+    let ops = [Op::Open(0, vec![2], false), Op::Remount, Op::Open(1, vec![2], true), Op::Close(1), Op::Forget];
+    run(&ops, Duration::from_secs(3600));
+}
+
+#[test]
+fn a_file_beside_a_directory_never_has_the_plain_name() {
+    // Not stored yet, while the kernel has forgotten the directory.
+    let ops = [Op::Mkdir(vec![0]), Op::Open(0, vec![3], false), Op::Forget, Op::Write(vec![0], 0), Op::Look];
+    run(&ops, Duration::from_secs(3600));
 }

@@ -1,5 +1,6 @@
 //! The operations of the model test, done to a mount and to the model.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use pailfs::fs::{Full, Looked, Plus, Replace, Stat};
 use pailfs::store::memory::Memory;
 use pailfs::store::{BucketName, Condition, DeleteObject, Key, ObjectRef, ObjectStore as _, RetryPolicy};
 
-use crate::model::{COMPONENTS, NAMES, Op};
+use crate::model::{COMPONENTS, NAMES, Op, SLOTS};
 use crate::model_tree::{FOREIGN_MODE, Model, Node, Object, Outcome};
 use crate::world::{CALLER, READ, Step, WRITE, World};
 
@@ -25,6 +26,9 @@ pub struct Run {
     pub world: World,
     memory: Memory,
     model: Model,
+    handles: BTreeMap<usize, HandleId>,
+    /// What the kernel was told of and has not forgotten, as often as that.
+    told: RefCell<Vec<Ino>>,
     ttl: Duration,
 }
 
@@ -48,7 +52,14 @@ fn situation<T>(step: Step<T>) -> Outcome<T> {
 impl Run {
     pub fn new(ttl: Duration) -> Self {
         let memory = Memory::new();
-        Self { world: Self::mounted(&memory, ttl), memory, model: Model::default(), ttl }
+        Self {
+            world: Self::mounted(&memory, ttl),
+            memory,
+            model: Model::default(),
+            handles: BTreeMap::new(),
+            told: RefCell::default(),
+            ttl,
+        }
     }
 
     fn mounted(memory: &Memory, ttl: Duration) -> World {
@@ -58,8 +69,18 @@ impl Run {
 
     async fn find(&self, parent: Ino, name: &str) -> Outcome<Option<Stat>> {
         match situation(self.world.fs.lookup(parent, name.as_bytes()).await)? {
-            Looked::Found(stat) => Ok(Some(stat)),
+            Looked::Found(stat) => {
+                self.told.borrow_mut().push(stat.ino);
+                Ok(Some(stat))
+            }
             Looked::Absent => Ok(None),
+        }
+    }
+
+    /// As a kernel that is short of memory.
+    pub fn forget_all(&self) {
+        for ino in self.told.take() {
+            self.world.fs.forget(ino, 1);
         }
     }
 
@@ -81,19 +102,26 @@ impl Run {
         self.walk(path).await?.1.ok_or(Situation::NotFound)
     }
 
-    async fn store(&self, path: &str, mode: OpenMode, bytes: Vec<u8>) -> Outcome {
+    /// Opens a file, or makes it.
+    async fn handle(&self, path: &str, mode: OpenMode) -> Outcome<HandleId> {
         let fs = &self.world.fs;
         let (parent, there) = self.walk(path).await?;
-        let handle = match there {
-            Some(stat) if stat.kind == Kind::Directory => return Err(Situation::IsDirectory),
-            Some(stat) => situation(fs.open(stat.ino, mode, CALLER).await)?,
+        match there {
+            Some(stat) if stat.kind == Kind::Directory => Err(Situation::IsDirectory),
+            Some(stat) => situation(fs.open(stat.ino, mode, CALLER).await),
             None => {
                 let name = Model::split(path).1.as_bytes();
-                situation(fs.create(parent, name, OWN_MODE, mode, CALLER).await)?.1
+                let (stat, handle) = situation(fs.create(parent, name, OWN_MODE, mode, CALLER).await)?;
+                self.told.borrow_mut().push(stat.ino);
+                Ok(handle)
             }
-        };
+        }
+    }
+
+    async fn store(&self, path: &str, mode: OpenMode, bytes: Vec<u8>) -> Outcome {
+        let handle = self.handle(path, mode).await?;
         let stored = self.write(handle, bytes).await;
-        situation(fs.release(handle).await).and(stored)
+        situation(self.world.fs.release(handle).await).and(stored)
     }
 
     async fn write(&self, handle: HandleId, bytes: Vec<u8>) -> Outcome {
@@ -141,7 +169,10 @@ impl Run {
                     if key.ends_with('/') && len == 0 {
                         return Err(Situation::Invalid);
                     }
-                    next.keys.insert(key, object);
+                    next.change(&key, object, None);
+                    if !next.is_open(&key) {
+                        next.save(&key);
+                    }
                     Ok(())
                 });
                 (real, expected)
@@ -160,7 +191,8 @@ impl Run {
                     Ok((_, Some(_))) => Err(Situation::Exists),
                     Ok((parent, None)) => {
                         let name = Model::split(&path).1.as_bytes();
-                        situation(fs.symlink(parent, name, &target, CALLER).await).map(|_| ())
+                        let made = situation(fs.symlink(parent, name, &target, CALLER).await);
+                        made.map(|stat| self.told.borrow_mut().push(stat.ino))
                     }
                     Err(error) => Err(error),
                 };
@@ -178,7 +210,8 @@ impl Run {
                 let real = match self.walk(&path).await {
                     Ok((_, Some(_))) => Err(Situation::Exists),
                     Ok((parent, None)) => {
-                        situation(fs.mkdir(parent, Model::split(&path).1.as_bytes(), 0o755, CALLER).await).map(|_| ())
+                        let made = situation(fs.mkdir(parent, Model::split(&path).1.as_bytes(), 0o755, CALLER).await);
+                        made.map(|stat| self.told.borrow_mut().push(stat.ino))
                     }
                     Err(error) => Err(error),
                 };
@@ -215,19 +248,58 @@ impl Run {
             }
             Op::Delete(at, slash) => {
                 let key = key_of(at, *slash);
+                if next.kept.contains(&key) {
+                    // Emptied here, and removed elsewhere: it stays unless its marker was known.
+                    return (Ok(()), Ok(()));
+                }
                 let object = ObjectRef::current(BucketName::new("bucket").unwrap(), Key::new(&key).unwrap());
                 self.memory.delete(&DeleteObject { object, condition: Condition::None }).await.unwrap();
                 next.keys.remove(&key);
                 (Ok(()), Ok(()))
             }
             Op::Look => (Ok(()), Ok(())),
+            Op::Forget => {
+                self.forget_all();
+                (Ok(()), Ok(()))
+            }
             Op::Remount | Op::Crash => {
                 if matches!(op, Op::Remount) {
                     assert_eq!(fs.finish().await, []);
+                    let open: Vec<String> = next.handles.values().flatten().cloned().collect();
+                    open.iter().for_each(|key| next.save(key));
                 }
                 self.world = Self::mounted(&self.memory, self.ttl);
-                next.kept.clear();
+                self.handles.clear();
+                self.told.take();
+                next.crash();
                 (Ok(()), Ok(()))
+            }
+            Op::Open(slot, at, truncate) => self.open(&mut next, *slot, &paths(at), *truncate).await,
+            Op::WriteAt(slot, offset, seed) => {
+                let Some(handle) = self.handles.get(slot) else { return (Ok(()), Ok(())) };
+                let (offset, bytes) = (usize::from(*offset % 60), bytes_of(*seed));
+                let real = situation(fs.write(*handle, offset as u64, Bytes::from(bytes.clone()), CALLER).await);
+                if let Some(Some(key)) = next.handles.get(slot).cloned().filter(|_| !bytes.is_empty()) {
+                    let mut object = next.keys[&key].clone();
+                    object.bytes.resize(object.bytes.len().max(offset + bytes.len()), 0);
+                    object.bytes[offset..offset + bytes.len()].copy_from_slice(&bytes);
+                    next.change(&key, object, Some(*slot));
+                }
+                (real, Ok(()))
+            }
+            Op::Fsync(slot) => {
+                let Some(handle) = self.handles.get(slot) else { return (Ok(()), Ok(())) };
+                let real = situation(fs.fsync(*handle).await);
+                if let Some(Some(key)) = next.handles.get(slot).cloned() {
+                    next.save(&key);
+                }
+                (real, Ok(()))
+            }
+            Op::Close(slot) => {
+                let Some(handle) = self.handles.remove(slot) else { return (Ok(()), Ok(())) };
+                let flushed = situation(fs.flush(handle, |_| false).await);
+                next.close(*slot);
+                (situation(fs.release(handle).await).and(flushed), Ok(()))
             }
         };
         if expected.is_ok() {
@@ -236,22 +308,57 @@ impl Run {
         (real, expected)
     }
 
+    /// Opens a file and keeps it open.
+    async fn open(&mut self, next: &mut Model, slot: usize, path: &str, truncate: bool) -> (Outcome, Outcome) {
+        if self.handles.contains_key(&slot) {
+            return (Ok(()), Ok(()));
+        }
+        let there = next.look(path);
+        if let Ok(Node::Object(key, object)) = &there
+            && (key.ends_with('/') || object.link.is_some())
+        {
+            return (Ok(()), Ok(()));
+        }
+        let opened = self.handle(path, OpenMode { read: true, truncate, ..WRITE }).await;
+        let expected = match there {
+            Ok(Node::Directory) => Err(Situation::IsDirectory),
+            Ok(Node::Object(key, object)) => {
+                if truncate {
+                    next.change(&key, Object { bytes: Vec::new(), ..object }, Some(slot));
+                }
+                Ok(key)
+            }
+            Err(Situation::NotFound) => next.new_key(path, false).inspect(|key| {
+                next.change(key, Object { bytes: Vec::new(), link: None, mode: OWN_MODE }, Some(slot));
+            }),
+            Err(other) => Err(other),
+        };
+        if let Ok(key) = &expected {
+            next.handles.insert(slot, Some(key.clone()));
+        }
+        (opened.map(|handle| _ = self.handles.insert(slot, handle)), expected.map(|_| ()))
+    }
+
     fn expect_write(&self, next: &mut Model, path: &str, append: bool, bytes: &[u8]) -> Outcome {
-        let (key, object) = match next.look(path) {
+        let (key, object, changed) = match next.look(path) {
             Ok(Node::Directory) => return Err(Situation::IsDirectory),
             Ok(Node::Object(key, object)) => {
                 let old = if append { object.bytes.clone() } else { Vec::new() };
-                (key, Object { bytes: [&old, bytes].concat(), ..object })
+                (key, Object { bytes: [&old, bytes].concat(), ..object }, !append || !bytes.is_empty())
             }
             Err(Situation::NotFound) => {
-                (next.new_key(path, false)?, Object { bytes: bytes.to_vec(), link: None, mode: OWN_MODE })
+                (next.new_key(path, false)?, Object { bytes: bytes.to_vec(), link: None, mode: OWN_MODE }, true)
             }
             Err(other) => return Err(other),
         };
         if key.ends_with('/') && object.bytes.is_empty() {
             return Err(Situation::Invalid);
         }
-        next.keys.insert(key, object);
+        next.handles.insert(SLOTS, Some(key.clone()));
+        if changed {
+            next.change(&key, object, Some(SLOTS));
+        }
+        next.close(SLOTS);
         Ok(())
     }
 
@@ -342,6 +449,10 @@ impl Run {
         let expected: BTreeMap<String, Node> = self.model.tree().into_iter().map(|(path, node)| (path, unkeyed(node))).collect();
         assert_eq!(self.tree().await, expected, "{context}: the tree");
         let keys: BTreeSet<String> = self.world.keys().await.into_iter().collect();
-        assert_eq!(keys, self.model.keys.keys().cloned().collect::<BTreeSet<_>>(), "{context}: the keys");
+        let bucket = self.model.bucket();
+        assert_eq!(keys, bucket.keys().cloned().collect::<BTreeSet<_>>(), "{context}: the keys");
+        for (key, object) in &bucket {
+            assert_eq!(self.world.stored(key).await.unwrap(), object.bytes, "{context}: the bytes of '{key}'");
+        }
     }
 }

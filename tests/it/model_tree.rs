@@ -25,10 +25,24 @@ pub enum Node {
     Object(String, Object),
 }
 
+/// A content that no close and no fsync has acknowledged.
+#[derive(Debug, Clone, Default)]
+struct Unsaved {
+    /// What the bucket has instead.
+    old: Option<Object>,
+    /// Which handles have changed it, and whether somebody else has.
+    by: BTreeSet<usize>,
+    by_any: bool,
+}
+
 /// What is in the bucket, and what this mount alone knows.
 #[derive(Debug, Clone, Default)]
 pub struct Model {
+    /// What is shown: the objects of the bucket, but for what is not saved.
     pub keys: BTreeMap<String, Object>,
+    unsaved: BTreeMap<String, Unsaved>,
+    /// The open handles, and the keys of their files, if these have names.
+    pub handles: BTreeMap<usize, Option<String>>,
     /// Directories (as prefixes of keys) that something was removed from here: they stay.
     pub kept: BTreeSet<String>,
 }
@@ -142,9 +156,65 @@ impl Model {
 
     pub fn unlink(&mut self, path: &str) -> Outcome {
         let (key, _) = self.file(path)?;
-        self.keys.remove(&key);
+        self.remove(&key);
         self.keep_parent(&key);
         Ok(())
+    }
+
+    /// An object is gone; who has it open has it still.
+    fn remove(&mut self, key: &str) {
+        self.keys.remove(key);
+        self.unsaved.remove(key);
+        for at in self.handles.values_mut().filter(|at| at.as_deref() == Some(key)) {
+            *at = None;
+        }
+    }
+
+    /// What the bucket has: what was acknowledged.
+    pub fn bucket(&self) -> BTreeMap<String, Object> {
+        let mut bucket = self.keys.clone();
+        for (key, Unsaved { old, .. }) in &self.unsaved {
+            match old {
+                Some(old) => bucket.insert(key.clone(), old.clone()),
+                None => bucket.remove(key),
+            };
+        }
+        bucket
+    }
+
+    /// A content is changed by a handle, or nobody knows by which.
+    pub fn change(&mut self, key: &str, object: Object, by: Option<usize>) {
+        let old = self.keys.insert(key.to_owned(), object);
+        let unsaved = self.unsaved.entry(key.to_owned()).or_insert_with(|| Unsaved { old, ..Unsaved::default() });
+        match by {
+            Some(by) => _ = unsaved.by.insert(by),
+            None => unsaved.by_any = true,
+        }
+    }
+
+    pub fn save(&mut self, key: &str) {
+        self.unsaved.remove(key);
+    }
+
+    pub fn is_open(&self, key: &str) -> bool {
+        self.handles.values().any(|at| at.as_deref() == Some(key))
+    }
+
+    /// A handle is closed: what was changed through it is saved, and anything when it was the last.
+    pub fn close(&mut self, slot: usize) {
+        let Some(Some(key)) = self.handles.remove(&slot) else { return };
+        let anothers = self.unsaved.get_mut(&key).is_some_and(|unsaved| {
+            let may_be_his = unsaved.by.remove(&slot) || unsaved.by_any;
+            !may_be_his && !unsaved.by.is_empty()
+        });
+        if !anothers || !self.is_open(&key) {
+            self.save(&key);
+        }
+    }
+
+    /// The mount is gone, and begins again.
+    pub fn crash(&mut self) {
+        *self = Self { keys: self.bucket(), ..Self::default() };
     }
 
     fn is_empty(&self, path: &str) -> bool {
@@ -208,7 +278,16 @@ impl Model {
         };
         match moved {
             Node::Object(key, object) => {
+                let there = self.bucket().remove(&to_key);
+                self.remove(&to_key);
                 self.keys.remove(&key);
+                // What the bucket has something of is stored on the way; what was never stored replaces at its commit.
+                if let Some(unsaved) = self.unsaved.remove(&key).filter(|unsaved| unsaved.old.is_none()) {
+                    self.unsaved.insert(to_key.clone(), Unsaved { old: there, ..unsaved });
+                }
+                for at in self.handles.values_mut().filter(|at| at.as_deref() == Some(&*key)) {
+                    *at = Some(to_key.clone());
+                }
                 self.keep_parent(&key);
                 self.keys.insert(to_key, object);
             }
@@ -218,6 +297,11 @@ impl Model {
                 let moves = |key: &str| key.strip_prefix(&*old).map(|rest| format!("{new}{rest}"));
                 let keys = std::mem::take(&mut self.keys);
                 self.keys = keys.into_iter().map(|(key, object)| (moves(&key).unwrap_or(key), object)).collect();
+                let unsaved = std::mem::take(&mut self.unsaved);
+                self.unsaved = unsaved.into_iter().map(|(key, what)| (moves(&key).unwrap_or(key), what)).collect();
+                for at in self.handles.values_mut().flatten() {
+                    *at = moves(at).unwrap_or_else(|| at.clone());
+                }
                 let kept = std::mem::take(&mut self.kept);
                 self.kept = kept.into_iter().map(|prefix| moves(&prefix).unwrap_or(prefix)).collect();
                 self.keep_parent(old.strip_suffix('/').unwrap());

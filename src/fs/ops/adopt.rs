@@ -30,9 +30,8 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             (None, None) => {
                 let there = there?;
                 let mut state = there.lock();
-                // Being written, committed since, or kept though empty: it is there for this mount.
-                let ours = state.is_writing() || state.directory.is_kept() || state.committed_at.is_some_and(|at| at >= asked);
-                if ours {
+                // Being written, committed or seen since, or kept though empty: it is there for this mount.
+                if state.is_newer_than(asked) || state.directory.is_kept() {
                     drop(state);
                     return Some(there);
                 }
@@ -55,7 +54,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             if alone.is_some() {
                 state.give_way(facts.etag.as_ref(), asked);
             }
-            let newer_here = state.is_writing() || state.committed_at.is_some_and(|at| at >= asked);
+            let newer_here = state.is_newer_than(asked);
             if newer_here || inode.kind == facts.kind && state.is_same_object(&facts) {
                 if !newer_here {
                     state.learn(&facts);

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::base::clock;
 use crate::data;
 use crate::data::budget::Holder as _;
-use crate::data::write::commit::OnConflict;
+use crate::data::write::commit::{Base, OnConflict};
 use crate::fs::Fs;
 use crate::fs::error::{Error, Result, Situation};
 use crate::fs::tree::inode::{Content, Inode, Known, Writing};
@@ -59,6 +59,10 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         let mut writing = self.with_news(inode, Writing { on_conflict, ..writing }).await?;
         let mut tries = 0;
         let done = loop {
+            if self.is_marker(inode, &writing)? {
+                self.undo_emptying(inode, &writing).await;
+                return Err(Error::new(Situation::Invalid, "an empty object of this name would be the directory's marker"));
+            }
             self.aim(inode, &writing)?;
             let done = writing.writer.commit(writing.base.clone(), writing.on_conflict).await;
             let appended =
@@ -108,13 +112,26 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         self.put_back(&self.locate(inode)?.object()?, &sent, None, done.by).await
     }
 
+    /// Whether the object would be no file any more.
+    fn is_marker(&self, inode: &Arc<Inode<S>>, writing: &Writing<S>) -> Result<bool> {
+        Ok(self.locate(inode)?.key.ends_with('/') && writing.writer.is_empty())
+    }
+
+    /// The file is what the store has again: that it is empty can never be stored, and no byte is lost with that.
+    async fn undo_emptying(&self, inode: &Arc<Inode<S>>, writing: &Writing<S>) {
+        let Base::Object(etag) = &writing.base else { return };
+        {
+            let mut state = inode.lock();
+            state.content = Content::Clean(Some(etag.clone()));
+            state.attr.size = state.info.as_ref().map_or(state.attr.size, |info| info.size);
+            state.closing.saved();
+        }
+        writing.writer.discard().await;
+    }
+
     /// Points the writer at the present name with the present attributes.
     fn aim(&self, inode: &Arc<Inode<S>>, writing: &Writing<S>) -> Result<()> {
-        let address = self.locate(inode)?;
-        if address.key.ends_with('/') && writing.writer.is_empty() {
-            return Err(Error::new(Situation::Invalid, "an empty object of this name would be the directory's marker"));
-        }
-        let object = address.object()?;
+        let object = self.locate(inode)?.object()?;
         writing.writer.redirect(|destination| (destination.bucket, destination.key) = (object.bucket, object.key));
         self.dress(inode);
         Ok(())

@@ -128,7 +128,11 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             let removed = directory.lock().directory.own_knowledge(Role::Directory, &shown.component, since) == Some(false);
             return object.filter(|_| removed);
         }
-        choose(shown, below, object)
+        let chosen = choose(shown, below, object);
+        if let Some(object) = chosen.as_ref().filter(|inode| !inode.is_directory()) {
+            object.lock().beside_directory = shown.beside_directory;
+        }
+        chosen
     }
 
     /// A directory's own mode is in its marker, which a listing does not show: asked for once within the TTL, unless listings
@@ -151,9 +155,12 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     /// A file of this mount's that the store does not have yet: no request can know better.
     fn find_own(&self, directory: &Arc<Inode<S>>, shown: &Shown) -> Option<Arc<Inode<S>>> {
         let inode = self.table.at(directory.ino, Role::Object, &shown.component)?;
-        let dirty = inode.lock().is_dirty();
+        let plain = {
+            let state = inode.lock();
+            state.is_dirty() && !state.beside_directory
+        };
         let no_directory = self.table.at(directory.ino, Role::Directory, &shown.component).is_none();
-        (dirty && no_directory && !shown.beside_directory).then_some(inode)
+        (plain && no_directory && !shown.beside_directory).then_some(inode)
     }
 
     /// What a fresh listing has under a name, with what was looked at beside it; `None` when that does not suffice.

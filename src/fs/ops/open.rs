@@ -156,7 +156,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         let _entered = self.moves.enter(&directory, Access::Change).await;
         let (shown, address) = self.new_name(&directory, name, Role::Object).await?;
         let free = self.must_be_free(&directory, &shown);
-        let component = shown.component;
+        let Shown { component, beside_directory } = shown;
         if let Err(taken) = free {
             let there = self.table.at(directory.ino, Role::Object, &component);
             // Two creators without O_EXCL: the later one opens what the earlier one has made.
@@ -192,6 +192,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             let writer = Writer::new(self.writes.clone(), address.destination(properties)?);
             let mut state = inode.lock();
             state.ours = true;
+            state.beside_directory = beside_directory;
             state.content = Content::Writing(Writing::anew(writer, on_conflict));
         }
         self.dress(&inode);

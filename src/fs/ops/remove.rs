@@ -282,22 +282,30 @@ impl<S: ObjectStore + BucketService> Fs<S> {
 
     /// The name belongs to another creator now.
     pub(in crate::fs) fn give_name_up(&self, inode: &Arc<Inode<S>>) {
-        self.lose_name(inode, true);
+        self.lose_name(inode, Some(true));
+    }
+
+    /// The name is not this file's any more; whether it is anybody's, only the store can tell.
+    pub(in crate::fs) fn forget_name(&self, inode: &Arc<Inode<S>>) {
+        self.lose_name(inode, None);
     }
 
     /// A file that the store never had is no more.
     pub(in crate::fs) fn note_vanished(&self, inode: &Arc<Inode<S>>) {
-        self.lose_name(inode, false);
+        self.lose_name(inode, Some(false));
     }
 
-    /// Takes the name away from an inode; `taken` tells whether there is something else of that name.
-    fn lose_name(&self, inode: &Arc<Inode<S>>, taken: bool) {
+    /// Takes the name away from an inode; `taken` tells whether there is something else of that name,
+    /// if that is known.
+    fn lose_name(&self, inode: &Arc<Inode<S>>, taken: Option<bool>) {
         let place = inode.place();
         inode.lock().unlink();
         if let Some(directory) = place.parent {
             self.table.unlink(directory.ino, Role::Object, &place.component, inode);
             let mut state = directory.lock();
-            state.directory.edit(Role::Object, place.component, taken, false, clock::instant());
+            if let Some(taken) = taken {
+                state.directory.edit(Role::Object, place.component, taken, false, clock::instant());
+            }
             state.directory.forget_listing();
         }
     }

@@ -60,9 +60,9 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             // In a box: it is large, and files need not pay for it.
             return Box::pin(self.rename_directory(&inode, &from, &to, replace)).await;
         }
-        let (Shown { component, .. }, address) = self.new_name(&to.directory, to.name, Role::Object).await?;
+        let (shown, address) = self.new_name(&to.directory, to.name, Role::Object).await?;
         let object = address.object()?;
-        let target = self.target(&to, &component, replace).await?;
+        let target = self.target(&to, &shown.component, replace).await?;
         if target.as_ref().is_some_and(|target| Arc::ptr_eq(target, &inode)) {
             return Ok(());
         }
@@ -101,7 +101,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         if let Some(target) = &target {
             self.leave_to_readers(target, kept).await;
         }
-        self.note_moved(&inode, target.as_ref(), &to.directory, component);
+        self.note_moved(&inode, target.as_ref(), &to.directory, shown);
         Ok(())
     }
 
@@ -308,7 +308,8 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         }
     }
 
-    fn note_moved(&self, inode: &Arc<Inode<S>>, target: Option<&Arc<Inode<S>>>, to: &Arc<Inode<S>>, component: Component) {
+    fn note_moved(&self, inode: &Arc<Inode<S>>, target: Option<&Arc<Inode<S>>>, to: &Arc<Inode<S>>, shown: Shown) {
+        let Shown { component, beside_directory } = shown;
         if let Some(target) = target {
             let mut state = target.lock();
             state.unlink();
@@ -321,6 +322,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         let dirty = {
             let mut state = inode.lock();
             state.place = Place { parent: Some(Arc::clone(to)), component: component.clone() };
+            state.beside_directory = beside_directory;
             state.moving = None;
             state.attr.ctime = clock::now();
             state.is_dirty()

@@ -400,7 +400,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
                 writing.writer.redirect(|destination| (destination.bucket, destination.key) = (object.bucket, object.key));
                 inode.lock().moving = None;
             }
-            _ => self.give_name_up(inode),
+            _ => self.forget_name(inode),
         }
     }
 

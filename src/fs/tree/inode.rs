@@ -114,6 +114,8 @@ pub struct State<S> {
     pub place: Place<S>,
     /// Whether the name still leads here.
     pub linked: bool,
+    /// An object that was last seen beside a directory of its name, which has the plain name then.
+    pub beside_directory: bool,
     /// What stat shows.
     pub attr: Attr,
     /// Which of its times are stored.
@@ -190,6 +192,7 @@ impl<S> Inode<S> {
         let state = State {
             place,
             linked: true,
+            beside_directory: false,
             attr: facts.attr,
             explicit: facts.explicit,
             exact: facts.exact,
@@ -462,6 +465,13 @@ impl<S> State<S> {
     #[must_use]
     pub const fn is_writing(&self) -> bool {
         matches!(self.content, Content::Writing(_))
+    }
+
+    /// Whether more is known than an answer can say that was asked for at `asked`: it is written here, or the store said
+    /// something later.
+    #[must_use]
+    pub fn is_newer_than(&self, asked: Instant) -> bool {
+        self.is_writing() || self.committed_at.is_some_and(|at| at >= asked) || self.looked_at.is_some_and(|at| at > asked)
     }
 
     /// The living readers.
