@@ -316,6 +316,10 @@ impl<S> State<S> {
                 None => Arc::clone(info),
             });
         }
+        if facts.kind == Kind::Directory && facts.exact && facts.info.is_none() {
+            // Its marker was looked for.
+            self.info = None;
+        }
         if facts.listed_class.is_some() {
             self.listed_class.clone_from(&facts.listed_class);
         }
