@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::SystemTime;
 
+use super::handles::HandleId;
+
 /// An inode number. 1 is the mount's root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Ino(pub u64);
@@ -82,6 +84,8 @@ pub enum SetTime {
 pub struct SetAttr {
     /// New length.
     pub size: Option<u64>,
+    /// The open file that the length is set through (`ftruncate`).
+    pub through: Option<HandleId>,
     /// New permission bits.
     pub mode: Option<u32>,
     /// New owner.

@@ -109,7 +109,7 @@ impl<S: ObjectStore + BucketService> Filesystem for Adapter<S> {
         atime: Option<TimeOrNow>,
         mtime: Option<TimeOrNow>,
         _ctime: Option<SystemTime>,
-        _handle: Option<FileHandle>,
+        file: Option<FileHandle>,
         _crtime: Option<SystemTime>,
         _chgtime: Option<SystemTime>,
         _bkuptime: Option<SystemTime>,
@@ -117,7 +117,8 @@ impl<S: ObjectStore + BucketService> Filesystem for Adapter<S> {
         reply: ReplyAttr,
     ) {
         let (fs, number, caller, ttl) = (Arc::clone(self.dispatch.fs()), ino(number), caller(request), self.ttl());
-        let change = SetAttr { size, mode, uid, gid, atime: atime.map(set_time), mtime: mtime.map(set_time) };
+        let (atime, mtime) = (atime.map(set_time), mtime.map(set_time));
+        let change = SetAttr { size, through: file.map(handle), mode, uid, gid, atime, mtime };
         let work = async move { fs.setattr(number, change, caller).await };
         self.dispatch.run("setattr", Subject::Inode(number), reply, work, move |reply, stat| reply.attr(&ttl, &file_attr(&stat)));
     }

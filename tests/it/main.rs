@@ -51,6 +51,8 @@ mod model_tree;
 #[cfg(feature = "demo")]
 mod mounted;
 #[cfg(feature = "demo")]
+mod onward;
+#[cfg(feature = "demo")]
 mod oracle;
 mod properties;
 mod races;

@@ -10,8 +10,7 @@ use std::time::Duration;
 
 use super::append::Doubt;
 use super::extents::SourceId;
-use super::fetch::{Along, Fetched, Taken};
-use super::parts::{PartSlot, Sending};
+use super::fetch::{Along, Fetched};
 use super::plan::{Plan, Rest, divide, plan};
 use super::settle::{Change, Source, copy_request, look, replace_properties};
 use super::{Destination, Stored, Writer};
@@ -19,7 +18,7 @@ use crate::base::{clock, rng};
 use crate::data::{Error, Result};
 use crate::store::{
     ByteRange, Committed, CompleteUpload, Condition, CopyObject, ETag, ErrorKind, HeadObject, MAX_PART_BYTES, ObjectInfo,
-    ObjectRef, ObjectStore, Outcome, Part, Properties, PutObject,
+    ObjectRef, ObjectStore, Outcome, Properties, PutObject,
 };
 
 /// The metadata name that carries the token of a commit; never shown to users.
@@ -168,8 +167,8 @@ impl<S: ObjectStore> Writer<S> {
         let (plan, given_up) = {
             let mut state = self.lock();
             let generation = state.generation;
-            if let Some((first, _)) = state.sending.tail.take_if(|(_, of)| *of != generation) {
-                drop(state.sending.parts.split_off(&first));
+            if state.sending.tail.is_some_and(|(_, of)| of != generation) {
+                state.sending.drop_tail();
             }
             match state.sending.parts.is_empty() {
                 true => {
@@ -357,27 +356,6 @@ impl<S: ObjectStore> Writer<S> {
         self.repin(&done.committed.etag, &object, &committed.etag);
         // Of parts as a rule, and then copied: either may have lost something, so it is looked.
         Ok(CommitDone { committed, destination, size: done.size, by: MadeBy::Upload })
-    }
-}
-
-impl Sending {
-    /// The parts in order, and the objects that some of them were copied from.
-    fn finished(&self) -> Result<(Vec<Part>, Vec<Source>)> {
-        let parts = self.parts.values().map(|(_, slot)| match slot {
-            PartSlot::Done(part, _) => Ok(part.clone()),
-            PartSlot::Failed(_, error) => Err(error.clone()),
-            PartSlot::InFlight => unreachable!("waited for, and the gate keeps writers out"),
-        });
-        let parts = parts.collect::<Result<Vec<Part>>>()?;
-        let mut sources: Vec<Source> = Vec::new();
-        for (_, slot) in self.parts.values() {
-            if let PartSlot::Done(_, Some(Taken { source, again: None, .. })) = slot
-                && !sources.contains(source)
-            {
-                sources.push(source.clone());
-            }
-        }
-        Ok((parts, sources))
     }
 }
 

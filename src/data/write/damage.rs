@@ -38,9 +38,7 @@ impl<S: ObjectStore> Writer<S> {
             if state.sending.end == 0 {
                 std::mem::take(&mut state.sending).upload.get().cloned()
             } else {
-                if let Some((first, _)) = state.sending.tail.take() {
-                    drop(state.sending.parts.split_off(&first));
-                }
+                state.sending.drop_tail();
                 None
             }
         };

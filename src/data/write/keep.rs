@@ -41,7 +41,7 @@ struct Note<'a> {
     key: &'a str,
     /// The length of the whole content.
     bytes: u64,
-    /// What was written here, and is in the kept file.
+    /// What was written or copied here, and is in the kept file.
     written: Vec<Range>,
     /// What was not written here, but is the object's as it was before, and is a hole in the kept file, since it could not be read
     /// any more.
@@ -157,6 +157,10 @@ impl<S: ObjectStore> Writer<S> {
         let have_left = !holdings.missing.is_empty();
         let (file, unread) = self.add_stored(file, &holdings.copied, u64::MAX).await?;
         let (file, unread_own) = self.add_stored(file, &holdings.stored, MAX_FETCHED_BYTES).await?;
+        let copied: Vec<Range> = holdings.copied.iter().map(|(range, _, _)| *range).collect();
+        let copied = unread.iter().fold(copied, |copied, unread| without(&copied, *unread));
+        let mut written = [holdings.written, copied].concat();
+        written.sort_unstable();
         let mut missing = [holdings.missing, unread].concat();
         missing.sort_unstable();
         let missing_bytes = missing.iter().map(|(start, end)| end - start).sum();
@@ -166,7 +170,7 @@ impl<S: ObjectStore> Writer<S> {
             bucket: holdings.destination.bucket.as_str(),
             key: holdings.destination.key.as_str(),
             bytes,
-            written: holdings.written,
+            written,
             unread: unread_own,
             upload: holdings.upload.filter(|_| have_left),
             missing,

@@ -321,14 +321,6 @@ impl<S: ObjectStore> Writer<S> {
         self.lock().appended_only
     }
 
-    /// Whether it is an object of the store's with bytes behind it.
-    #[must_use]
-    pub fn was_appended_to_own(&self) -> bool {
-        let state = self.lock();
-        let made = state.made.as_ref().map(|(made, _)| *made);
-        state.appended_only && state.own.is_some() && made != Some(state.generation)
-    }
-
     /// Whether bytes of it are the own object's, and only there.
     #[must_use]
     pub fn refers_to_own(&self) -> bool {

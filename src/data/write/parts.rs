@@ -42,6 +42,8 @@ pub(super) struct Sending {
     pub end: u64,
     /// The first part of those made by a commit that failed, and the generation they are of.
     pub tail: Option<(u16, u64)>,
+    /// The highest number that a part has had. None has it again: a request for the earlier one may still arrive.
+    last_number: u16,
 }
 
 /// Where one part is.
@@ -100,6 +102,8 @@ impl<S: ObjectStore> Writer<S> {
 
     /// Sends the bytes up to `to` as the next parts; whether the parts that there may be suffice.
     fn cut(self: &Arc<Self>, state: &mut State<S>, to: u64) -> bool {
+        // What follows takes its place.
+        state.sending.drop_tail();
         let from = state.sending.end;
         let Ok(parts) = divide(&state.extents, from, to, Rest::Follows, self.limits(state)) else { return false };
         self.launch_all(state, &parts);
@@ -139,13 +143,22 @@ impl<S: ObjectStore> Writer<S> {
 
     fn launch(self: &Arc<Self>, state: &mut State<S>, number: u16, range: ByteRange, work: Work) {
         state.sending.parts.insert(number, (range, PartSlot::InFlight));
-        let writer = Arc::clone(self);
+        state.sending.last_number = state.sending.last_number.max(number);
+        let (writer, upload) = (Arc::clone(self), Arc::clone(&state.sending.upload));
         tasks::spawn(async move {
             let slot = match writer.make(number, range.len(), &work).await {
                 Ok((part, taken)) => PartSlot::Done(part, taken),
                 Err(error) => PartSlot::Failed(work, error),
             };
-            writer.lock().sending.parts.insert(number, (range, slot));
+            {
+                let sending = &mut writer.lock().sending;
+                // It may have been given up, with its upload or as part of a tail.
+                if let Some((_, waiting @ PartSlot::InFlight)) = sending.parts.get_mut(&number)
+                    && Arc::ptr_eq(&sending.upload, &upload)
+                {
+                    *waiting = slot;
+                }
+            }
             writer.part_done.notify_waiters();
         });
     }
@@ -301,6 +314,28 @@ impl<S: ObjectStore> State<S> {
 }
 
 impl Sending {
+    /// The parts in order, and the objects that some of them were copied from.
+    pub(super) fn finished(&self) -> Result<(Vec<Part>, Vec<Source>)> {
+        let mut end = 0;
+        let parts = self.parts.values().map(|(range, slot)| match slot {
+            // In order, and without a gap: the sizes alone do not tell.
+            _ if std::mem::replace(&mut end, range.end()) != range.start() => Err(Error::Incomplete),
+            PartSlot::Done(part, _) => Ok(part.clone()),
+            PartSlot::Failed(_, error) => Err(error.clone()),
+            PartSlot::InFlight => unreachable!("waited for, and the gate keeps writers out"),
+        });
+        let parts = parts.collect::<Result<Vec<Part>>>()?;
+        let mut sources: Vec<Source> = Vec::new();
+        for (_, slot) in self.parts.values() {
+            if let PartSlot::Done(_, Some(Taken { source, again: None, .. })) = slot
+                && !sources.contains(source)
+            {
+                sources.push(source.clone());
+            }
+        }
+        Ok((parts, sources))
+    }
+
     /// The failure of a part, when one has failed.
     pub(super) fn failure(&self) -> Result<()> {
         let failed = self.parts.values().find_map(|(_, slot)| match slot {
@@ -310,9 +345,16 @@ impl Sending {
         failed.map_or(Ok(()), Err)
     }
 
-    /// The number of the last part.
-    pub(super) fn last_number(&self) -> u16 {
-        self.parts.last_key_value().map_or(0, |(number, _)| *number)
+    /// The number of the last part that was begun.
+    pub(super) const fn last_number(&self) -> u16 {
+        self.last_number
+    }
+
+    /// Gives up the parts that a commit which failed has made of the content's end.
+    pub(super) fn drop_tail(&mut self) {
+        if let Some((first, _)) = self.tail.take() {
+            drop(self.parts.split_off(&first));
+        }
     }
 
     fn next_number(&self) -> Option<u16> {

@@ -4,18 +4,20 @@ use std::sync::Arc;
 
 use super::begin::source_of;
 use super::commit::{copied_info, new_info, note_stored};
+use super::files::MAX_COMMITS_FIRST;
 use super::keeping::TagsBy;
 use crate::base::{clock, encode};
 use crate::data;
 use crate::data::guess;
 use crate::data::write::Destination;
-use crate::data::write::commit::{MadeBy, OnConflict, with_token};
+use crate::data::write::commit::{Base, MadeBy, OnConflict, with_token};
 use crate::data::write::settle::{Source, put_empty, replace_properties};
 use crate::fs::attr::{Attr, Caller, Ino, Kind, SetAttr, SetTime, without_privileges};
 use crate::fs::config::AttrsMode;
 use crate::fs::error::{Error, Result, Situation};
+use crate::fs::handles::HandleId;
 use crate::fs::meta::posix::{self, ExplicitTimes};
-use crate::fs::tree::inode::{Content, Inode};
+use crate::fs::tree::inode::{Content, Inode, Writing};
 use crate::fs::tree::moves::Access;
 use crate::fs::{Fs, Stat};
 use crate::store::{BucketService, Condition, ETag, Headers, ObjectInfo, ObjectRef, ObjectStore, Properties, RestoreState};
@@ -106,32 +108,47 @@ impl<S: ObjectStore + BucketService> Fs<S> {
 
     async fn change(&self, inode: &Arc<Inode<S>>, change: SetAttr, caller: Caller) -> Result<()> {
         if let Some(size) = change.size {
-            self.truncate(inode, size, caller).await?;
+            self.truncate(inode, size, change.through, caller).await?;
         }
         if change.changes_attributes() { self.change_attributes(inode, change).await } else { Ok(()) }
     }
 
     /// Cuts or extends a file. When nobody has it open for writing, it is in the store when this returns.
-    pub(in crate::fs) async fn truncate(&self, inode: &Arc<Inode<S>>, size: u64, caller: Caller) -> Result<()> {
+    /// Also while somebody has, and has nothing to store: his release may come late.
+    pub(in crate::fs) async fn truncate(
+        &self,
+        inode: &Arc<Inode<S>>,
+        size: u64,
+        through: Option<HandleId>,
+        caller: Caller,
+    ) -> Result<()> {
         if inode.is_directory() {
             return Err(Error::new(Situation::IsDirectory, "a directory has no length"));
         }
         let _alone = self.alone_to_change(inode).await?;
-        let (clean, attr, explicit) = {
+        let (clean, attr, explicit, unsaved) = {
             let state = inode.lock();
-            let clean = if let Content::Clean(etag) = &state.content { Some(etag.clone()) } else { None };
-            (clean, state.attr, state.explicit)
+            let clean = match &state.content {
+                Content::Clean(etag) => Some(etag.clone()),
+                Content::Writing(Writing { writer, base: Base::Object(etag), .. }) if !writer.is_dirty() => {
+                    Some(Some(etag.clone()))
+                }
+                _ => None,
+            };
+            (clean, state.attr, state.explicit, state.closing.has_unsaved())
         };
         let mut done = self.truncate_alone(inode, size).await;
-        let nobody_writes = {
+        let nobody_stores_it = {
             let mut state = inode.lock();
             if done.is_ok() {
                 state.note_changed(size, caller);
-                state.closing.changed(None);
+                if state.is_dirty() {
+                    state.closing.changed(through);
+                }
             }
-            state.open_writers() == 0
+            state.open_writers() == 0 || through.is_none() && !unsaved
         };
-        if !nobody_writes {
+        if !nobody_stores_it {
             return done;
         }
         if done.is_ok() {
@@ -155,27 +172,30 @@ impl<S: ObjectStore + BucketService> Fs<S> {
 
     async fn truncate_alone(&self, inode: &Arc<Inode<S>>, size: u64) -> Result<()> {
         let old = inode.lock().attr.size;
-        if inode.writing().is_none() {
-            if size == old {
-                // No older than a second: what is there now may have another length.
-                self.current_info(inode).await?;
-                return Ok(());
-            }
-            // Emptied, it is written whole; else it is changed.
-            let on_conflict = if size == 0 { OnConflict::Replace } else { OnConflict::Stale };
+        if inode.writing().is_none() && size == old {
+            // No older than a second: what is there now may have another length.
+            self.current_info(inode).await?;
+            return Ok(());
+        }
+        // Emptied, it is written whole; else it is changed.
+        let on_conflict = if size == 0 { OnConflict::Replace } else { OnConflict::Stale };
+        for _ in 0..MAX_COMMITS_FIRST {
             self.begin_writing(inode, on_conflict).await?;
-        }
-        if let Some(writing) = inode.writing() {
+            // A commit may have brought another writer.
+            let Some(writing) = inode.writing() else { break };
             match writing.writer.truncate(size).await {
-                Err(data::Error::CommitFirst) => {
-                    self.commit_alone(inode).await?;
-                    writing.writer.truncate(size).await?;
+                Err(data::Error::CommitFirst) => self.commit_alone(inode).await?,
+                cut => {
+                    cut?;
+                    if size == 0 {
+                        inode.lock().begin_anew();
+                    }
+                    self.dress(inode);
+                    return Ok(());
                 }
-                cut => cut?,
             }
         }
-        self.dress(inode);
-        Ok(())
+        Err(data::Error::CommitFirst.into())
     }
 
     async fn change_attributes(&self, inode: &Arc<Inode<S>>, change: SetAttr) -> Result<()> {

@@ -28,14 +28,10 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         }
         {
             let mut state = inode.lock();
-            match &mut state.content {
-                Content::Orphan(bytes) => *bytes = Some(Bytes::new()),
-                // Whatever it was begun for: from now on it is written whole.
-                Content::Writing(writing) if writing.on_conflict == OnConflict::Stale => {
-                    writing.on_conflict = OnConflict::Replace
-                }
-                _ => {}
+            if let Content::Orphan(bytes) = &mut state.content {
+                *bytes = Some(Bytes::new());
             }
+            state.begin_anew();
             state.note_changed(0, caller);
         }
         self.dress(inode);

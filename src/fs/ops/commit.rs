@@ -51,12 +51,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             return Ok(());
         }
         let begun = clock::instant();
-        let on_conflict = match writing.on_conflict {
-            // Whoever wrote it whole has brought it to the store; what was only appended since goes behind what is there now.
-            OnConflict::Replace if writing.writer.was_appended_to_own() => OnConflict::Stale,
-            as_begun => as_begun,
-        };
-        let mut writing = self.with_news(inode, Writing { on_conflict, ..writing }).await?;
+        let mut writing = self.with_news(inode, writing).await?;
         let mut tries = 0;
         let done = loop {
             if self.is_marker(inode, &writing)? {
@@ -101,8 +96,10 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             state.attr.size = done.size;
             state.closing.saved();
             state.committed(new_info(done.committed, done.size, done.destination.properties));
-            if let Content::Writing(Writing { known, .. }) = &mut state.content {
+            if let Content::Writing(Writing { known, on_conflict, .. }) = &mut state.content {
                 *known = Arc::new(Known { properties: sent.clone(), at: begun, modified: known.modified });
+                // The name is won, and what was written whole is there: from now on it is changed as any other file.
+                *on_conflict = OnConflict::Stale;
             }
         }
         if let Some(parent) = note_stored(inode) {

@@ -305,12 +305,14 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         }
         let inode = open.inode();
         let _entered = self.moves.enter(&inode, Access::Change).await;
-        let (alone, anothers) = {
+        let writers = || {
             let state = inode.lock();
-            (state.open_writers() == 1, state.closing.is_anothers(handle))
+            (state.open_writers(), state.closing.opened())
         };
-        // With others, what is open elsewhere may be one of them.
-        if anothers || alone && is_open_elsewhere(&open) { Ok(()) } else { self.commit(&inode).await }
+        // With others, what is open elsewhere may be one of them; also with one that was opened meanwhile.
+        let before = writers();
+        let later = inode.lock().closing.is_anothers(handle) || before.0 == 1 && is_open_elsewhere(&open) && before == writers();
+        if later { Ok(()) } else { self.commit(&inode).await }
     }
 
     /// The kernel asks for the release of a handle: no descriptor of it is left, and whoever asks for anything from now on comes

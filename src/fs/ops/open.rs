@@ -40,7 +40,10 @@ impl<S> Counted<S> {
     fn new(inode: &Arc<Inode<S>>, mode: OpenMode) -> Self {
         let mut state = inode.lock();
         state.opens += 1;
-        state.writers += u32::from(mode.write);
+        if mode.write {
+            state.writers += 1;
+            state.closing.open();
+        }
         drop(state);
         Self(Some((Arc::clone(inode), mode)))
     }
@@ -119,9 +122,6 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     }
 
     async fn begin_open(&self, inode: &Arc<Inode<S>>, mode: OpenMode, caller: Caller) -> Result<Option<Arc<Reader<S>>>> {
-        if mode.write && !mode.truncate {
-            inode.lock().change_in_place();
-        }
         if !mode.truncate {
             self.must_not_be_replaced(inode).await?;
         }
@@ -131,7 +131,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         match (mode.write, mode.truncate) {
             (true, true) => self.begin_whole(inode, caller).await.map(|()| None),
             (false, true) => {
-                self.truncate(inode, 0, caller).await?;
+                self.truncate(inode, 0, None, caller).await?;
                 self.open_reader(inode, caller).await
             }
             _ if mode.read => self.open_reader_again(inode, caller).await,

@@ -129,7 +129,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         match how {
             Allocate::Reserve => return Ok(()),
             Allocate::Extend if end <= size => return Ok(()),
-            Allocate::Extend => return self.truncate(&inode, end, caller).await,
+            Allocate::Extend => return self.truncate(&inode, end, Some(spot.handle), caller).await,
             Allocate::Punch | Allocate::Zero => {}
         }
         let end = if how == Allocate::Punch { end.min(size) } else { end };

@@ -13,11 +13,30 @@ pub struct Closing {
     unsaved: Vec<HandleId>,
     /// Nobody knows which of them has: a mapping was written, or the path was truncated.
     unsaved_by_any: bool,
+    /// How many there have been so far.
+    opened: u64,
     /// Their RELEASE was asked for, and has not been carried out yet.
     parting: Vec<HandleId>,
 }
 
 impl Closing {
+    /// There is one more.
+    pub const fn open(&mut self) {
+        self.opened += 1;
+    }
+
+    /// How many there have been so far.
+    #[must_use]
+    pub const fn opened(&self) -> u64 {
+        self.opened
+    }
+
+    /// Whether somebody's changes are not in the store.
+    #[must_use]
+    pub fn has_unsaved(&self) -> bool {
+        self.unsaved_by_any || !self.unsaved.is_empty()
+    }
+
     /// The bytes were changed by a handle, or nobody knows by which.
     pub fn changed(&mut self, by: Option<HandleId>) {
         match by {

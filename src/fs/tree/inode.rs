@@ -325,33 +325,23 @@ impl<S> State<S> {
         }
     }
 
-    /// Somebody is about to change bytes of what the store has, which others may replace: that an earlier handle has written it
-    /// whole, and may not be released yet, is no reason any more to replace theirs.
-    pub fn change_in_place(&mut self)
-    where
-        S: crate::store::ObjectStore,
-    {
+    /// It is empty: whatever it was begun for, from now on it is written whole.
+    pub fn begin_anew(&mut self) {
         if let Content::Writing(writing) = &mut self.content
-            && writing.on_conflict == OnConflict::Replace
-            && !writing.writer.is_dirty()
+            && writing.on_conflict == OnConflict::Stale
         {
-            writing.on_conflict = OnConflict::Stale;
+            writing.on_conflict = OnConflict::Replace;
         }
     }
 
     /// The tag of what is open for writing while the store has all of it, so that it is as anything that others may replace.
-    /// What was written whole is not: its writer can store it all the same.
     #[must_use]
     pub fn replaceable(&self) -> Option<&ETag>
     where
         S: crate::store::ObjectStore,
     {
         match &self.content {
-            Content::Writing(Writing { base: Base::Object(own), writer, on_conflict, .. })
-                if self.moving.is_none()
-                    && !writer.is_dirty()
-                    && (*on_conflict != OnConflict::Replace || writer.refers_to_own()) =>
-            {
+            Content::Writing(Writing { base: Base::Object(own), writer, .. }) if self.moving.is_none() && !writer.is_dirty() => {
                 Some(own)
             }
             _ => None,
@@ -397,10 +387,6 @@ impl<S> State<S> {
                     at: writing.known.at,
                     modified: info.last_modified,
                 });
-                // The name is won: from now on this is a file like any other.
-                if writing.on_conflict == OnConflict::Fail {
-                    writing.on_conflict = OnConflict::Replace;
-                }
             }
             Content::Clean(etag) => *etag = Some(info.etag.clone()),
             Content::Directory | Content::Orphan(_) => {}
