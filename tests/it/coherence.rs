@@ -45,7 +45,7 @@ impl Mapped {
     }
 
     /// What it sees is one content, or it is told that there is none any more (SIGBUS).
-    fn is_not_mixed(mut self, context: &str) {
+    fn must_not_be_mixed(mut self, context: &str) {
         self.0.stdin.take().unwrap().write_all(b"\n").unwrap();
         let output = self.0.wait_with_output().unwrap();
         let said = String::from_utf8(output.stdout).unwrap();
@@ -96,7 +96,7 @@ fn an_object_that_was_replaced_is_another_file_to_whoever_opens_it() {
         assert_ne!(after.ino(), before.ino(), "{context}: another file");
         assert_eq!(reader.metadata().unwrap().ino(), before.ino(), "{context}: who has it open keeps it");
         reads_the_old(&reader, context);
-        mapped.is_not_mixed(context);
+        mapped.must_not_be_mixed(context);
         // What is appended goes behind what the name has.
         log.write_all(b"line").unwrap();
         log.sync_all().unwrap();

@@ -169,8 +169,9 @@ impl Run {
                     if key.ends_with('/') && len == 0 {
                         return Err(Situation::Invalid);
                     }
+                    let unsaved = next.is_unsaved(&key);
                     next.change(&key, object, None);
-                    if !next.is_open(&key) {
+                    if !next.is_open(&key) || !unsaved {
                         next.save(&key);
                     }
                     Ok(())

@@ -196,6 +196,10 @@ impl Model {
         self.unsaved.remove(key);
     }
 
+    pub fn is_unsaved(&self, key: &str) -> bool {
+        self.unsaved.contains_key(key)
+    }
+
     pub fn is_open(&self, key: &str) -> bool {
         self.handles.values().any(|at| at.as_deref() == Some(key))
     }
