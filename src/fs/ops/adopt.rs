@@ -8,7 +8,8 @@ use tokio::sync::RwLockWriteGuard;
 use crate::fs::Fs;
 use crate::fs::attr::Kind;
 use crate::fs::name::Component;
-use crate::fs::tree::inode::{Facts, Inode, Place, Role};
+use crate::fs::tree::facts::Facts;
+use crate::fs::tree::inode::{Inode, Place, Role};
 use crate::store::{BucketService, ObjectStore};
 
 impl<S: ObjectStore + BucketService> Fs<S> {
@@ -56,7 +57,9 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             }
             let newer_here = state.is_newer_than(asked);
             if newer_here || inode.kind == facts.kind && state.is_same_object(&facts) {
-                if !newer_here {
+                // A listing that was begun before the object was looked at knows no better.
+                let listed_before = looked_at.is_none() && state.looked_at.is_some_and(|at| at >= asked);
+                if !newer_here && !listed_before {
                     state.learn(&facts);
                     state.looked_at = state.looked_at.max(looked_at);
                 }

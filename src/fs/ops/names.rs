@@ -13,7 +13,8 @@ use crate::fs::meta::posix::{self, ExplicitTimes};
 use crate::fs::name::{self, Component, MAX_NEW_BYTES, MAX_SHOWN_BYTES, Shown};
 use crate::fs::ops::commit::new_info;
 use crate::fs::tree::directory::Listing;
-use crate::fs::tree::inode::{Facts, Inode, Role};
+use crate::fs::tree::facts::Facts;
+use crate::fs::tree::inode::{Inode, Role};
 use crate::fs::tree::moves::Access;
 use crate::fs::{Fs, Stat};
 use crate::store::{BucketService, Condition, Headers, Key, ObjectInfo, ObjectStore, Properties};
@@ -314,15 +315,19 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             Kind::File => guess::content_type(component.as_str()),
             _ => guess::UNKNOWN.to_owned(),
         });
-        let explicit = ExplicitTimes::default();
-        posix::encode(&self.config, kind, &attr, explicit, &mut properties.metadata);
+        posix::encode(&self.config, kind, &attr, ExplicitTimes::default(), &mut properties.metadata);
         if let Some(target) = target {
             properties.metadata.insert(posix::SYMLINK_TARGET.to_owned(), encode::word(target));
         }
         let missing_since = directory.lock().directory.missing_since(&component, clock::instant(), self.config.ttl);
         let info = self.put_new(&address, properties).await?;
-        let etag = Some(info.etag.clone());
-        let facts = Facts { kind, attr, explicit, exact: true, info: Some(Arc::new(info.clone())), listed_class: None, etag };
+        let facts = Facts {
+            exact: true,
+            info: Some(Arc::new(info.clone())),
+            etag: Some(info.etag.clone()),
+            target: target.map(Arc::from),
+            ..Facts::plain(kind, attr)
+        };
         let inode = self.insert(&directory, &component, facts, None);
         inode.lock().committed(info);
         if let Some(since) = missing_since.filter(|_| inode.is_directory()) {
