@@ -34,6 +34,7 @@ use self::remembered::Remembered;
 use self::tree::facts::Facts;
 use self::tree::inode::{Inode, Place};
 use self::tree::moves::Moves;
+use self::tree::since::StoreClock;
 use self::tree::table::Table;
 use crate::base::clock;
 use crate::data::budget::Budget;
@@ -85,6 +86,7 @@ pub struct Fs<S> {
     remembered: Arc<Remembered>,
     /// Who writes a directory's marker: one at a time.
     markers: tokio::sync::Mutex<()>,
+    store_clock: StoreClock,
     mounted_at: SystemTime,
 }
 
@@ -111,6 +113,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             account: Account::new(config.location.clone()),
             remembered: Arc::new(Remembered::open(config.remembered.as_ref())),
             markers: tokio::sync::Mutex::default(),
+            store_clock: StoreClock::default(),
             store,
             config,
             budget,

@@ -221,6 +221,39 @@ fn what_is_unusual_is_announced_before_it_is_there_and_what_is_plain_is_not() {
     assert_eq!(mode(&mount, "dated/b"), 0o600);
 }
 
+/// As `tar` unpacks: what it costs in all.
+#[test]
+fn what_is_unpacked_with_its_attributes_costs_a_request_a_file_and_few_a_directory() {
+    let site = Site::start();
+    let mount = site.mount(&["--ttl", "60s"]);
+    mount
+        .sh("setfattr -n user.s3.object-ownership -v BucketOwnerEnforced . && echo a > a && echo b > a && chmod 600 a && mv a b");
+    let local = mount.cache().join("source");
+    fs::create_dir(&local).unwrap();
+    for directory in 0..20 {
+        let directory = local.join(format!("{directory}/below"));
+        fs::create_dir_all(&directory).unwrap();
+        for number in 0..20 {
+            let file = directory.join(format!("{number}"));
+            fs::write(&file, "x").unwrap();
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o600 + number)).unwrap();
+            std::os::unix::fs::symlink(format!("{number}"), directory.join(format!("link{number}"))).unwrap();
+        }
+    }
+    site.server.reset_counters();
+    mount.sh(&format!("tar -C {} -c . | tar x", local.display()));
+    let counters = site.server.counters();
+    println!("{counters:?}");
+    // The links' times are set when they are there: a copy each.
+    let links = 400;
+    assert_eq!(site.count("CopyObject"), links);
+    assert!(counters.requests() - links <= 840 + 3 * 41, "{counters:?}");
+    let all = "find . -type f -printf '%P %m %T@\\n' | sort";
+    let unpacked = mount.sh(all);
+    again(&site, &mount, &["--ttl", "60s"]);
+    assert_eq!(mount.sh(all), unpacked);
+}
+
 #[test]
 fn where_the_marker_may_not_be_written_the_change_succeeds_and_why_tells() {
     let site = Site::start();
@@ -252,10 +285,10 @@ fn a_prefix_has_a_marker_and_a_bucket_has_memory() {
         }
     }
     let mount = site.mount_source(&format!("{BUCKET}/p"), &["--ttl", "60s"]);
-    mount.sh("ls -l && chmod 640 07");
+    mount.sh("ls -l && chmod 640 07 && chmod 711 .");
     assert!(metadata(&site, "p/").contains_key("pailfs-attrs"));
     let other = site.mount_source(&format!("{BUCKET}/p"), &["--ttl", "60s"]);
-    assert_eq!(other.sh("stat -c %a 07 08"), "640\n644\n");
+    assert_eq!(other.sh("stat -c %a . 07 08"), "711\n640\n644\n");
     let mount = site.mount(&["--ttl", "1s"]);
     mount.sh("ls -l && chmod 640 07 && chmod 711 .");
     assert_eq!(site.keys().iter().filter(|key| key.ends_with('/')).count(), 1);

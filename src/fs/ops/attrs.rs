@@ -46,7 +46,10 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     pub async fn getattr(&self, ino: Ino) -> Result<Stat> {
         let inode = self.inode(ino)?;
         let _entered = self.moves.enter(&inode, Access::Look).await;
-        if self.wants_metadata(&inode) {
+        if self.wants_metadata(&inode) && inode.is_directory() {
+            // What cannot be asked for stays as it is.
+            let _ = self.look_at_root(&inode).await;
+        } else if self.wants_metadata(&inode) {
             let unknown = inode.lock().info.is_none();
             // What cannot be asked for stays as the listing said.
             let _ = if unknown { self.info_in_walk(&inode, Wanted::Attributes).await } else { self.fresh_info(&inode).await };
@@ -63,11 +66,17 @@ impl<S: ObjectStore + BucketService> Fs<S> {
 
     /// Whether the attributes shown are only a listing's, where the metadata may say otherwise.
     fn wants_metadata(&self, inode: &Arc<Inode<S>>) -> bool {
-        let (exact, parent, modified) = {
+        let (exact, parent, modified, looked_at) = {
             let state = inode.lock();
-            (state.exact || !matches!(state.content, Content::Clean(_)), state.place.parent.clone(), state.attr.mtime)
+            let exact = state.exact || !matches!(state.content, Content::Clean(_));
+            (exact, state.place.parent.clone(), state.attr.mtime, state.looked_at)
         };
-        if exact || inode.is_directory() {
+        if inode.is_directory() {
+            // No lookup leads to the root: nobody else looks at its marker.
+            let is_new_root = inode.ino == Ino::ROOT && looked_at.is_none();
+            return is_new_root && self.config.attrs != AttrsMode::Listing && self.has_marker(inode);
+        }
+        if exact {
             return false;
         }
         match self.config.attrs {

@@ -5,7 +5,7 @@
 //! every empty object, and no condition would tell.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::attrs::{MAX_CONFLICTS, note_made};
 use super::commit::{new_info, note_stored};
@@ -49,6 +49,17 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         put_back
     }
 
+    /// Learns what the marker of the mount's root says, if it is below a prefix: once, since the mount point must be there also
+    /// when the store is not. Later its listings tell whether the marker was changed.
+    pub(super) async fn look_at_root(&self, root: &Arc<Inode<S>>) -> Result<()> {
+        let asked = clock::instant();
+        root.lock().looked_at.get_or_insert(asked);
+        match self.marker_facts(&self.locate(root)?).await?.and_then(|facts| facts.info) {
+            Some(info) => self.learn_head(root, info, asked).map(|_| ()),
+            None => Ok(()),
+        }
+    }
+
     /// Before an object is made with attributes that no listing shows: says so in its directory's marker, if that does not say
     /// it already. Where the marker may not be written the object is made all the same, and `why` tells who will not see them.
     pub(super) async fn announce(&self, inode: &Arc<Inode<S>>, object: Announced<'_, S>) {
@@ -58,11 +69,13 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             return;
         }
         let Some(directory) = object.directory else { return };
-        if directory.lock().directory.since != Since::NEVER {
+        // An upload that was begun before what is said there would not be covered by it.
+        let age = clock::instant().saturating_duration_since(object.begun);
+        if directory.lock().directory.since.covers(self.store_clock.now() - age) {
             return;
         }
         let _alone = self.markers.lock().await;
-        if let Err(error) = self.announce_alone(&directory, object.begun).await {
+        if let Err(error) = self.announce_alone(&directory, age).await {
             let words = format!(
                 "it is stored with attributes that listings do not show, and the marker of its directory, which would tell, cannot be \
                  written: other mounts, and this one after a remount, show this file's mode, owner and times only when they find them \
@@ -76,37 +89,44 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             }
             // Here they are seen, and it is not tried again.
             let mut state = directory.lock();
-            state.directory.since = Since::now(clock::now(), clock::instant().saturating_duration_since(object.begun));
+            state.directory.since = state.directory.since.or_earlier(Since::now(self.store_clock.now(), age));
         }
     }
 
-    async fn announce_alone(&self, directory: &Arc<Inode<S>>, begun: Instant) -> Result<()> {
+    async fn announce_alone(&self, directory: &Arc<Inode<S>>, age: Duration) -> Result<()> {
         let address = self.locate(directory)?;
-        let known = self.known_since(directory, &address).await;
-        if known != Since::NEVER {
+        if self.known_since(directory, &address).await.covers(self.store_clock.now() - age) {
             return Ok(());
         }
-        let age = || clock::instant().saturating_duration_since(begun);
         if !self.has_marker(directory) {
-            self.learn_since(directory, &address, Since::now(clock::now(), age()));
+            self.learn_since(directory, &address, Since::now(self.store_clock.now(), age));
             return Ok(());
         }
-        let (mut now, mut wrong) = (clock::now(), Since::NEVER);
+        let (mut before, mut wrong) = (Since::NEVER, Since::NEVER);
         loop {
-            let said = Since::now(now, age());
-            let say =
-                |properties: &mut Properties, shown: Option<&ObjectInfo>| say(&mut properties.metadata, (said, wrong), shown);
+            let said = Since::now(self.store_clock.now(), age);
+            let say = |properties: &mut Properties, shown: Option<&ObjectInfo>| {
+                let there = Since::of(&properties.metadata);
+                if there != wrong {
+                    before = there;
+                }
+                before.or_earlier(said).put(&mut properties.metadata);
+                if let Some(info) = shown {
+                    // The directory's own date stays.
+                    posix::keep_time(&mut properties.metadata, date::whole_seconds(info.last_modified));
+                }
+            };
             let (made, put_back) = self.replace_marker(directory, say).await?;
             if let Err(error) = put_back {
                 tracing::warn!(%address, %error, "what the store has dropped of a marker could not be put back");
             }
-            let by_store = made.last_modified;
+            self.store_clock.note(made.last_modified);
             let since = Since::of(&made.properties.metadata);
             directory.lock().committed(made);
             note_stored(directory);
-            if wrong == Since::NEVER && since == said && since.is_off(Since::now(by_store, age())) {
+            if wrong == Since::NEVER && since == said && said.is_off(Since::now(self.store_clock.now(), age)) {
                 // Our clock is not the store's, which has just told the time.
-                (now, wrong) = (by_store, since);
+                wrong = said;
                 continue;
             }
             self.learn_since(directory, &address, since);
@@ -164,15 +184,5 @@ impl<S: ObjectStore + BucketService> Fs<S> {
                 Err(error) => return Err(error),
             }
         }
-    }
-}
-
-/// Lets a marker say it, if it says nothing, or what was `wrong`; the directory's own date stays.
-fn say(metadata: &mut Metadata, (since, wrong): (Since, Since), shown: Option<&ObjectInfo>) {
-    if [Since::NEVER, wrong].contains(&Since::of(metadata)) {
-        since.put(metadata);
-    }
-    if let Some(info) = shown {
-        posix::keep_time(metadata, date::whole_seconds(info.last_modified));
     }
 }

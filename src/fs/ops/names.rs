@@ -1,12 +1,14 @@
 //! Names: lookup, and what makes new ones (mkdir, symlink, mknod).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::base::{clock, encode};
 use crate::data::guess;
 use crate::data::write::commit::with_token;
 use crate::data::write::settle::put_empty;
 use crate::fs::attr::{Attr, Caller, Ino, Kind};
+use crate::fs::config::AttrsMode;
 use crate::fs::error::{Error, Result, Situation};
 use crate::fs::locate::Address;
 use crate::fs::meta::posix::{self, ExplicitTimes};
@@ -16,6 +18,7 @@ use crate::fs::tree::directory::Listing;
 use crate::fs::tree::facts::Facts;
 use crate::fs::tree::inode::{Inode, Role};
 use crate::fs::tree::moves::Access;
+use crate::fs::tree::since::Since;
 use crate::fs::{Fs, Stat};
 use crate::store::{BucketService, Condition, Headers, Key, ObjectInfo, ObjectStore, Properties};
 
@@ -316,11 +319,16 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             _ => guess::UNKNOWN.to_owned(),
         });
         posix::encode(&self.config, kind, &attr, ExplicitTimes::default(), &mut properties.metadata);
+        if kind == Kind::Directory && self.config.attrs == AttrsMode::Auto && posix::is_posix(&properties.metadata) {
+            // What is made with a mode or owner of its own (by tar, rsync, cp -a) is filled with the like.
+            Since::now(self.store_clock.now(), Duration::ZERO).put(&mut properties.metadata);
+        }
         if let Some(target) = target {
             properties.metadata.insert(posix::SYMLINK_TARGET.to_owned(), encode::word(target));
         }
         let missing_since = directory.lock().directory.missing_since(&component, clock::instant(), self.config.ttl);
         let info = self.put_new(&address, properties).await?;
+        self.store_clock.note(info.last_modified);
         let facts = Facts {
             exact: true,
             info: Some(Arc::new(info.clone())),
@@ -373,7 +381,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     }
 
     fn believes_markers(&self) -> bool {
-        self.config.attrs != crate::fs::config::AttrsMode::Listing
+        self.config.attrs != AttrsMode::Listing
     }
 }
 

@@ -1,11 +1,12 @@
-//! From when on the objects of a directory may have attributes that no listing shows. Pure.
+//! From when on the objects of a directory may have attributes that no listing shows. Pure but for the clock.
 //!
 //! It is kept in the metadata of the directory's marker, so that every mount knows of it; what a mount finds out beside that it
 //! remembers for itself. The earliest of all counts: it is never taken back.
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::base::date;
+use crate::base::{clock, date};
 use crate::store::Metadata;
 
 /// The metadata of a directory's marker that says it.
@@ -81,12 +82,41 @@ impl Since {
     }
 }
 
+/// The store's clock, as far as it has told the time: dates of objects are by it.
+#[derive(Debug, Default)]
+pub struct StoreClock {
+    /// Seconds by which it is before ours.
+    ahead: AtomicI64,
+}
+
+impl StoreClock {
+    /// The store has just told the time.
+    pub fn note(&self, time: SystemTime) {
+        self.ahead.store(date::to_unix(time).0 - date::to_unix(clock::now()).0, Ordering::Relaxed);
+    }
+
+    /// The present.
+    #[must_use]
+    pub fn now(&self) -> SystemTime {
+        let (seconds, nanoseconds) = date::to_unix(clock::now());
+        date::from_unix(seconds + self.ahead.load(Ordering::Relaxed), nanoseconds).unwrap_or(UNIX_EPOCH)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn at(seconds: u64) -> SystemTime {
         UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn the_store_s_clock_goes_on_from_where_it_was() {
+        let store = StoreClock::default();
+        store.note(clock::now() - Duration::from_secs(3600));
+        let behind = clock::now().duration_since(store.now()).unwrap();
+        assert!((3598..3602).contains(&behind.as_secs()), "{behind:?}");
     }
 
     #[test]
