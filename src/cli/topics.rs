@@ -2,7 +2,7 @@
 
 use super::Outcome;
 
-const TOPICS: [(&str, &str, &str); 11] = [
+const TOPICS: [(&str, &str, &str); 12] = [
     ("mount", "mounting, unmounting, fstab, options", include_str!("../manual/mount.md")),
     ("buckets", "every bucket of the account as a directory", include_str!("../manual/buckets.md")),
     ("xattrs", "what S3 knows of an object, as extended attributes", include_str!("../manual/xattrs.md")),
