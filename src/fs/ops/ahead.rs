@@ -167,9 +167,11 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     ) -> Vec<Component> {
         let Some(listing) = listing else { return Vec::new() };
         let after = listing.children.range((Bound::Excluded(component), Bound::Unbounded)).take(MAX_LOOKED_THROUGH);
+        // It may have been learnt behind the listing.
+        let since = listing.since.or_earlier(parent.lock().directory.since);
         let unknown = after.filter(|(_, child)| {
             child.object.as_ref().is_some_and(|object| match what {
-                Wanted::Attributes => listing.wants_metadata(object),
+                Wanted::Attributes => object.wants_metadata(since),
                 Wanted::All => object.told.info.is_none(),
             })
         });

@@ -227,7 +227,15 @@ impl Listing {
     /// Whether an object's attributes must come from its metadata.
     #[must_use]
     pub fn wants_metadata(&self, child: &ListedChild) -> bool {
-        self.since.covers(child.last_modified) && child.told.metadata().is_none()
+        child.wants_metadata(self.since)
+    }
+}
+
+impl ListedChild {
+    /// Whether its attributes must come from its metadata, where objects have some since then.
+    #[must_use]
+    pub fn wants_metadata(&self, since: Since) -> bool {
+        since.covers(self.last_modified) && self.told.metadata().is_none()
     }
 }
 
