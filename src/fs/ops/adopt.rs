@@ -57,9 +57,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             }
             let newer_here = state.is_newer_than(asked);
             if newer_here || inode.kind == facts.kind && state.is_same_object(&facts) {
-                // A listing that was begun before the object was looked at knows no better.
-                let listed_before = looked_at.is_none() && state.looked_at.is_some_and(|at| at >= asked);
-                if !newer_here && !listed_before {
+                if !newer_here {
                     state.learn(&facts);
                     state.looked_at = state.looked_at.max(looked_at);
                 }
