@@ -76,6 +76,10 @@
 //! there is one, else by one conditional self-copy. The copy asks that the object was not written since it was last seen, so
 //! that nothing is looked at first, and nothing of others taken back; when it was, the change is begun anew on what is there.
 //! Who asks about one file after the other in the order of a listing (`fs::tree::walk`) finds the next answers on their way.
+//! A listing does not tell them, and a HEAD of each object is too much: so a directory has a *since* (`fs::tree::since`), and
+//! only what was last modified later is asked for. It is in the marker's metadata, written before the first object that needs
+//! it (`fs::ops::marker`), or learnt of a sample of each page (`fs::tree::attributes`). What HEAD said of attributes is
+//! remembered on disk (`fs::remembered`, on top of `base::hoard`) by key, tag and date, so that a second look costs no HEAD.
 //!
 //! **Documents.** Access lists, tags and the configurations of a bucket are documents of their own (`store::documents`), read
 //! and set by name (`fs::ops::documents`). What replaces an object asks for its list and tags first and sends them along
@@ -101,6 +105,7 @@
 //! |---|---|---|---|---|
 //! | 1 | `Fs::rename_lock` | tokio Mutex | the shape of the tree during renames | yes |
 //! | 2 | `Inode::gate` | tokio `RwLock` | writers share it; commit, truncate, attributes, unlink take it alone; clean reads never touch it | yes |
+//! | 2b | `Fs::markers` | tokio Mutex | who replaces a directory's marker | yes |
 //! | 3 | `Inode::lock` | std Mutex | attributes, content, counts | never |
 //! | 4 | `Table`, `Copies` | std | numbers, names, lookup counts; which file is a copy of which object | never |
 //! | 5 | handles, read windows, writers, the budget, the account | std Mutex | themselves | never |

@@ -29,6 +29,12 @@ impl Crc64 {
         encode::base64_decode(text)?.try_into().ok().map(u64::from_be_bytes).map(Self)
     }
 
+    /// The big-endian value.
+    #[must_use]
+    pub const fn to_bytes(self) -> [u8; 8] {
+        self.0.to_be_bytes()
+    }
+
     /// Of these bytes, and behind them `len` others that have the sum `next`.
     #[must_use]
     pub fn followed_by(self, next: Self, len: u64) -> Self {
@@ -38,7 +44,7 @@ impl Crc64 {
 
 impl fmt::Display for Crc64 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&encode::base64(&self.0.to_be_bytes()))
+        f.write_str(&encode::base64(&self.to_bytes()))
     }
 }
 

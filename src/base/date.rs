@@ -59,6 +59,12 @@ pub fn from_unix(seconds: i64, nanoseconds: u32) -> Option<SystemTime> {
     base?.checked_add(Duration::from_nanos(u64::from(nanoseconds)))
 }
 
+/// The time as a header has it: without the fraction that a listing may tell.
+#[must_use]
+pub fn whole_seconds(time: SystemTime) -> SystemTime {
+    from_unix(to_unix(time).0, 0).unwrap_or(time)
+}
+
 fn format_utc(time: SystemTime, format: &str) -> String {
     let stamp = jiff::Timestamp::try_from(time).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
     stamp.strftime(format).to_string()

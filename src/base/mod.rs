@@ -4,6 +4,7 @@ pub mod clock;
 pub mod crc;
 pub mod date;
 pub mod encode;
+pub mod hoard;
 pub mod records;
 pub mod rng;
 pub mod tasks;

@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::{args, options};
 use crate::data::write::staging::Staging;
 use crate::fs::config::{AttrsMode, AutoRestore, Config, KeepAcl, ListXattrs, Source};
-use crate::fs::intents;
 use crate::fs::meta::location::Location;
+use crate::fs::{intents, remembered};
 use crate::mount::MountSettings;
 use crate::s3::config::{Addressing, CredentialsSource, PayloadSigning, S3Config, Timeouts};
 use crate::s3::endpoint::Endpoint;
@@ -60,6 +60,7 @@ pub(super) fn resolve(arguments: &args::Mount, directory: PathBuf) -> Result<Mou
         kept_directory: Some(cache.join("kept")),
         // Known when the store is.
         renames: None,
+        remembered: None,
         staging: staging(&cache, arguments.staging_limit),
         ownership: arguments.object_ownership.map(|ownership| match ownership {
             args::ObjectOwnership::BucketOwnerEnforced => Ownership::BucketOwnerEnforced,
@@ -132,10 +133,12 @@ impl Custom {
     }
 }
 
-/// Where the uploads of a mount are recorded, and its renames.
+/// Where the uploads of a mount are recorded, its renames, and attributes.
 pub(super) fn records(arguments: &args::Mount, config: &mut Config, store: &S3Config) -> Result<Uploads, String> {
     let directory = STATE.directory(arguments.state_dir.as_deref(), rustix::process::getuid().as_raw())?;
     let endpoint = Endpoint::new(store).map_err(|error| error.to_string())?.name();
+    let cache = CACHE.directory(arguments.cache_dir.as_deref(), rustix::process::getuid().as_raw())?;
+    config.remembered = Some(remembered::Place { directory: cache.join("attributes"), endpoint: endpoint.clone() });
     config.renames = Some(intents::Place { directory: directory.join("renames"), endpoint: endpoint.clone() });
     Ok(Uploads::recorded_in(Place { directory, endpoint, kept: config.kept_directory.clone() }))
 }

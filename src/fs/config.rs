@@ -115,6 +115,8 @@ pub struct Config {
     pub kept_directory: Option<PathBuf>,
     /// Where renames of directories are recorded while they are under way.
     pub renames: Option<super::intents::Place>,
+    /// Where attributes are remembered from mount to mount.
+    pub remembered: Option<super::remembered::Place>,
     /// Where changes go that do not fit into memory.
     pub staging: Staging,
     /// Whose the objects of new buckets are.
@@ -156,6 +158,7 @@ impl Config {
             memory_limit: 512 << 20,
             kept_directory: None,
             renames: None,
+            remembered: None,
             staging: Staging::default(),
             ownership: None,
             presign_ttl: Duration::from_secs(3600),

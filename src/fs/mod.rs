@@ -17,6 +17,7 @@ mod locate;
 pub mod meta;
 pub mod name;
 mod ops;
+pub mod remembered;
 pub mod tree;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -29,8 +30,11 @@ use self::error::{Error, Result, Situation};
 use self::failures::Failures;
 use self::handles::Handles;
 use self::name::Component;
-use self::tree::inode::{Facts, Inode, Place};
+use self::remembered::Remembered;
+use self::tree::facts::Facts;
+use self::tree::inode::{Inode, Place};
 use self::tree::moves::Moves;
+use self::tree::since::StoreClock;
 use self::tree::table::Table;
 use crate::base::clock;
 use crate::data::budget::Budget;
@@ -79,6 +83,10 @@ pub struct Fs<S> {
     told: ops::told::Told,
     account: Account,
     counters: Arc<Counters>,
+    remembered: Arc<Remembered>,
+    /// Who writes a directory's marker: one at a time.
+    markers: tokio::sync::Mutex<()>,
+    store_clock: StoreClock,
     mounted_at: SystemTime,
 }
 
@@ -87,15 +95,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     pub fn new(store: S, config: Config, counters: Arc<Counters>) -> Arc<Self> {
         let mounted_at = clock::now();
         let attr = meta::posix::directory(&config, mounted_at);
-        let facts = Facts {
-            kind: Kind::Directory,
-            attr,
-            explicit: meta::posix::ExplicitTimes::default(),
-            exact: true,
-            info: None,
-            listed_class: None,
-            etag: None,
-        };
+        let facts = Facts { exact: true, ..Facts::plain(Kind::Directory, attr) };
         let nowhere = Place { parent: None, component: Component::new("").expect("the empty component is valid") };
         let budget = Budget::new(config.memory_limit);
         let writes = WriteShared::new(store.clone(), budget.clone(), config.staging.clone());
@@ -111,6 +111,9 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             auto_restored: AutoRestored::default(),
             told: ops::told::Told::default(),
             account: Account::new(config.location.clone()),
+            remembered: Arc::new(Remembered::open(config.remembered.as_ref())),
+            markers: tokio::sync::Mutex::default(),
+            store_clock: StoreClock::default(),
             store,
             config,
             budget,
@@ -175,6 +178,11 @@ impl<S> Fs<S> {
 }
 
 impl<S: ObjectStore> Fs<S> {
+    /// The end of the mount: waits until what was learnt of attributes is on the disk.
+    pub async fn remember(&self) {
+        self.remembered.flush().await;
+    }
+
     /// Where an inode is or was, below the mount's root, for people.
     #[must_use]
     pub fn path_of(&self, ino: Ino) -> String {

@@ -225,6 +225,7 @@ impl<S: ObjectStore + BucketService> Mounted<S> {
                 () = stop() => return Err(MountError::Interrupted(fs.pending().len())),
             };
         }
+        fs.remember().await;
         let unstored = pending.len();
         if unstored > 0 {
             pending = fs.keep_all().await;

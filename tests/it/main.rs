@@ -6,6 +6,7 @@
 )]
 
 mod appends;
+mod attributes;
 #[cfg(feature = "demo")]
 mod bad_input;
 mod buckets;

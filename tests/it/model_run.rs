@@ -12,7 +12,7 @@ use pailfs::fs::error::Situation;
 use pailfs::fs::handles::{HandleId, OpenMode};
 use pailfs::fs::{Full, Looked, Plus, Replace, Stat};
 use pailfs::store::memory::Memory;
-use pailfs::store::{BucketName, Condition, DeleteObject, Key, ObjectRef, ObjectStore as _, RetryPolicy};
+use pailfs::store::{BucketName, Condition, DeleteObject, HeadObject, Key, ObjectRef, ObjectStore as _, RetryPolicy};
 
 use crate::model::{COMPONENTS, NAMES, Op, SLOTS};
 use crate::model_tree::{FOREIGN_MODE, Model, Node, Object, Outcome};
@@ -306,6 +306,7 @@ impl Run {
         if expected.is_ok() {
             self.model = next;
         }
+        self.take_announced().await;
         (real, expected)
     }
 
@@ -338,6 +339,18 @@ impl Run {
             next.handles.insert(slot, Some(key.clone()));
         }
         (opened.map(|handle| _ = self.handles.insert(slot, handle)), expected.map(|_| ()))
+    }
+
+    /// Before a file with a mode of its own is stored its directory's marker says so, also where there was none.
+    async fn take_announced(&mut self) {
+        for key in self.world.keys().await.into_iter().filter(|key| key.ends_with('/')) {
+            let object = ObjectRef::current(BucketName::new("bucket").unwrap(), Key::new(&key).unwrap());
+            let info = self.memory.head(&HeadObject { object }).await.unwrap();
+            let announced = info.size == 0 && info.properties.metadata.contains_key("pailfs-attrs");
+            if announced && self.model.has_directory(&key) {
+                self.model.keys.entry(key).or_insert(Object { bytes: Vec::new(), link: None, mode: FOREIGN_MODE });
+            }
+        }
     }
 
     fn expect_write(&self, next: &mut Model, path: &str, append: bool, bytes: &[u8]) -> Outcome {

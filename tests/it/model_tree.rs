@@ -62,6 +62,11 @@ impl Model {
         kept.chain(self.keys.keys().flat_map(|key| directories_of(key))).collect()
     }
 
+    /// Whether there is a directory whose keys begin so.
+    pub fn has_directory(&self, prefix: &str) -> bool {
+        self.directories().contains(prefix)
+    }
+
     /// The tree that the bucket is, by paths.
     pub fn tree(&self) -> BTreeMap<String, Node> {
         let directories = self.directories();

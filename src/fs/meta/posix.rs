@@ -4,6 +4,7 @@
 //! s3fs: <https://github.com/s3fs-fuse/s3fs-fuse/wiki/Extended-Attributes-and-metadata> (`mode` is the decimal `st_mode`);
 //! rclone: <https://rclone.org/s3/#metadata> (`mode` is octal); AWS: `file-owner`, `file-group`, `file-permissions`, `file-mtime`.
 
+use std::borrow::Cow;
 use std::time::SystemTime;
 
 use crate::base::{date, encode};
@@ -38,7 +39,58 @@ pub fn is_reserved(name: &str) -> bool {
 /// Whether the metadata carries any POSIX attribute: a sign that its directory was written by a file system.
 #[must_use]
 pub fn is_posix(metadata: &Metadata) -> bool {
-    [MODE, UID, GID, MTIME, "file-permissions", "file-owner", "file-mtime"].iter().any(|name| metadata.contains_key(*name))
+    const SIGNS: [&str; 9] = [MODE, UID, GID, MTIME, ATIME, "file-permissions", "file-owner", "file-group", "file-mtime"];
+    SIGNS.iter().any(|name| metadata.contains_key(*name))
+}
+
+/// Of an object's metadata what its attributes need.
+#[must_use]
+pub fn attributes_in(metadata: &Metadata) -> Metadata {
+    let needed = |name: &str| is_reserved(name) && name != COMMIT_TOKEN;
+    metadata.iter().filter(|(name, _)| needed(name)).map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
+/// Where a symbolic link leads, if its metadata says so.
+#[must_use]
+pub fn target(metadata: &Metadata) -> Option<Cow<'_, str>> {
+    metadata.get(SYMLINK_TARGET).map(|target| encode::unword(target))
+}
+
+/// The stored ctime.
+#[must_use]
+pub fn changed_at(metadata: &Metadata) -> Option<SystemTime> {
+    time_in(metadata, [CTIME, "file-ctime"])
+}
+
+/// Notes in metadata that stores it when the object was changed: whatever was changed.
+pub fn note_change(metadata: &mut Metadata, now: SystemTime) {
+    if let Some(ctime) = metadata.get_mut(CTIME) {
+        *ctime = format_time(now);
+    }
+}
+
+/// Lets what is stored anew for another reason keep the date that it shows.
+pub fn keep_time(metadata: &mut Metadata, shown: SystemTime) {
+    if !metadata.contains_key(MTIME) && !metadata.contains_key("file-mtime") {
+        metadata.insert(MTIME.to_owned(), format_time(shown));
+    }
+}
+
+/// What attributes are read from.
+#[derive(Debug, Clone, Copy)]
+pub struct Stored<'a> {
+    /// The metadata, or as much of it as attributes need.
+    pub metadata: &'a Metadata,
+    /// The object's bytes.
+    pub size: u64,
+    /// When it was stored.
+    pub last_modified: SystemTime,
+}
+
+impl<'a> From<&'a ObjectInfo> for Stored<'a> {
+    fn from(info: &'a ObjectInfo) -> Self {
+        Self { metadata: &info.properties.metadata, size: info.size, last_modified: info.last_modified }
+    }
 }
 
 /// Which times were set by somebody, rather than following from the last upload.
@@ -86,18 +138,14 @@ pub fn directory(config: &Config, mtime: SystemTime) -> Attr {
 
 /// Reads an object's metadata. `base` is what it shows without any; `ours` tells that this mount wrote it.
 #[must_use]
-pub fn decode(config: &Config, info: &ObjectInfo, directory_marker: bool, ours: bool) -> Decoded {
-    let metadata = &info.properties.metadata;
-    let base = if directory_marker {
-        directory(config, info.last_modified)
-    } else {
-        from_listing(config, info.size, info.last_modified)
-    };
+pub fn decode<'a>(config: &Config, stored: impl Into<Stored<'a>>, directory_marker: bool, ours: bool) -> Decoded {
+    let Stored { metadata, size, last_modified } = stored.into();
+    let base = if directory_marker { directory(config, last_modified) } else { from_listing(config, size, last_modified) };
     let stored = metadata.get(MODE).and_then(|text| parse_mode(text));
-    let kind = match kind_of(stored, info.size) {
+    let kind = match kind_of(stored, size) {
         _ if directory_marker => Kind::Directory,
         // s3fs's links have their target as the body, and no path is longer.
-        Kind::Symlink if info.size > MAX_TARGET_BODY_BYTES && !metadata.contains_key(SYMLINK_TARGET) => Kind::File,
+        Kind::Symlink if size > MAX_TARGET_BODY_BYTES && !metadata.contains_key(SYMLINK_TARGET) => Kind::File,
         kind => kind,
     };
     let kind = match kind {
@@ -113,15 +161,14 @@ pub fn decode(config: &Config, info: &ObjectInfo, directory_marker: bool, ours: 
     let number = |names: [&str; 2]| names.iter().find_map(|name| metadata.get(*name)).and_then(|text| text.parse().ok());
     attr.uid = config.force_uid.or_else(|| number([UID, "file-owner"])).unwrap_or(attr.uid);
     attr.gid = config.force_gid.or_else(|| number([GID, "file-group"])).unwrap_or(attr.gid);
-    let time = |names: [&str; 2]| names.iter().find_map(|name| metadata.get(*name)).and_then(|text| parse_time(text));
-    let (mtime, atime) = (time([MTIME, "file-mtime"]), time([ATIME, "file-atime"]));
+    let (mtime, atime) = (time_in(metadata, [MTIME, "file-mtime"]), time_in(metadata, [ATIME, "file-atime"]));
     attr.mtime = mtime.unwrap_or(attr.mtime);
     attr.atime = atime.unwrap_or(attr.mtime);
-    attr.ctime = time([CTIME, "file-ctime"]).unwrap_or(attr.ctime);
+    attr.ctime = changed_at(metadata).unwrap_or(attr.ctime);
     attr.rdev = metadata.get(RDEV).and_then(|text| text.parse().ok()).unwrap_or(0);
     if kind == Kind::Symlink {
         attr.mode = 0o777;
-        attr.size = metadata.get(SYMLINK_TARGET).map_or(info.size, |target| encode::unword(target).len() as u64);
+        attr.size = target(metadata).map_or(size, |target| target.len() as u64);
     }
     Decoded { kind, attr, explicit: ExplicitTimes { mtime: mtime.is_some(), atime: atime.is_some() } }
 }
@@ -153,10 +200,13 @@ pub fn encode(config: &Config, kind: Kind, attr: &Attr, explicit: ExplicitTimes,
             metadata.insert(name.to_owned(), format_time(time));
         }
     }
-    // A stored ctime would be a lie after any change; the last-modified date is its ctime then.
-    metadata.remove(CTIME);
     for foreign in ["file-permissions", "file-owner", "file-group", "file-mtime", "file-atime", "file-ctime"] {
         metadata.remove(foreign);
+    }
+    // Of what stores nothing else, the last-modified date is the ctime.
+    metadata.remove(CTIME);
+    if is_posix(metadata) {
+        metadata.insert(CTIME.to_owned(), format_time(attr.ctime));
     }
 }
 
@@ -224,6 +274,11 @@ fn parse_mode(text: &str) -> Option<u32> {
         Some(octal) if !octal.is_empty() => u32::from_str_radix(octal.trim_start_matches('o'), 8).ok(),
         _ => text.parse().ok(),
     }
+}
+
+/// The time under the first of these names that is there.
+fn time_in(metadata: &Metadata, names: [&str; 2]) -> Option<SystemTime> {
+    names.iter().find_map(|name| metadata.get(*name)).and_then(|text| parse_time(text))
 }
 
 /// Seconds with an optional fraction (s3fs, rclone), or a number with `ms` or `ns` (AWS), or an RFC 3339 date (rclone).
@@ -341,7 +396,7 @@ mod tests {
             let mut object = info(10, &[]);
             object.properties.metadata = metadata;
             let back = decode(&config(), &object, false, true);
-            assert_eq!(Attr { ctime: attr.ctime, ..back.attr }, attr);
+            assert_eq!(back.attr, attr);
             assert!(back.explicit.mtime && back.explicit.atime);
         }
     }

@@ -8,7 +8,8 @@ use tokio::sync::RwLockWriteGuard;
 use crate::fs::Fs;
 use crate::fs::attr::Kind;
 use crate::fs::name::Component;
-use crate::fs::tree::inode::{Facts, Inode, Place, Role};
+use crate::fs::tree::facts::Facts;
+use crate::fs::tree::inode::{Inode, Place, Role};
 use crate::store::{BucketService, ObjectStore};
 
 impl<S: ObjectStore + BucketService> Fs<S> {

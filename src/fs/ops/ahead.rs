@@ -20,6 +20,15 @@ use crate::store::{BucketService, ErrorKind, HeadObject, ObjectInfo, ObjectStore
 /// So many names are looked at for the next ones that nothing is known of: the search must cost less than a request.
 const MAX_LOOKED_THROUGH: usize = 1000;
 
+/// What is asked for in a walk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// The attributes, where a listing does not tell them and nothing is remembered.
+    Attributes,
+    /// All that HEAD tells.
+    All,
+}
+
 /// The answer to a HEAD that was sent for this question, or ahead of it.
 struct Headed {
     asked: Instant,
@@ -29,7 +38,7 @@ struct Headed {
 
 impl<S: ObjectStore + BucketService> Fs<S> {
     /// As [`Fs::known_info`], for questions that a walk asks file by file: the next ones are fetched with it.
-    pub(super) async fn info_in_walk(&self, inode: &Arc<Inode<S>>) -> Result<Arc<ObjectInfo>> {
+    pub(super) async fn info_in_walk(&self, inode: &Arc<Inode<S>>, what: Wanted) -> Result<Arc<ObjectInfo>> {
         let (known, place, ordinary) = {
             let state = inode.lock();
             let ordinary = state.linked && matches!(state.content, Content::Clean(_));
@@ -40,7 +49,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         }
         let Some(parent) = place.parent.filter(|_| ordinary) else { return self.fresh_info(inode).await };
         let listing = parent.lock().directory.listing_of(&place.component);
-        match self.head_in_walk(&parent, &place.component, listing.as_deref()).await? {
+        match self.head_in_walk(&parent, &place.component, listing.as_deref(), what).await? {
             Some(headed) => match self.taken_over(inode, &headed) {
                 Some(info) => Ok(info),
                 None if headed.ahead => self.fresh_info(inode).await,
@@ -78,7 +87,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         if self.table.at(directory.ino, Role::Object, component).is_some_and(exact) {
             return None;
         }
-        let info = self.head_in_walk(directory, component, Some(listing)).await.ok()??.answer.ok()?;
+        let info = self.head_in_walk(directory, component, Some(listing), Wanted::Attributes).await.ok()??.answer.ok()?;
         (object.etag.as_ref() == Some(&info.etag)).then_some(info)
     }
 
@@ -88,6 +97,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         parent: &Arc<Inode<S>>,
         component: &Component,
         listing: Option<&Listing>,
+        what: Wanted,
     ) -> Result<Option<Headed>> {
         let (now, ttl) = (clock::instant(), self.config.ttl);
         if ttl.is_zero() {
@@ -99,7 +109,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             let ahead = state.directory.walk.fetched(component, now, ttl).is_some();
             (state.directory.walk.step(component), ahead)
         };
-        let mut wanted = self.unknown_after(parent, listing, component, depth + 1);
+        let mut wanted = self.unknown_after(parent, (listing, component), what, depth + 1);
         let next = if wanted.len() > depth { wanted.pop() } else { None };
         wanted.insert(0, component.clone());
         self.begin_heads(parent, wanted, next, now)?;
@@ -128,10 +138,15 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             }
         }
         for (component, sender) in begun {
-            let (store, object) = (self.store.clone(), address.below(&component, Role::Object).object()?);
+            let (store, remembered) = (self.store.clone(), Arc::clone(&self.remembered));
+            let address = address.below(&component, Role::Object);
+            let object = address.object()?;
             tasks::spawn(async move {
                 let answer = match store.head(&HeadObject { object }).await {
-                    Ok(info) => Ok(Arc::new(info)),
+                    Ok(info) => {
+                        remembered.note(&address, &info);
+                        Ok(Arc::new(info))
+                    }
                     Err(error) if error.kind() == ErrorKind::NotFound => Err(replaced()),
                     Err(error) => Err(error.into()),
                 };
@@ -146,17 +161,25 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     fn unknown_after(
         &self,
         parent: &Arc<Inode<S>>,
-        listing: Option<&Listing>,
-        component: &Component,
+        (listing, component): (Option<&Listing>, &Component),
+        what: Wanted,
         count: usize,
     ) -> Vec<Component> {
         let Some(listing) = listing else { return Vec::new() };
         let after = listing.children.range((Bound::Excluded(component), Bound::Unbounded)).take(MAX_LOOKED_THROUGH);
-        let unknown = after.filter(|(_, child)| child.object.as_ref().is_some_and(|object| object.info.is_none()));
+        // It may have been learnt behind the listing.
+        let since = listing.since.or_earlier(parent.lock().directory.since);
+        let unknown = after.filter(|(_, child)| {
+            child.object.as_ref().is_some_and(|object| match what {
+                Wanted::Attributes => object.wants_metadata(since),
+                Wanted::All => object.told.info.is_none(),
+            })
+        });
         let unknown = unknown.filter(|(component, _)| {
             self.table.at(parent.ino, Role::Object, component).is_none_or(|inode| {
                 let state = inode.lock();
-                state.linked && state.info.is_none() && matches!(state.content, Content::Clean(_))
+                let unknown = if what == Wanted::All { state.info.is_none() } else { !state.exact };
+                state.linked && unknown && matches!(state.content, Content::Clean(_))
             })
         });
         unknown.take(count).map(|(component, _)| component.clone()).collect()

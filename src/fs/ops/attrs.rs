@@ -1,17 +1,19 @@
 //! Attributes: getattr, setattr, readlink, statfs, and the one way in which an object's properties are changed.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
+use super::ahead::Wanted;
 use super::begin::source_of;
-use super::commit::{copied_info, new_info, note_stored};
+use super::commit::{copied_info, note_stored};
 use super::files::MAX_COMMITS_FIRST;
 use super::keeping::TagsBy;
-use crate::base::{clock, encode};
+use super::marker::Announced;
+use crate::base::clock;
 use crate::data;
-use crate::data::guess;
 use crate::data::write::Destination;
 use crate::data::write::commit::{Base, MadeBy, OnConflict, with_token};
-use crate::data::write::settle::{Source, put_empty, replace_properties};
+use crate::data::write::settle::{Source, replace_properties};
 use crate::fs::attr::{Attr, Caller, Ino, Kind, SetAttr, SetTime, without_privileges};
 use crate::fs::config::AttrsMode;
 use crate::fs::error::{Error, Result, Situation};
@@ -20,10 +22,10 @@ use crate::fs::meta::posix::{self, ExplicitTimes};
 use crate::fs::tree::inode::{Content, Inode, Writing};
 use crate::fs::tree::moves::Access;
 use crate::fs::{Fs, Stat};
-use crate::store::{BucketService, Condition, ETag, Headers, ObjectInfo, ObjectRef, ObjectStore, Properties, RestoreState};
+use crate::store::{BucketService, ETag, ObjectInfo, ObjectRef, ObjectStore, Properties, RestoreState};
 
 /// So often a change of properties is begun anew when other clients change the object meanwhile.
-const MAX_CONFLICTS: usize = 8;
+pub(super) const MAX_CONFLICTS: usize = 8;
 
 /// What statfs says: S3 has no bounds, so a large round number of each.
 #[derive(Debug, Clone, Copy)]
@@ -46,10 +48,13 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     pub async fn getattr(&self, ino: Ino) -> Result<Stat> {
         let inode = self.inode(ino)?;
         let _entered = self.moves.enter(&inode, Access::Look).await;
-        if self.wants_metadata(&inode) {
+        if self.wants_metadata(&inode) && inode.is_directory() {
+            // What cannot be asked for stays as it is.
+            let _ = self.look_at_root(&inode).await;
+        } else if self.wants_metadata(&inode) {
             let unknown = inode.lock().info.is_none();
             // What cannot be asked for stays as the listing said.
-            let _ = if unknown { self.info_in_walk(&inode).await } else { self.fresh_info(&inode).await };
+            let _ = if unknown { self.info_in_walk(&inode, Wanted::Attributes).await } else { self.fresh_info(&inode).await };
         }
         Ok(self.stat(&inode))
     }
@@ -63,19 +68,24 @@ impl<S: ObjectStore + BucketService> Fs<S> {
 
     /// Whether the attributes shown are only a listing's, where the metadata may say otherwise.
     fn wants_metadata(&self, inode: &Arc<Inode<S>>) -> bool {
-        let (exact, parent) = {
+        let (exact, parent, modified, looked_at) = {
             let state = inode.lock();
-            (state.exact || !matches!(state.content, Content::Clean(_)), state.place.parent.clone())
+            let exact = state.exact || !matches!(state.content, Content::Clean(_));
+            (exact, state.place.parent.clone(), state.attr.mtime, state.looked_at)
         };
-        if exact || inode.is_directory() {
+        if inode.is_directory() {
+            // No lookup leads to the root: nobody else looks at its marker.
+            let is_new_root = inode.ino == Ino::ROOT && looked_at.is_none();
+            return is_new_root && self.config.attrs != AttrsMode::Listing && self.has_marker(inode);
+        }
+        if exact {
             return false;
         }
         match self.config.attrs {
             AttrsMode::Listing => false,
             AttrsMode::Posix => true,
-            AttrsMode::Auto => {
-                parent.is_some_and(|parent| parent.lock().directory.last_listing().is_some_and(|listing| listing.posix))
-            }
+            // Of what only a listing is known its date is the modification time.
+            AttrsMode::Auto => parent.is_some_and(|parent| parent.lock().directory.since.covers(modified)),
         }
     }
 
@@ -226,14 +236,15 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             }
         }
         let kind = inode.kind;
-        let (first, pending) = (wanted(inode, change), inode.lock().is_dirty());
+        let now = clock::now();
+        let (first, pending) = (wanted(inode, change, now), inode.lock().is_dirty());
         // Of a stored object anew each time: what is known of it may have changed since. (A pending upload is locked here.)
         let apply = |properties: &mut Properties| {
-            let (attr, explicit) = if pending { first } else { wanted(inode, change) };
+            let (attr, explicit) = if pending { first } else { wanted(inode, change, now) };
             posix::encode(&self.config, kind, &attr, explicit, &mut properties.metadata);
         };
         self.update_alone(inode, apply).await?;
-        let (attr, explicit) = wanted(inode, change);
+        let (attr, explicit) = wanted(inode, change, now);
         let mut state = inode.lock();
         state.attr = Attr { size: state.attr.size, nlink: state.attr.nlink, ..attr };
         state.explicit = explicit;
@@ -290,7 +301,8 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         info: &ObjectInfo,
         apply: &(impl Fn(&mut Properties) + Send),
     ) -> Result<()> {
-        let mut properties = info.properties.clone();
+        let (mut properties, now) = (info.properties.clone(), clock::now());
+        posix::note_change(&mut properties.metadata, now);
         apply(&mut properties);
         let leaves = properties.storage_class != info.properties.storage_class;
         let readable = is_restored(info);
@@ -304,6 +316,9 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             };
             return Err(Error::new(Situation::Archived, words));
         }
+        let directory = inode.place().parent;
+        let announced = Announced { directory, size: info.size, metadata: &properties.metadata, begun: clock::instant() };
+        self.announce(inode, announced).await;
         let object = self.locate(inode)?.object()?;
         let old = info.etag.clone();
         let (info, put_back) = self.replace(object.clone(), info, properties).await?;
@@ -345,35 +360,6 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         Ok((copied_info(info, committed, sent), put_back))
     }
 
-    /// A directory's attributes are those of its marker, which is made when it has none. A bucket has none, nor has an
-    /// account: their attributes last as long as the mount.
-    async fn update_marker(&self, inode: &Arc<Inode<S>>, apply: impl Fn(&mut Properties) + Send) -> Result<()> {
-        if !self.has_marker(inode) {
-            return Ok(());
-        }
-        let address = self.locate(inode)?;
-        // Looked at just before, so that nothing which others have set meanwhile is taken back.
-        let known = self.marker_facts(&address).await?.and_then(|facts| facts.info);
-        // A PUT and no self-copy: it has no bytes, and some stores do not copy keys that end in a slash.
-        let (mut properties, condition) = match known {
-            Some(info) => {
-                let kept = self.kept(&address.object()?, &info, info.properties.clone(), TagsBy::Request).await?;
-                (kept, Condition::IfMatch(info.etag.clone()))
-            }
-            None => {
-                let headers = Headers { content_type: Some(guess::DIRECTORY.to_owned()), ..Headers::default() };
-                (Properties { headers, ..Properties::default() }, Condition::IfAbsent)
-            }
-        };
-        apply(&mut properties);
-        let destination = with_token(&address.destination(properties)?);
-        let committed = put_empty(&self.store, &destination, condition).await?;
-        let put_back = self.put_back(&address.object()?, &destination.properties, None, MadeBy::Put).await;
-        let made = new_info(committed, 0, destination.properties);
-        note_made(inode, made);
-        put_back
-    }
-
     /// Where a symbolic link leads.
     ///
     /// # Errors
@@ -384,9 +370,13 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         if inode.kind != Kind::Symlink {
             return Err(Error::new(Situation::Invalid, "it is not a symbolic link"));
         }
+        let known = inode.lock().target.clone();
+        if let Some(target) = known {
+            return Ok(target.as_bytes().to_vec());
+        }
         let info = self.known_info(&inode).await?;
-        if let Some(target) = info.properties.metadata.get(posix::SYMLINK_TARGET) {
-            return Ok(encode::unword(target).into_owned().into_bytes());
+        if let Some(target) = posix::target(&info.properties.metadata) {
+            return Ok(target.into_owned().into_bytes());
         }
         // s3fs keeps the target as the object's content.
         let target = self.fetch_whole(&inode, Some(info.etag.clone())).await?;
@@ -408,9 +398,9 @@ pub(super) fn is_restored(info: &ObjectInfo) -> bool {
 }
 
 /// The attributes that an inode gets by a change.
-fn wanted<S: ObjectStore>(inode: &Inode<S>, change: SetAttr) -> (Attr, ExplicitTimes) {
+fn wanted<S: ObjectStore>(inode: &Inode<S>, change: SetAttr, now: SystemTime) -> (Attr, ExplicitTimes) {
     let state = inode.lock();
-    let (attr, mut explicit) = changed(inode.kind, state.attr, state.explicit, change);
+    let (attr, mut explicit) = changed(inode.kind, state.attr, state.explicit, (change, now));
     // Without a stored mtime the last-modified date is shown: a self-copy for another reason must not move it.
     explicit.mtime |= change.mtime.is_none() && !state.is_dirty();
     (attr, explicit)
@@ -418,32 +408,36 @@ fn wanted<S: ObjectStore>(inode: &Inode<S>, change: SetAttr) -> (Attr, ExplicitT
 
 /// Whether a change leaves everything as it is.
 fn is_nothing<S: ObjectStore>(inode: &Inode<S>, change: SetAttr) -> bool {
-    let attr = wanted(inode, change).0;
+    let attr = wanted(inode, change, clock::now()).0;
     let state = inode.lock();
     let same = (attr.mode, attr.uid, attr.gid) == (state.attr.mode, state.attr.uid, state.attr.gid);
     same && change.mtime.is_none() && change.atime.is_none() && !state.is_dirty()
 }
 
 /// What is known of an inode after this mount has changed its metadata.
-fn note_made<S: Clone>(inode: &Inode<S>, info: ObjectInfo) {
+pub(super) fn note_made<S: Clone>(inode: &Inode<S>, info: ObjectInfo) {
     {
         let mut state = inode.lock();
+        state.attr.ctime = posix::changed_at(&info.properties.metadata).unwrap_or_else(clock::now);
         state.committed(info);
-        state.attr.ctime = clock::now();
     }
     note_stored(inode);
 }
 
 /// The attributes after a change. chown clears setuid and setgid of what is no directory.
-fn changed(kind: Kind, mut attr: Attr, mut explicit: ExplicitTimes, change: SetAttr) -> (Attr, ExplicitTimes) {
+fn changed(
+    kind: Kind,
+    mut attr: Attr,
+    mut explicit: ExplicitTimes,
+    (change, now): (SetAttr, SystemTime),
+) -> (Attr, ExplicitTimes) {
     if kind != Kind::Directory && (change.uid.is_some() || change.gid.is_some()) {
         attr.mode = without_privileges(attr.mode);
     }
     attr.mode = change.mode.map_or(attr.mode, |mode| mode & 0o7777);
     attr.uid = change.uid.unwrap_or(attr.uid);
     attr.gid = change.gid.unwrap_or(attr.gid);
-    let now = clock::now();
-    let set = |time: &mut std::time::SystemTime, stored: &mut bool, change: Option<SetTime>| match change {
+    let set = |time: &mut SystemTime, stored: &mut bool, change: Option<SetTime>| match change {
         None => {}
         Some(SetTime::Now) => (*time, *stored) = (now, false),
         Some(SetTime::At(at)) => (*time, *stored) = (at, true),

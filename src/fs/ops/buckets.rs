@@ -13,7 +13,8 @@ use crate::fs::meta::location::{DEFAULT, Location};
 use crate::fs::meta::posix;
 use crate::fs::name::{Component, Shown};
 use crate::fs::tree::directory::{Child, Listing};
-use crate::fs::tree::inode::{Facts, Inode, Role};
+use crate::fs::tree::facts::Facts;
+use crate::fs::tree::inode::{Inode, Role};
 use crate::fs::{Fs, Stat};
 use crate::store::{self, BucketName, BucketService, Delimiter, ErrorKind, NewBucket, ObjectStore, Outcome};
 
@@ -129,7 +130,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
 
     /// All buckets of the account, as the listing of its root.
     pub(in crate::fs) async fn list_account(&self) -> Result<Listing> {
-        let mut listing = self.empty_listing(None);
+        let mut listing = self.empty_listing();
         for bucket in self.store.list_buckets().await? {
             let name = BucketName::new(&bucket.name).ok().and_then(|name| Component::new(name.as_str()));
             match name {
@@ -151,15 +152,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     /// What is shown of a bucket. S3 keeps no mode or owner for it.
     fn bucket_facts(&self, made: Option<SystemTime>) -> Facts {
         let attr = posix::directory(&self.config, made.unwrap_or(self.mounted_at));
-        Facts {
-            kind: Kind::Directory,
-            attr,
-            explicit: posix::ExplicitTimes::default(),
-            exact: true,
-            info: None,
-            listed_class: None,
-            etag: None,
-        }
+        Facts { exact: true, ..Facts::plain(Kind::Directory, attr) }
     }
 
     /// Makes a bucket, after having looked that there is none: some stores answer its owner as if they had made it anew.

@@ -267,7 +267,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
                 self.inode_below(root, &format!("{path}/"), 0)?
             };
             let listing = parent.lock().directory.last_listing()?;
-            listing.children.get(&Component::new(name)?)?.object.as_ref()?.info.clone()
+            listing.children.get(&Component::new(name)?)?.object.as_ref()?.told.info.clone()
         };
         let is_same = |info: &Arc<ObjectInfo>| {
             let not_newer = date::unix_seconds(listed.last_modified) <= date::unix_seconds(info.last_modified);

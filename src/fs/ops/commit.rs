@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::marker::Announced;
 use crate::base::clock;
 use crate::data;
 use crate::data::budget::Holder as _;
@@ -52,6 +53,10 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         }
         let begun = clock::instant();
         let mut writing = self.with_news(inode, writing).await?;
+        self.aim(inode, &writing)?;
+        let metadata = writing.writer.destination().properties.metadata;
+        let (directory, size) = (inode.place().parent, writing.writer.len());
+        self.announce(inode, Announced { directory, size, metadata: &metadata, begun: writing.known.at }).await;
         let mut tries = 0;
         let done = loop {
             if self.is_marker(inode, &writing)? {

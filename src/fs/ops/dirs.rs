@@ -9,12 +9,13 @@ use crate::fs::error::{Error, Result, Situation};
 use crate::fs::handles::{HandleId, OpenDirectory};
 use crate::fs::meta::posix;
 use crate::fs::name::{self, Component, Shown};
-use crate::fs::tree::directory::{Child, ListedChild, Listing};
-use crate::fs::tree::inode::{Facts, Inode, Role};
+use crate::fs::tree::directory::{Child, Listing};
+use crate::fs::tree::facts::Facts;
+use crate::fs::tree::inode::{Inode, Role};
 use crate::fs::tree::moves::Access;
 use crate::fs::tree::stream::{Chunk, Names, Stream, role_of};
 use crate::fs::{Fs, Stat};
-use crate::store::{BucketService, ListedObject, ObjectStore};
+use crate::store::{BucketService, ObjectStore};
 
 /// One entry for the kernel.
 #[derive(Debug)]
@@ -125,20 +126,6 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         }
     }
 
-    /// What a listing, and HEAD where it was asked, say about an object.
-    pub(in crate::fs) fn child_facts(&self, child: &ListedChild) -> Facts {
-        if let Some(info) = &child.info {
-            return self.object_facts(Arc::clone(info));
-        }
-        self.listed_facts(&ListedObject {
-            key: String::new(),
-            size: child.size,
-            etag: child.etag.clone(),
-            last_modified: child.last_modified,
-            storage_class: child.storage_class.clone(),
-        })
-    }
-
     /// What an entry is, and whether its attributes are certain; `None` when it was removed since it was read.
     async fn entry(
         &self,
@@ -210,7 +197,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         for (component, roles) in late {
             self.push_names(directory, &mut names, None, &component, roles);
         }
-        stream.add_shared(names, Arc::new(Listing { began: stream.began, ..self.empty_listing(None) }));
+        stream.add_shared(names, Arc::new(Listing { began: stream.began, ..self.empty_listing() }));
         directory.lock().attr.nlink = 2 + stream.count_directories();
         stream.finish(Ok(()));
     }

@@ -15,6 +15,7 @@ pub(super) mod documents;
 pub(super) mod files;
 pub(super) mod haul;
 pub(super) mod keeping;
+pub(super) mod marker;
 pub(super) mod names;
 pub(super) mod open;
 pub(super) mod put_back;

@@ -1,20 +1,24 @@
 //! Names: lookup, and what makes new ones (mkdir, symlink, mknod).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::base::{clock, encode};
 use crate::data::guess;
 use crate::data::write::commit::with_token;
 use crate::data::write::settle::put_empty;
 use crate::fs::attr::{Attr, Caller, Ino, Kind};
+use crate::fs::config::AttrsMode;
 use crate::fs::error::{Error, Result, Situation};
 use crate::fs::locate::Address;
 use crate::fs::meta::posix::{self, ExplicitTimes};
 use crate::fs::name::{self, Component, MAX_NEW_BYTES, MAX_SHOWN_BYTES, Shown};
 use crate::fs::ops::commit::new_info;
 use crate::fs::tree::directory::Listing;
-use crate::fs::tree::inode::{Facts, Inode, Role};
+use crate::fs::tree::facts::Facts;
+use crate::fs::tree::inode::{Inode, Role};
 use crate::fs::tree::moves::Access;
+use crate::fs::tree::since::Since;
 use crate::fs::{Fs, Stat};
 use crate::store::{BucketService, Condition, Headers, Key, ObjectInfo, ObjectStore, Properties};
 
@@ -314,15 +318,24 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             Kind::File => guess::content_type(component.as_str()),
             _ => guess::UNKNOWN.to_owned(),
         });
-        let explicit = ExplicitTimes::default();
-        posix::encode(&self.config, kind, &attr, explicit, &mut properties.metadata);
+        posix::encode(&self.config, kind, &attr, ExplicitTimes::default(), &mut properties.metadata);
+        if kind == Kind::Directory && self.config.attrs == AttrsMode::Auto && posix::is_posix(&properties.metadata) {
+            // What is made with a mode or owner of its own (by tar, rsync, cp -a) is filled with the like.
+            Since::now(self.store_clock.now(), Duration::ZERO).put(&mut properties.metadata);
+        }
         if let Some(target) = target {
             properties.metadata.insert(posix::SYMLINK_TARGET.to_owned(), encode::word(target));
         }
         let missing_since = directory.lock().directory.missing_since(&component, clock::instant(), self.config.ttl);
         let info = self.put_new(&address, properties).await?;
-        let etag = Some(info.etag.clone());
-        let facts = Facts { kind, attr, explicit, exact: true, info: Some(Arc::new(info.clone())), listed_class: None, etag };
+        self.store_clock.note(info.last_modified);
+        let facts = Facts {
+            exact: true,
+            info: Some(Arc::new(info.clone())),
+            etag: Some(info.etag.clone()),
+            target: target.map(Arc::from),
+            ..Facts::plain(kind, attr)
+        };
         let inode = self.insert(&directory, &component, facts, None);
         inode.lock().committed(info);
         if let Some(since) = missing_since.filter(|_| inode.is_directory()) {
@@ -368,7 +381,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     }
 
     fn believes_markers(&self) -> bool {
-        self.config.attrs != crate::fs::config::AttrsMode::Listing
+        self.config.attrs != AttrsMode::Listing
     }
 }
 

@@ -20,10 +20,10 @@ use crate::fs::attr::{Attr, Caller, Ino, Kind};
 use crate::fs::config::AttrsMode;
 use crate::fs::error::{Error, Result, Situation};
 use crate::fs::handles::{HandleId, OpenFile, OpenMode};
-use crate::fs::meta::posix::ExplicitTimes;
 use crate::fs::name::Shown;
 use crate::fs::ops::begin::{is_readable, source_of};
-use crate::fs::tree::inode::{Content, Facts, Inode, Role, Writing};
+use crate::fs::tree::facts::Facts;
+use crate::fs::tree::inode::{Content, Inode, Role, Writing};
 use crate::fs::tree::moves::Access;
 use crate::fs::{Fs, Stat};
 use crate::store::{
@@ -169,15 +169,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             };
         }
         let attr = Attr { mode: file_mode & 0o7777, ..self.new_attr(parent, Kind::File, caller)? };
-        let facts = Facts {
-            kind: Kind::File,
-            attr,
-            explicit: ExplicitTimes::default(),
-            exact: true,
-            info: None,
-            listed_class: None,
-            etag: None,
-        };
+        let facts = Facts { exact: true, ..Facts::plain(Kind::File, attr) };
         let old = self.table.at(directory.ino, Role::Object, &component);
         let inode = self.insert(&directory, &component, facts, old.as_ref());
         {
@@ -326,18 +318,19 @@ impl<S: ObjectStore + BucketService> Fs<S> {
 
     /// As [`Fs::known_info`], but always asked: what changes without the object changing (a restore).
     pub(in crate::fs) async fn fresh_info(&self, inode: &Arc<Inode<S>>) -> Result<Arc<ObjectInfo>> {
-        let object = self.locate(inode)?.object()?;
+        let address = self.locate(inode)?;
         let asked = clock::instant();
-        let info = match self.store.head(&HeadObject { object }).await {
+        let info = match self.store.head(&HeadObject { object: address.object()? }).await {
             Ok(info) => Arc::new(info),
             Err(error) if error.kind() == ErrorKind::NotFound => return Err(replaced()),
             Err(error) => return Err(error.into()),
         };
+        self.remembered.note(&address, &info);
         self.learn_head(inode, info, asked)
     }
 
     /// Takes over what HEAD said when it was `asked`; the inode is stale if that is about another object.
-    pub(super) fn learn_head(&self, inode: &Inode<S>, info: Arc<ObjectInfo>, asked: Instant) -> Result<Arc<ObjectInfo>> {
+    pub(in crate::fs) fn learn_head(&self, inode: &Inode<S>, info: Arc<ObjectInfo>, asked: Instant) -> Result<Arc<ObjectInfo>> {
         let facts = if inode.is_directory() {
             self.directory_facts(Some(Arc::clone(&info)))
         } else {
@@ -387,7 +380,8 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             }
         };
         let size = shown.size;
-        let object = self.locate(inode)?.object()?;
+        let address = self.locate(inode)?;
+        let object = address.object()?;
         let range = ByteRange::new(0, size.min(OPEN_BYTES));
         let (Some(etag), Some(range), false) = (etag, range, read_before && size > OPEN_BYTES) else {
             // Empty, of unknown tag, or in the page cache already: HEAD tells as much.
@@ -409,6 +403,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             Err(error) => return Err(error.into()),
         };
         let info = Arc::new(download.info.clone());
+        self.remembered.note(&address, &info);
         let facts = self.object_facts(Arc::clone(&info));
         {
             let mut state = inode.lock();

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::attrs::is_restored;
 use super::commit::copied_info;
 use super::keeping::TagsBy;
+use super::marker::Announced;
 use crate::base::clock;
 use crate::data::guess;
 use crate::data::write::Destination;
@@ -18,6 +19,7 @@ use crate::data::write::settle::{Source, copy_object, look};
 use crate::fs::Fs;
 use crate::fs::attr::Ino;
 use crate::fs::error::{Error, Result, Situation};
+use crate::fs::meta::posix;
 use crate::fs::name::{self, Component, Shown};
 use crate::fs::ops::begin::source_of;
 use crate::fs::ops::names::touch_directory;
@@ -79,7 +81,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             },
             None => None,
         };
-        let moved = self.move_object(&inode, (target.as_ref(), made), &object, replace).await;
+        let moved = self.move_object(&inode, (target.as_ref(), made), (&to.directory, &object), replace).await;
         if let Err(error) = moved {
             self.forget_if_stale(&inode, &error);
             for directory in [&from.directory, &to.directory] {
@@ -162,7 +164,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         &self,
         inode: &Arc<Inode<S>>,
         (target, made): (Option<&Arc<Inode<S>>>, Option<ObjectInfo>),
-        to: &ObjectRef,
+        (directory, to): (&Arc<Inode<S>>, &ObjectRef),
         replace: Replace,
     ) -> Result<()> {
         let replaced = match (&made, target) {
@@ -194,7 +196,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
                 return Ok(());
             }
         }
-        self.copy_and_delete((inode, target), replaced, to).await
+        self.copy_and_delete((inode, target), replaced, (directory, to)).await
     }
 
     /// What the store has of a file.
@@ -215,7 +217,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         &self,
         (inode, target): (&Arc<Inode<S>>, Option<&Arc<Inode<S>>>),
         replaced: Base,
-        to: &ObjectRef,
+        (directory, to): (&Arc<Inode<S>>, &ObjectRef),
     ) -> Result<()> {
         let info = self.current_info(inode).await?;
         if info.archived() {
@@ -227,7 +229,10 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             return Err(Error::new(Situation::Archived, words));
         }
         let source = self.locate(inode)?.object()?;
-        let (destination, tags) = self.moved(&source, &info, to).await?;
+        let (mut destination, tags) = self.moved(&source, &info, to).await?;
+        posix::note_change(&mut destination.properties.metadata, clock::now());
+        let (directory, metadata) = (Some(Arc::clone(directory)), &destination.properties.metadata);
+        self.announce(inode, Announced { directory, size: info.size, metadata, begun: clock::instant() }).await;
         if let Some(token) = token_of(&destination.properties) {
             inode.lock().note_moving(to, token.to_owned());
         }
@@ -324,8 +329,11 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             state.place = Place { parent: Some(Arc::clone(to)), component: component.clone() };
             state.beside_directory = beside_directory;
             state.moving = None;
-            state.attr.ctime = clock::now();
-            state.is_dirty()
+            let dirty = state.is_dirty();
+            let copy = state.info.as_ref().filter(|_| !dirty);
+            let stored = copy.and_then(|info| posix::changed_at(&info.properties.metadata));
+            state.attr.ctime = stored.unwrap_or_else(clock::now);
+            dirty
         };
         if let Some(from) = &old.parent {
             self.table.relink((from.ino, &old.component), (to.ino, &component), inode);

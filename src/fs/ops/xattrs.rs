@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::ahead::Wanted;
 use super::put_back::Set;
 use super::restore::Again;
 use crate::base::clock;
@@ -167,7 +168,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         }
         match fresh {
             Fresh::Yes => self.fresh_info(inode).await,
-            Fresh::IfUnknown => self.info_in_walk(inode).await,
+            Fresh::IfUnknown => self.info_in_walk(inode, Wanted::All).await,
         }
     }
 

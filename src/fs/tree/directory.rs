@@ -10,7 +10,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::watch;
 
+use super::attributes::Told;
 use super::inode::Role;
+use super::since::Since;
 use super::stream::Stream;
 use super::walk::Walk;
 use crate::fs::error;
@@ -49,8 +51,8 @@ pub struct ListedChild {
     pub last_modified: SystemTime,
     /// The class, `None` for STANDARD.
     pub storage_class: Option<StorageClass>,
-    /// What HEAD said, where it was asked.
-    pub info: Option<Arc<ObjectInfo>>,
+    /// What is known beside the listing.
+    pub told: Told,
 }
 
 /// What one component stands for.
@@ -80,8 +82,8 @@ pub struct Listing {
     pub began: Instant,
     /// The names.
     pub children: BTreeMap<Component, Child>,
-    /// Some objects carry POSIX metadata: ask for each one's.
-    pub posix: bool,
+    /// From when on objects may carry POSIX metadata: ask for each one's.
+    pub since: Since,
     /// Keys that no name can show.
     pub unshowable: u64,
 }
@@ -115,6 +117,10 @@ pub struct Directory {
     missed: Tally,
     /// When it was found to be larger than so many pages, or not to be listed.
     unlistable_at: Option<(Instant, usize)>,
+    /// From when on its objects may have attributes that no listing shows, as far as is known: it never gets later.
+    pub(in crate::fs) since: Since,
+    /// What earlier mounts have remembered of that is in it.
+    pub(in crate::fs) since_recalled: bool,
     /// Objects of it that are asked about one after the other.
     pub(in crate::fs) walk: Walk<HeadAnswer>,
 }
@@ -345,7 +351,7 @@ mod tests {
         directory.note_absent(name.clone(), start, ttl);
         assert_eq!(directory.missing_since(&name, later, ttl), Some(start));
         let children = BTreeMap::from([(other.clone(), Child::default())]);
-        let listing = Arc::new(Listing { began: later, children, posix: false, unshowable: 0 });
+        let listing = Arc::new(Listing { began: later, children, since: Since::NEVER, unshowable: 0 });
         directory.learn(Arc::clone(&listing));
         assert_eq!(directory.missing_since(&name, later, ttl), Some(start), "nobody has read it");
         directory.rely_on(&listing);

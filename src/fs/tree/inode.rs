@@ -14,7 +14,8 @@ use bytes::Bytes;
 
 use super::closing::Closing;
 use super::directory::Directory;
-use crate::base::clock;
+use super::facts::Facts;
+use crate::base::{clock, date};
 use crate::data::read::Reader;
 use crate::data::write::Writer;
 use crate::data::write::commit::{Base, OnConflict};
@@ -126,6 +127,10 @@ pub struct State<S> {
     pub info: Option<Arc<ObjectInfo>>,
     /// The class as the listing said, when HEAD has not been asked.
     pub listed_class: Option<StorageClass>,
+    /// Where a symbolic link leads, if its metadata says so.
+    pub target: Option<Arc<str>>,
+    /// The date of the object of which all this is known, in whole seconds. One with another date has other metadata.
+    pub modified: Option<SystemTime>,
     /// The bytes.
     pub content: Content<S>,
     /// What is known of the names in it.
@@ -166,25 +171,6 @@ pub struct Inode<S> {
     state: Mutex<State<S>>,
 }
 
-/// What is known about something before it has an inode.
-#[derive(Debug, Clone)]
-pub struct Facts {
-    /// Its type.
-    pub kind: Kind,
-    /// What stat shows.
-    pub attr: Attr,
-    /// Which times are stored.
-    pub explicit: ExplicitTimes,
-    /// See [`State::exact`].
-    pub exact: bool,
-    /// What HEAD said.
-    pub info: Option<Arc<ObjectInfo>>,
-    /// What LIST said.
-    pub listed_class: Option<StorageClass>,
-    /// The tag, where known.
-    pub etag: Option<ETag>,
-}
-
 impl<S> Inode<S> {
     /// An inode for what `facts` describe.
     pub fn new(ino: Ino, place: Place<S>, facts: Facts) -> Arc<Self> {
@@ -198,6 +184,8 @@ impl<S> Inode<S> {
             exact: facts.exact,
             info: facts.info,
             listed_class: facts.listed_class,
+            target: facts.target,
+            modified: facts.modified,
             content,
             directory: Directory::default(),
             ours: false,
@@ -300,13 +288,21 @@ impl<S> State<S> {
             (Some(own), Some(other)) => own.properties.metadata == other.properties.metadata,
             _ => true,
         };
-        let known = self.ours && self.exact && facts.etag == self.etag() && same_metadata;
-        if (facts.exact || !self.exact) && !known {
+        let changed = self.is_changed(facts);
+        let known = self.ours && self.exact && facts.etag == self.etag() && same_metadata && !changed;
+        if (facts.exact || !self.exact || changed) && !known {
             let nlink = self.attr.nlink;
             self.attr = facts.attr;
             self.attr.nlink = nlink.max(facts.attr.nlink);
             self.explicit = facts.explicit;
             self.exact = facts.exact;
+        }
+        if changed {
+            (self.info, self.target, self.ours) = (None, None, false);
+        }
+        self.modified = facts.modified.or(self.modified);
+        if facts.target.is_some() {
+            self.target.clone_from(&facts.target);
         }
         if let Some(info) = &facts.info {
             // The answer to a GET of a range says nothing of what the whole adds up to.
@@ -323,6 +319,13 @@ impl<S> State<S> {
         if facts.listed_class.is_some() {
             self.listed_class.clone_from(&facts.listed_class);
         }
+    }
+
+    /// Whether a listing shows another date than that of the object which is known: then its metadata was changed, though the
+    /// tag is the same. (What this mount has made itself is not younger than it believes.)
+    fn is_changed(&self, facts: &Facts) -> bool {
+        let (Some(own), Some(other)) = (self.modified, facts.modified) else { return false };
+        facts.info.is_none() && if self.ours { other > own } else { other != own }
     }
 
     /// It is empty: whatever it was begun for, from now on it is written whole.
@@ -378,6 +381,7 @@ impl<S> State<S> {
         self.exact = true;
         self.ours = true;
         self.listed_class = None;
+        self.modified = Some(date::whole_seconds(info.last_modified));
         match &mut self.content {
             Content::Writing(writing) => {
                 writing.base = Base::Object(info.etag.clone());

@@ -1,4 +1,4 @@
-//! A directory read from the store: pages, markers, zero-byte objects, the sample that tells whose bucket it is.
+//! A directory read from the store: pages, markers, names.
 //!
 //! A page that fails fails the listing: never a shorter directory. A file and a directory of one name are shown together, so
 //! that only one of them gets the plain name.
@@ -7,33 +7,25 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use futures_util::StreamExt as _;
-
-use super::directory::{Child, ListedChild, Listing};
+use super::directory::{ListedChild, Listing};
 use super::inode::{Inode, Role};
+use super::since::Since;
 use super::stream::{Asked, Extent, Stream, Turn, moved_away};
+use crate::base::clock;
 use crate::base::tasks::{self, Scoped};
-use crate::base::{clock, date};
 use crate::fs::Fs;
-use crate::fs::config::AttrsMode;
 use crate::fs::error::{Error, Result, Situation};
 use crate::fs::locate::Address;
-use crate::fs::meta::posix;
 use crate::fs::name::Component;
 use crate::store::{
-    BucketService, Delimiter, ErrorKind, HeadObject, ListObjects, ListPage, ListStart, ListedObject, MAX_PAGE_KEYS, ObjectInfo,
-    ObjectStore, PageToken,
+    BucketService, Delimiter, ErrorKind, ListObjects, ListPage, ListStart, ListedObject, MAX_PAGE_KEYS, ObjectStore, PageToken,
 };
 
 /// What is known of a name takes some hundred bytes: of a directory with more names than the memory limit by this, in bytes,
 /// only the names are kept while it is read.
 const KEPT_DIVISOR: u64 = 2048;
-/// Objects of a listing that are asked for at once.
-const PARALLEL_HEADS: usize = 32;
 /// A page with more zero-byte objects, which are all asked for, is not listed for a lookup's sake.
 const MAX_EMPTY_FOR_LOOKUP: usize = 32;
-/// Of each page, so many of the newest objects and of the others are looked at for POSIX metadata.
-const SAMPLE: usize = 4;
 
 impl<S: ObjectStore + BucketService> Fs<S> {
     /// What is shown of a directory from now on: by its listing while that is fresh, by what somebody else is just reading, or
@@ -98,11 +90,9 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         // The next page is on its way while this one is shown.
         turn.asked = next.map(|start| self.ask_for_page(asked.address.clone(), start, clock::instant()));
         let last = inode.lock().directory.last_listing();
-        let mut listing = Listing { began: asked.at, ..self.empty_listing(last.as_deref()) };
-        listing.posix |= turn.posix;
+        let mut listing = Listing { began: asked.at, ..self.empty_listing() };
         let extent = Extent::of(&page);
-        self.take_page(&mut listing, &asked.address, page, last.as_deref()).await?;
-        turn.posix = listing.posix;
+        self.take_page(&mut listing, (inode, &asked.address), page, last.as_deref()).await?;
         turn.unshowable += listing.unshowable;
         let (mut children, began) = turn.held.take(&asked.address.key, extent, listing.children, (asked.at, is_last));
         if is_last && !turn.held.is_sorted() {
@@ -172,7 +162,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         let address = self.locate(inode).ok()?;
         let last = inode.lock().directory.last_listing();
         // Who may not list asks for each name; any other failure will be that of the one name, too.
-        let listing = self.list_small(&address, last.as_deref(), pages).await.ok().flatten().map(Arc::new);
+        let listing = self.list_small((inode, &address), last.as_deref(), pages).await.ok().flatten().map(Arc::new);
         let mut state = inode.lock();
         match &listing {
             Some(listing) => {
@@ -210,24 +200,24 @@ impl<S: ObjectStore + BucketService> Fs<S> {
 
     /// A directory that was made where nothing was `since` then has only what this mount makes in it.
     pub(in crate::fs) fn learn_empty(&self, made: &Arc<Inode<S>>, since: Instant) {
-        let listing = Arc::new(Listing { began: since, ..self.empty_listing(None) });
+        let listing = Arc::new(Listing { began: since, ..self.empty_listing() });
         let mut state = made.lock();
         state.directory.learn(Arc::clone(&listing));
         state.directory.rely_on(&listing);
     }
 
-    pub(in crate::fs) fn empty_listing(&self, last: Option<&Listing>) -> Listing {
-        Listing {
-            began: clock::instant(),
-            children: BTreeMap::new(),
-            posix: self.config.attrs == AttrsMode::Posix || last.is_some_and(|last| last.posix),
-            unshowable: 0,
-        }
+    pub(in crate::fs) fn empty_listing(&self) -> Listing {
+        Listing { began: clock::instant(), children: BTreeMap::new(), since: Since::NEVER, unshowable: 0 }
     }
 
     /// The listing of a directory that fits so many pages.
-    async fn list_small(&self, directory: &Address, last: Option<&Listing>, pages: usize) -> Result<Option<Listing>> {
-        let mut listing = self.empty_listing(last);
+    async fn list_small(
+        &self,
+        (inode, directory): (&Arc<Inode<S>>, &Address),
+        last: Option<&Listing>,
+        pages: usize,
+    ) -> Result<Option<Listing>> {
+        let mut listing = self.empty_listing();
         let mut start = ListStart::Beginning;
         for _ in 0..pages {
             let page = self.store.list(&Self::page_request(directory, start)).await?;
@@ -236,7 +226,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
                 return Ok(None);
             }
             let next = page.next.clone();
-            self.take_page(&mut listing, directory, page, last).await?;
+            self.take_page(&mut listing, (inode, directory), page, last).await?;
             match next {
                 Some(token) => start = ListStart::Token(token),
                 None => return Ok(Some(listing)),
@@ -245,7 +235,14 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         Ok(None)
     }
 
-    async fn take_page(&self, listing: &mut Listing, directory: &Address, page: ListPage, last: Option<&Listing>) -> Result<()> {
+    async fn take_page(
+        &self,
+        listing: &mut Listing,
+        (inode, directory): (&Arc<Inode<S>>, &Address),
+        page: ListPage,
+        last: Option<&Listing>,
+    ) -> Result<()> {
+        listing.since = listing.since.or_earlier(self.since_by(inode, directory, &page).await?);
         let prefix = directory.key.as_str();
         for below in &page.prefixes {
             match below.strip_prefix(prefix).and_then(|name| name.strip_suffix('/')).and_then(Component::new) {
@@ -262,65 +259,12 @@ impl<S: ObjectStore + BucketService> Fs<S> {
                 None => listing.unshowable += 1,
             }
         }
-        let wanted = self.to_ask(listing, &fresh, last);
-        let mut infos = self.ask(directory, &fresh, &wanted).await?;
-        // One object with POSIX metadata tells that others have it too, on this page and the next ones.
-        listing.posix = listing.posix || infos.values().any(|info| posix::is_posix(&info.properties.metadata));
-        for (index, (component, object)) in fresh.into_iter().enumerate() {
-            let info = infos.remove(&index).or_else(|| remembered(last, &component, &object));
-            let child = ListedChild {
-                size: object.size,
-                etag: object.etag,
-                last_modified: object.last_modified,
-                storage_class: object.storage_class,
-                info,
-            };
+        let told = self.told_of((inode, directory), &fresh, last, &mut listing.since).await?;
+        for ((component, ListedObject { size, etag, last_modified, storage_class, .. }), told) in fresh.into_iter().zip(told) {
+            let child = ListedChild { size, etag, last_modified, storage_class, told };
             listing.children.entry(component).or_default().object = Some(child);
         }
         Ok(())
-    }
-
-    /// Which objects of a page are asked for: zero-byte ones, whose type must be right, and a sample for POSIX metadata.
-    fn to_ask(&self, listing: &Listing, objects: &[(Component, ListedObject)], last: Option<&Listing>) -> Vec<usize> {
-        if self.config.attrs == AttrsMode::Listing {
-            return Vec::new();
-        }
-        let unknown = |index: &usize| remembered(last, &objects[*index].0, &objects[*index].1).is_none();
-        let mut wanted: Vec<usize> = (0..objects.len()).filter(|index| objects[*index].1.size == 0).filter(unknown).collect();
-        if self.config.attrs == AttrsMode::Auto && !listing.posix {
-            let mut by_age: Vec<usize> = (0..objects.len()).collect();
-            by_age.sort_by_key(|index| std::cmp::Reverse(objects[*index].1.last_modified));
-            let (newest, others) = by_age.split_at(by_age.len().min(SAMPLE));
-            let spread = others.iter().step_by((others.len() / SAMPLE).max(1)).take(SAMPLE);
-            wanted.extend(newest.iter().chain(spread).copied().filter(unknown));
-            wanted.sort_unstable();
-            wanted.dedup();
-        }
-        wanted
-    }
-
-    /// HEADs of the `wanted` objects, in parallel. What is gone or refused is left as the listing said.
-    async fn ask(
-        &self,
-        directory: &Address,
-        objects: &[(Component, ListedObject)],
-        wanted: &[usize],
-    ) -> Result<BTreeMap<usize, Arc<ObjectInfo>>> {
-        let mut heads = Vec::with_capacity(wanted.len());
-        for index in wanted {
-            let object = directory.below(&objects[*index].0, Role::Object).object()?;
-            heads.push(self.ask_one(*index, HeadObject { object }));
-        }
-        let answers: Vec<_> = futures_util::stream::iter(heads).buffer_unordered(PARALLEL_HEADS).collect().await;
-        answers.into_iter().filter_map(Result::transpose).collect()
-    }
-
-    async fn ask_one(&self, index: usize, request: HeadObject) -> Result<Option<(usize, Arc<ObjectInfo>)>> {
-        match self.store.head(&request).await {
-            Ok(info) => Ok(Some((index, Arc::new(info)))),
-            Err(error) if error.kind() == ErrorKind::NotFound || refuses_head(error.kind()) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
     }
 }
 
@@ -336,69 +280,4 @@ pub(in crate::fs) fn next_page(start: &ListStart, next: Option<PageToken>) -> Re
 /// Whether a HEAD was refused for good: by permissions, or since the object needs a key of the customer's (SSE-C).
 pub(super) const fn refuses_head(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::Denied | ErrorKind::Invalid | ErrorKind::Unsupported)
-}
-
-/// What HEAD said about the same object in the last listing: same tag and date. Where dates are of whole seconds, metadata
-/// that was changed within that second would not show.
-fn remembered(last: Option<&Listing>, component: &Component, object: &ListedObject) -> Option<Arc<ObjectInfo>> {
-    let known: &Child = last?.children.get(component)?;
-    let known = known.object.as_ref()?;
-    let is_same = known.etag == object.etag && known.last_modified == object.last_modified;
-    let exact = date::to_unix(object.last_modified).1 != 0;
-    known.info.clone().filter(|info| is_same && (exact || info.is_settled()))
-}
-
-impl Listing {
-    /// Whether an object's attributes must come from its metadata.
-    #[must_use]
-    pub fn wants_metadata(&self, child: &ListedChild) -> bool {
-        self.posix && child.info.is_none()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
-    use super::*;
-    use crate::store::{ETag, Facts, Properties};
-
-    fn listing(modified: SystemTime, as_of: SystemTime) -> Listing {
-        let info = ObjectInfo {
-            size: 1,
-            etag: ETag::new("x"),
-            last_modified: modified,
-            as_of: Some(as_of),
-            version: None,
-            properties: Properties::default(),
-            archive_status: None,
-            restore: None,
-            facts: Facts::default(),
-            checksums: BTreeMap::new(),
-        };
-        let (etag, storage_class) = (Some(info.etag.clone()), None);
-        let object = ListedChild { size: 1, etag, last_modified: modified, storage_class, info: Some(Arc::new(info)) };
-        let child = Child { object: Some(object), ..Child::default() };
-        let children = BTreeMap::from([(Component::new("f").unwrap(), child)]);
-        Listing { began: clock::instant(), children, posix: true, unshowable: 0 }
-    }
-
-    #[test]
-    fn what_was_said_within_the_second_of_a_change_is_asked_again() {
-        let second = UNIX_EPOCH + Duration::from_secs(1_000_000);
-        let knows = |modified: SystemTime, later: u64| {
-            let listed = ListedObject {
-                key: "d/f".into(),
-                size: 1,
-                etag: Some(ETag::new("x")),
-                last_modified: modified,
-                storage_class: None,
-            };
-            let last = listing(modified, second + Duration::from_secs(later));
-            remembered(Some(&last), &Component::new("f").unwrap(), &listed).is_some()
-        };
-        assert!(!knows(second, 0) && !knows(second, 2), "it may have been changed since, with the same tag and date");
-        assert!(knows(second, 3));
-        assert!(knows(second + Duration::from_millis(7), 0), "such a date is exact");
-    }
 }

@@ -234,7 +234,8 @@ mod tests {
     use crate::fs::config::Config;
     use crate::fs::meta::posix;
     use crate::fs::name::Component;
-    use crate::fs::tree::inode::{Facts, Place};
+    use crate::fs::tree::facts::Facts;
+    use crate::fs::tree::inode::Place;
     use crate::store::{BucketName, Memory};
 
     type Node = Arc<Inode<Memory>>;
@@ -242,8 +243,7 @@ mod tests {
     fn directory(ino: u64, parent: Option<&Node>) -> Node {
         let config = Config::new(BucketName::new("bucket").unwrap());
         let attr = posix::directory(&config, clock::now());
-        let explicit = posix::ExplicitTimes::default();
-        let facts = Facts { kind: Kind::Directory, attr, explicit, exact: true, info: None, listed_class: None, etag: None };
+        let facts = Facts { exact: true, ..Facts::plain(Kind::Directory, attr) };
         let place = Place { parent: parent.cloned(), component: Component::new("x").unwrap() };
         Inode::new(Ino(ino), place, facts)
     }

@@ -1,15 +1,18 @@
-//! One name asked of the store: is there an object, is there a directory? HEAD beside LIST, in one round trip.
+//! One name asked of the store: is there an object, is there a directory? HEAD beside LIST, in one round trip; two LISTs where
+//! listings shall suffice.
 
 use std::sync::Arc;
 
-use super::inode::{Facts, Role};
+use super::facts::Facts;
+use super::inode::Role;
 use super::listing::refuses_head;
+use crate::base::date;
 use crate::fs::Fs;
 use crate::fs::attr::Kind;
 use crate::fs::config::AttrsMode;
 use crate::fs::error::{Result, Situation};
 use crate::fs::locate::Address;
-use crate::fs::meta::posix;
+use crate::fs::meta::posix::{self, Stored};
 use crate::fs::name::Component;
 use crate::store::{
     Delimiter, ErrorKind, HeadObject, ListObjects, ListStart, ListedObject, MAX_KEY_BYTES, ObjectInfo, ObjectStore,
@@ -50,20 +53,28 @@ impl<S: ObjectStore> Fs<S> {
             return Ok(None);
         }
         let object = address.object()?;
+        if self.config.attrs == AttrsMode::Listing {
+            return self.listed_object(address).await;
+        }
         match self.store.head(&HeadObject { object }).await {
             // A zero-byte key that ends in a slash is a marker, never an entry.
             Ok(info) if key.ends_with('/') && info.size == 0 => Ok(None),
-            Ok(info) => Ok(Some(self.object_facts(Arc::new(info)))),
+            Ok(info) => {
+                self.remembered.note(address, &info);
+                Ok(Some(self.object_facts(Arc::new(info))))
+            }
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) if refuses_head(error.kind()) => self.listed_object(address, error.into()).await,
+            Err(error) if refuses_head(error.kind()) => self.listed_object(address).await.map_err(|_| error.into()),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// What a listing says about one key: where HEAD is refused.
-    async fn listed_object(&self, address: &Address, refused: crate::fs::error::Error) -> Result<Option<Facts>> {
-        let page = self.list_some(address, Delimiter::None, 1).await.map_err(|_| refused)?;
-        Ok(page.into_iter().find(|listed| listed.key == address.key).map(|listed| self.listed_facts(&listed)))
+    /// What a listing says about one key: where HEAD is refused, or not wanted.
+    async fn listed_object(&self, address: &Address) -> Result<Option<Facts>> {
+        let page = self.list_some(address, Delimiter::None, 1).await?;
+        let is_marker = |listed: &ListedObject| listed.key.ends_with('/') && listed.size == 0;
+        let found = page.into_iter().find(|listed| listed.key == address.key && !is_marker(listed));
+        Ok(found.map(|listed| self.listed_facts(&listed)))
     }
 
     async fn probe_directory(&self, below: &Address) -> Result<Option<Facts>> {
@@ -116,44 +127,48 @@ impl<S: ObjectStore> Fs<S> {
     pub(in crate::fs) fn object_facts(&self, info: Arc<ObjectInfo>) -> Facts {
         if self.config.attrs == AttrsMode::Listing && info.size > 0 {
             let attr = posix::from_listing(&self.config, info.size, info.last_modified);
-            return Facts { info: Some(Arc::clone(&info)), etag: Some(info.etag.clone()), ..plain(Kind::File, attr) };
+            return Facts { info: Some(Arc::clone(&info)), etag: Some(info.etag.clone()), ..Facts::plain(Kind::File, attr) };
         }
-        let decoded = posix::decode(&self.config, &info, false, false);
+        Facts { etag: Some(info.etag.clone()), info: Some(Arc::clone(&info)), ..self.stored_facts((&*info).into()) }
+    }
+
+    /// What the metadata of attributes says about an object as a file.
+    pub(in crate::fs) fn stored_facts(&self, stored: Stored<'_>) -> Facts {
+        let decoded = posix::decode(&self.config, stored, false, false);
         Facts {
-            kind: decoded.kind,
-            attr: decoded.attr,
             explicit: decoded.explicit,
             exact: true,
-            etag: Some(info.etag.clone()),
-            info: Some(info),
-            listed_class: None,
+            target: posix::target(stored.metadata).map(Arc::from),
+            modified: Some(date::whole_seconds(stored.last_modified)),
+            ..Facts::plain(decoded.kind, decoded.attr)
         }
     }
 
     /// What a listing says about an object as a file.
     pub(in crate::fs) fn listed_facts(&self, listed: &ListedObject) -> Facts {
         let attr = posix::from_listing(&self.config, listed.size, listed.last_modified);
-        Facts { listed_class: listed.storage_class.clone(), etag: listed.etag.clone(), ..plain(Kind::File, attr) }
+        Facts {
+            listed_class: listed.storage_class.clone(),
+            etag: listed.etag.clone(),
+            modified: Some(date::whole_seconds(listed.last_modified)),
+            ..Facts::plain(Kind::File, attr)
+        }
     }
 
     /// What is known of a directory, by its marker if it has one.
     pub(in crate::fs) fn directory_facts(&self, marker: Option<Arc<ObjectInfo>>) -> Facts {
         match marker {
-            None => plain(Kind::Directory, posix::directory(&self.config, self.mounted_at)),
+            None => Facts::plain(Kind::Directory, posix::directory(&self.config, self.mounted_at)),
             Some(info) => {
-                let decoded = posix::decode(&self.config, &info, true, false);
+                let decoded = posix::decode(&self.config, &*info, true, false);
                 Facts {
                     explicit: decoded.explicit,
                     exact: true,
                     etag: Some(info.etag.clone()),
                     info: Some(info),
-                    ..plain(Kind::Directory, decoded.attr)
+                    ..Facts::plain(Kind::Directory, decoded.attr)
                 }
             }
         }
     }
-}
-
-fn plain(kind: Kind, attr: crate::fs::attr::Attr) -> Facts {
-    Facts { kind, attr, explicit: posix::ExplicitTimes::default(), exact: false, info: None, listed_class: None, etag: None }
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::directory::{Child, Listing};
 use super::inode::Role;
+use super::since::Since;
 use crate::base::tasks::Scoped;
 use crate::fs::attr::Kind;
 use crate::fs::error::{Error, Result, Situation};
@@ -107,8 +108,6 @@ pub struct Turn {
     pub asked: Option<Asked>,
     /// Names that are not shown yet.
     pub held: Held,
-    /// See [`Listing::posix`].
-    pub posix: bool,
     /// See [`Listing::unshowable`].
     pub unshowable: u64,
 }
@@ -130,7 +129,7 @@ impl Stream {
     /// A directory of which nothing was read yet.
     #[must_use]
     pub fn new(began: Instant) -> Arc<Self> {
-        let turn = Turn { asked: None, held: Held::new(began), posix: false, unshowable: 0 };
+        let turn = Turn { asked: None, held: Held::new(began), unshowable: 0 };
         let state = State { whole: true, ..State::default() };
         Arc::new(Self { began, turn: tokio::sync::Mutex::new(turn), state: Mutex::new(state) })
     }
@@ -203,10 +202,10 @@ impl Stream {
         if !state.whole {
             return None;
         }
-        let mut all = Listing { began: self.began, children: BTreeMap::new(), posix: false, unshowable: 0 };
+        let mut all = Listing { began: self.began, children: BTreeMap::new(), since: Since::NEVER, unshowable: 0 };
         for chunk in &mut state.chunks {
             let Some(listing) = chunk.listing.take() else { continue };
-            all.posix |= listing.posix;
+            all.since = all.since.or_earlier(listing.since);
             all.unshowable += listing.unshowable;
             let children = Arc::try_unwrap(listing).map_or_else(|shared| shared.children.clone(), |own| own.children);
             for (component, child) in children {
@@ -348,6 +347,7 @@ mod tests {
 
     use super::*;
     use crate::base::clock;
+    use crate::fs::tree::attributes::Told;
     use crate::fs::tree::directory::ListedChild;
     use crate::store::ListedObject;
 
@@ -356,7 +356,7 @@ mod tests {
     }
 
     fn listed() -> ListedChild {
-        ListedChild { size: 1, etag: None, last_modified: UNIX_EPOCH, storage_class: None, info: None }
+        ListedChild { size: 1, etag: None, last_modified: UNIX_EPOCH, storage_class: None, told: Told::default() }
     }
 
     /// The pages that S3 gives of these keys below `d/`, `size` keys and prefixes each.
@@ -451,7 +451,7 @@ mod tests {
             names.push(&format!("n{number}"), Kind::File);
             let child = Child { object: Some(listed()), ..Child::default() };
             let children = BTreeMap::from([(component(number), child)]);
-            stream.add(names, Listing { began: now, children, posix: false, unshowable: 0 }, 10);
+            stream.add(names, Listing { began: now, children, since: Since::NEVER, unshowable: 0 }, 10);
             assert_eq!(stream.whole().map(|listing| listing.children.len()), (number < 10).then_some(number + 1));
         }
         assert_eq!(stream.entries(), 20);
