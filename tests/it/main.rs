@@ -84,5 +84,7 @@ mod tutorial;
 mod wire;
 mod world;
 #[cfg(feature = "demo")]
+mod worst_keys;
+#[cfg(feature = "demo")]
 mod writers;
 mod xattrs;

@@ -1,0 +1,268 @@
+//! The worst keys that others can have made: each is found by one path, copied out and into another bucket by everyday tools,
+//! and removed, and no other key comes of it.
+//!
+//! Each object holds its own key, so that what is read by a path says which object that is.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+use bytes::Bytes;
+use pailfs::base::rng;
+use pailfs::devserver::{ACCESS_KEY, SECRET_KEY};
+use pailfs::s3::S3Store;
+use pailfs::store::*;
+
+use crate::servers::{self, RealServer};
+use crate::support::{Mount, Site};
+
+/// Where keys with names lie that no other file system takes.
+const LONG: &str = "long/";
+
+/// Keys that some part on the way may take for something else.
+#[rustfmt::skip]
+const ODD: &[&str] = &[
+    // Empty components, and those that mean something in a path.
+    "/", "//", "/a", "//a", "///b", "a//b", "a///b", "a//", "a/", "a", "a/b", "b", "b/b", "b/b/b", "c/", ".", "..", "...", "....",
+    "./a", "../a", "../../etc/passwd", "a/.", "a/..", "a/./b", "a/../b", "./", "../", "/.", "/..", "/./", ".../x", "..a", ".a",
+    // What looks like the names that these are shown by.
+    "%", "%%", "%2", "%2F", "%2f", "%2E", "%2e", "%2E%2E", "%252F", "%25252F", "%252E", "%252E%252E", "%00", "x%00", "x%2500",
+    "x%252500", "x", "x/%2F", "x/%2F%00", "x%00/y", "%2F/x", "%2F/%2F", "%2E/x", "%2E%2E/x", "%2F%00", ".%00", "..%00", "%25", "%2500",
+    "%00/%00", "a%00", "a%00%00", "b%00", "%2F%2F", "x%2Fy", "..%2F..",
+    // Escapes of addresses, forms, XML, shells and programs.
+    "+", "a+b", "a%2Bb", "%20", "a%20b", "%0A", "%C3%A9", "%FF", "&amp;", "&lt;", "&#0;", "&#x1;", "<a>", "</Key>", "]]>",
+    "<![CDATA[x]]>", "<?xml version=\"1.0\"?>", "?acl", "?versionId=null", "a?uploads", "#", "a#b", "a;b", "a=b", "a:b", "host:/x", "$HOME",
+    "$(id)", "`id`", "*", "?", "[a]", "{a,b}", "~", "~root", "-", "--", "-rf", "--help", "!", "@", "\\", "a\\b", "\\\\host\\x", "\\n", "'", "\"",
+    "'\"'", "\"\"", " ", "  ", " a", "a ", " / ", "a / b", "\t", "\n", "\r\n", "a\n", "\na", "a\n\nb", "\u{7f}",
+    // Names that tools use themselves.
+    ".git", ".f.X8f2Qz", ".fuse_hidden0001", "lost+found", "x_$folder$", "Icon\r", "_pailfs/counters", "user.s3", "aux.", "NUL",
+];
+
+/// Characters outside ASCII that are not what they seem.
+#[rustfmt::skip]
+const UNICODE: &[&str] = &[
+    "é", "e\u{301}", "Å", "A\u{30a}", "\u{212b}", "한", "\u{1112}\u{1161}\u{11ab}", "ß", "ẞ", "İ", "ı", "ﬁ", "日本", "🦀", "👩\u{200d}👩\u{200d}👧",
+    "🇪🇺", "\u{feff}", "a\u{202e}b", "\u{200b}", "\u{a0}", "\u{85}", "\u{2028}", "\u{fffd}", "\u{fffe}", "\u{ffff}", "\u{10ffff}",
+];
+
+/// Keys that end in a slash and have no content: directories, and no entries.
+const MARKERS: &[&str] = &["d/", "d//", "d/./", "d/../", "d/e/", "d/%2F/", "d/%00/", "f/", "d/\u{1}\n/"];
+
+/// All that have a content.
+fn keys() -> BTreeSet<String> {
+    let mut keys: BTreeSet<String> = ODD.iter().chain(UNICODE).map(|key| (*key).to_owned()).collect();
+    // A file beside a directory that has no object in it.
+    keys.extend(["f".to_owned(), "d/e".to_owned()]);
+    for odd in UNICODE {
+        keys.insert(format!("unicode/{odd}/{odd}"));
+    }
+    // The control characters, those that XML 1.0 cannot hold among them, in each place.
+    for control in (1..32).map(char::from) {
+        keys.extend([format!("control/{control}"), format!("control/a{control}b"), format!("control/{control}a/b{control}")]);
+    }
+    for mark in (33..127).map(char::from).filter(|mark| !mark.is_alphanumeric() && *mark != '/') {
+        keys.insert(format!("marks/{mark}{mark}/{mark}"));
+    }
+    let deep = "a/".repeat(40);
+    keys.extend([
+        "n".repeat(255),
+        "é".repeat(127),
+        format!("{deep}x"),
+        format!("{}x", "/".repeat(40)),
+        format!("e{}", "%25".repeat(80)),
+    ]);
+    for (name, length) in [("x", 256), ("y", 1019), ("é", 509), ("%2500", 200), ("\u{1}", 300), ("long/", 200)] {
+        keys.insert(format!("{LONG}{}", name.repeat(length)));
+    }
+    let most = keys.iter().map(String::len).max();
+    assert!(keys.len() >= 300 && most == Some(1024), "{} keys, the longest of {most:?} bytes", keys.len());
+    keys
+}
+
+/// Two buckets, and the client that has made what is in them.
+struct Buckets<'a> {
+    server: &'a RealServer,
+    runtime: tokio::runtime::Runtime,
+    store: S3Store,
+    names: [BucketName; 2],
+}
+
+impl<'a> Buckets<'a> {
+    fn on(server: &'a RealServer) -> Self {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let names = ["one", "two"].map(|name| BucketName::new(&format!("worst-{name}-{}", &rng::token()[..12])).unwrap());
+        let store = runtime.block_on(async {
+            let store = servers::client(&server.endpoint, &server.region, &server.access_key, &server.secret_key).await;
+            for name in &names {
+                store.create_bucket(name, NewBucket::default()).await.unwrap();
+            }
+            store
+        });
+        Self { server, runtime, store, names }
+    }
+
+    fn object(&self, key: &str) -> ObjectRef {
+        ObjectRef::current(self.names[0].clone(), Key::new(key).unwrap())
+    }
+
+    /// Puts an object into the first bucket; whether the server has it then, as it was sent.
+    fn put(&self, key: &str, body: &str) -> bool {
+        let payload = Payload::from(Bytes::copy_from_slice(body.as_bytes()));
+        let (bucket, key) = (self.names[0].clone(), Key::new(key).unwrap());
+        let put = PutObject { bucket, key: key.clone(), payload, properties: Properties::default(), condition: Condition::None };
+        self.runtime.block_on(async {
+            self.store.put(&put).await.is_ok() && self.read(&key).await.is_some_and(|stored| stored == body.as_bytes())
+        })
+    }
+
+    async fn read(&self, key: &Key) -> Option<Bytes> {
+        let request = GetObject { object: self.object(key.as_str()), range: None, if_match: None };
+        let download = self.store.get(&request).await.ok()?;
+        download.body.collect().await.ok()
+    }
+
+    fn delete(&self, key: &str) {
+        let request = DeleteObject { object: self.object(key), condition: Condition::None };
+        let _ = self.runtime.block_on(self.store.delete(&request));
+    }
+
+    fn keys(&self, bucket: usize) -> BTreeSet<String> {
+        let (mut keys, mut next) = (BTreeSet::new(), Some(ListStart::Beginning));
+        while let Some(start) = next {
+            let (bucket, prefix) = (self.names[bucket].clone(), Prefix::new(""));
+            let request = ListObjects { bucket, prefix, delimiter: Delimiter::None, start, max_keys: 100 };
+            let page = self.runtime.block_on(self.store.list(&request)).unwrap();
+            for object in page.objects {
+                assert!(keys.insert(object.key.clone()), "{:?} is listed twice", object.key);
+            }
+            next = page.next.map(ListStart::Token);
+        }
+        keys
+    }
+
+    fn mount(&self, bucket: usize) -> Mount {
+        let mount = Mount::place();
+        let mounted = self.server.run(self.names[bucket].as_str(), &mount, &[]);
+        assert!(mounted.status.success(), "{mounted:?}");
+        mount
+    }
+}
+
+/// What the files of a tree hold, sorted: the keys of the objects that they are, with those that are there twice.
+fn contents(tree: &Path, paths: &[u8]) -> Vec<String> {
+    let read = |path: &[u8]| {
+        let path = tree.join(OsStr::from_bytes(path));
+        let bytes = fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        String::from_utf8(bytes).unwrap()
+    };
+    let mut contents: Vec<String> = paths.split(|byte| *byte == 0).filter(|path| !path.is_empty()).map(read).collect();
+    contents.sort();
+    contents
+}
+
+/// Every tool that walks, and what comes of it. `refused` is how many keys the server may not take.
+fn every_key_is_one_path(server: &RealServer, refused: usize) {
+    let buckets = Buckets::on(server);
+    let (mut keys, mut not_taken) = (keys(), Vec::new());
+    keys.retain(|key| {
+        let taken = buckets.put(key, key);
+        if !taken {
+            not_taken.push(key.clone());
+        }
+        taken
+    });
+    let markers: BTreeSet<String> = MARKERS.iter().map(|key| (*key).to_owned()).filter(|key| buckets.put(key, "")).collect();
+    // Some servers make another key of it, or forget one over the next.
+    let mut listed = buckets.keys(0);
+    let (lost, stray): (Vec<_>, Vec<_>) = (
+        keys.iter().filter(|key| !listed.contains(*key)).cloned().collect(),
+        listed.iter().filter(|key| !keys.contains(*key) && !markers.contains(*key)).cloned().collect(),
+    );
+    for key in lost.iter().chain(&stray) {
+        buckets.delete(key);
+        keys.remove(key);
+        listed.remove(key);
+    }
+    println!("{}: {} keys; not taken: {not_taken:?} {lost:?} {stray:?}", server.name, listed.len());
+    assert!(not_taken.len() + lost.len() + stray.len() <= refused, "{}", server.name);
+    assert_eq!(buckets.keys(0), listed);
+
+    let (mount, local) = (buckets.mount(0), Mount::place());
+    let files =
+        |tree: &Mount, copy: &str| contents(&tree.at(copy), tree.sh(&format!("cd {copy} && find . -type f -print0")).as_bytes());
+    assert_eq!(files(&mount, "."), keys.iter().cloned().collect::<Vec<_>>(), "each has one path");
+    let long: usize = keys.iter().filter(|key| key.starts_with(LONG)).map(String::len).sum();
+    if long > 0 {
+        assert_eq!(mount.sh("tar -cf - long | tar -xOf -").len(), long);
+    }
+    keys.retain(|key| !key.starts_with(LONG));
+    let expected: Vec<String> = keys.iter().cloned().collect();
+    let paths = mount.sh("find . -path ./long -prune -o -print0 | sort -z");
+    let from = mount.path.display();
+    local.sh(&format!(
+        "mkdir tar rsync && tar -C {from} --exclude=./long -cf - . | tar -C tar -xpf - && rsync -a --exclude=/long {from}/ rsync/"
+    ));
+    for tool in ["tar", "rsync"] {
+        assert_eq!(files(&local, tool), expected, "{tool}");
+        assert_eq!(local.sh(&format!("cd {tool} && find . -print0 | sort -z")), paths, "{tool}");
+    }
+
+    // A name with %00 is there beside its directory alone, and the content of a marker cannot be created.
+    let other = buckets.mount(1);
+    let rsync = |more: &str| mount.sh(&format!("rsync -a --exclude=/long {more} ./ {}/", other.path.display()));
+    rsync("--include='*/' --exclude='*'");
+    rsync("--include='%2F/' --exclude='%2F' --exclude='%2F%00'");
+    keys.retain(|key| !key.ends_with('/'));
+    let directories = |key: &String| key.match_indices('/').map(|(at, _)| key[..=at].to_owned()).collect::<Vec<_>>();
+    let expected_there: BTreeSet<String> =
+        keys.iter().cloned().chain(expected.iter().chain(&markers).flat_map(directories)).collect();
+    assert_eq!(buckets.keys(1), expected_there);
+    assert_eq!(files(&other, "."), keys.iter().cloned().collect::<Vec<_>>());
+    assert_eq!(buckets.keys(0), listed, "copying has changed nothing");
+
+    for (bucket, mount) in [&mount, &other].into_iter().enumerate() {
+        mount.sh("find . -mindepth 1 -maxdepth 1 -exec rm -r -- {} +");
+        assert_eq!(buckets.keys(bucket), BTreeSet::new());
+        assert_eq!(mount.sh("ls -A"), "");
+        mount.unmount();
+    }
+    local.sh("rm -r tar rsync");
+}
+
+#[test]
+fn every_key_is_one_path_on_the_embedded_server() {
+    let site = Site::start();
+    let server = RealServer {
+        name: "embedded",
+        endpoint: site.server.endpoint(),
+        region: "us-east-1".into(),
+        access_key: ACCESS_KEY.into(),
+        secret_key: SECRET_KEY.into(),
+        version: "embedded".into(),
+    };
+    every_key_is_one_path(&server, 0);
+}
+
+fn on(name: &str, refused: usize) {
+    let server = servers::all().into_iter().find(|server| server.name == name).unwrap();
+    every_key_is_one_path(&server, refused);
+}
+
+#[test]
+fn every_key_is_one_path_on_the_servers_radosgw() {
+    on("rgw", 0);
+}
+
+/// It does not find keys with newlines.
+#[test]
+fn every_key_is_one_path_on_the_servers_moto() {
+    on("moto", 20);
+}
+
+/// Its keys are paths of a file system.
+#[test]
+fn every_key_is_one_path_on_the_servers_seaweedfs() {
+    on("seaweed", 100);
+}
