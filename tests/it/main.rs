@@ -78,6 +78,8 @@ mod tidy;
 #[cfg(feature = "demo")]
 mod together;
 #[cfg(feature = "demo")]
+mod tools;
+#[cfg(feature = "demo")]
 mod transfers;
 #[cfg(feature = "demo")]
 mod tutorial;

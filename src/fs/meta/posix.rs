@@ -113,10 +113,18 @@ pub struct Decoded {
     pub explicit: ExplicitTimes,
 }
 
+/// An object's date as a time of a file: the whole second. Of some stores a listing tells the fraction and HEAD does not, and
+/// what was asked in one way would be older than what was made before it and asked in the other way.
+#[must_use]
+pub fn shown_date(last_modified: SystemTime) -> SystemTime {
+    date::from_unix(date::to_unix(last_modified).0, 0).unwrap_or(last_modified)
+}
+
 /// Attributes of an object of which only the listing is known.
 #[must_use]
 pub fn from_listing(config: &Config, size: u64, last_modified: SystemTime) -> Attr {
     let mode = masked(config, config.file_mode);
+    let last_modified = shown_date(last_modified);
     Attr {
         size,
         mode,
@@ -370,6 +378,17 @@ mod tests {
         assert_eq!((aws.attr.mode, aws.attr.uid, aws.attr.mtime), (0o640, 9, UNIX_EPOCH + Duration::from_millis(1500)));
         let link = decode(&config(), &info(0, &[("mode", "41471"), ("symlink-target", "a/b")]), false, false);
         assert_eq!((link.kind, link.attr.size), (Kind::Symlink, 3));
+    }
+
+    #[test]
+    fn a_date_with_a_fraction_is_the_time_that_it_is_without() {
+        let whole = UNIX_EPOCH + Duration::from_secs(1_000_000);
+        for date in [whole, whole + Duration::from_millis(981)] {
+            let attr = from_listing(&config(), 5, date);
+            assert_eq!((attr.mtime, attr.atime, attr.ctime), (whole, whole, whole));
+            let attr = decode(&config(), &ObjectInfo { last_modified: date, ..info(5, &[]) }, false, false).attr;
+            assert_eq!((attr.mtime, attr.atime, attr.ctime), (whole, whole, whole));
+        }
     }
 
     #[test]

@@ -86,8 +86,8 @@ impl<S: ObjectStore> Fs<S> {
         // That it has no marker is known as well.
         let mut facts = Facts { exact: true, ..self.directory_facts(None) };
         if first.key == below.key && first.size == 0 {
-            facts.attr.mtime = first.last_modified;
-            facts.attr.ctime = first.last_modified;
+            let made = posix::shown_date(first.last_modified);
+            (facts.attr.mtime, facts.attr.ctime) = (made, made);
             if self.config.attrs != AttrsMode::Listing {
                 facts = self.marker_facts(below).await?.unwrap_or(facts);
             }
