@@ -53,7 +53,7 @@ impl Pair {
 
     fn remount(&mut self) {
         self.mount.unmount();
-        self.mount = self.site.mount(&["--ttl", "60s", "--attrs", "posix"]);
+        self.mount = self.site.mount(&["--ttl", "60s"]);
     }
 }
 
