@@ -33,6 +33,8 @@ mod fault_names;
 mod faults;
 mod integrity;
 #[cfg(feature = "demo")]
+mod interop;
+#[cfg(feature = "demo")]
 mod kept;
 mod keys;
 #[cfg(feature = "demo")]

@@ -113,18 +113,13 @@ pub struct Decoded {
     pub explicit: ExplicitTimes,
 }
 
-/// An object's date as a time of a file: the whole second. Of some stores a listing tells the fraction and HEAD does not, and
-/// what was asked in one way would be older than what was made before it and asked in the other way.
-#[must_use]
-pub fn shown_date(last_modified: SystemTime) -> SystemTime {
-    date::from_unix(date::to_unix(last_modified).0, 0).unwrap_or(last_modified)
-}
-
 /// Attributes of an object of which only the listing is known.
 #[must_use]
 pub fn from_listing(config: &Config, size: u64, last_modified: SystemTime) -> Attr {
     let mode = masked(config, config.file_mode);
-    let last_modified = shown_date(last_modified);
+    // Of some stores a listing tells the fraction and HEAD does not: what was asked for in one way would seem older than what was
+    // made before it and asked for in the other way.
+    let last_modified = date::whole_seconds(last_modified);
     Attr {
         size,
         mode,
@@ -141,15 +136,20 @@ pub fn from_listing(config: &Config, size: u64, last_modified: SystemTime) -> At
 /// Attributes of a directory of which nothing is known but that it is there.
 #[must_use]
 pub fn directory(config: &Config, mtime: SystemTime) -> Attr {
-    Attr { mode: masked(config, config.dir_mode), nlink: 2, ..from_listing(config, 0, mtime) }
+    let mode = masked(config, config.dir_mode);
+    Attr { mode, nlink: 2, atime: mtime, mtime, ctime: mtime, ..from_listing(config, 0, mtime) }
 }
 
 /// Reads an object's metadata. `base` is what it shows without any; `ours` tells that this mount wrote it.
 #[must_use]
 pub fn decode<'a>(config: &Config, stored: impl Into<Stored<'a>>, directory_marker: bool, ours: bool) -> Decoded {
     let Stored { metadata, size, last_modified } = stored.into();
-    let base = if directory_marker { directory(config, last_modified) } else { from_listing(config, size, last_modified) };
-    let stored = metadata.get(MODE).and_then(|text| parse_mode(text));
+    let base = if directory_marker {
+        directory(config, date::whole_seconds(last_modified))
+    } else {
+        from_listing(config, size, last_modified)
+    };
+    let stored = metadata.get(MODE).and_then(|text| parse_mode(text, directory_marker));
     let kind = match kind_of(stored, size) {
         _ if directory_marker => Kind::Directory,
         // s3fs's links have their target as the body, and no path is longer.
@@ -275,13 +275,19 @@ pub fn kind_by_type_bits(mode: u32) -> Option<Kind> {
         .find(|kind| type_bits(*kind) == mode & TYPE_MASK)
 }
 
-/// s3fs writes decimal (`33188`), rclone octal with a leading zero (`0100644`).
-fn parse_mode(text: &str) -> Option<u32> {
+/// s3fs writes decimal (`33188`), rclone octal, with a leading zero (`0100644`) or without (`100644`). Where both would do, it is
+/// the one that tells a type, that of a directory for its marker; no `st_mode` has more than 16 bits.
+fn parse_mode(text: &str, directory_marker: bool) -> Option<u32> {
     let text = text.trim();
-    match text.strip_prefix('0') {
-        Some(octal) if !octal.is_empty() => u32::from_str_radix(octal.trim_start_matches('o'), 8).ok(),
-        _ => text.parse().ok(),
+    if let Some(octal) = text.strip_prefix('0').filter(|octal| !octal.is_empty()) {
+        return u32::from_str_radix(octal.trim_start_matches('o'), 8).ok();
     }
+    let fits = |mode: &u32| match kind_by_type_bits(*mode) {
+        Some(kind) => *mode <= 0o177_777 && directory_marker == (kind == Kind::Directory),
+        None => false,
+    };
+    let (decimal, octal) = (text.parse().ok(), u32::from_str_radix(text, 8).ok());
+    decimal.filter(fits).or(octal.filter(fits)).or(decimal)
 }
 
 /// The time under the first of these names that is there.
@@ -368,6 +374,13 @@ mod tests {
         assert_eq!(s3fs.attr.mtime, UNIX_EPOCH + Duration::from_millis(1_500_000_000_250));
         let rclone = decode(&config(), &info(5, &[("mode", "0100600"), ("mtime", "2020-01-01T00:00:00.5Z")]), false, false);
         assert_eq!(rclone.attr.mode, 0o600);
+        for (mode, expected) in [("100640", 0o640), ("100755", 0o755), ("33188", 0o644), ("0100444", 0o444), ("33152", 0o600)] {
+            assert_eq!(decode(&config(), &info(5, &[("mode", mode)]), false, false).attr.mode, expected, "{mode}");
+        }
+        for (mode, expected) in [("40755", 0o755), ("41777", 0o1777), ("16877", 0o755), ("17407", 0o1777), ("040700", 0o700)] {
+            assert_eq!(decode(&config(), &info(0, &[("mode", mode)]), true, false).attr.mode, expected, "{mode}");
+        }
+        assert_eq!(decode(&config(), &info(0, &[("mode", "120777")]), false, false).kind, Kind::Symlink);
         assert_eq!(rclone.attr.mtime, UNIX_EPOCH + Duration::from_millis(1_577_836_800_500));
         let aws = decode(
             &config(),

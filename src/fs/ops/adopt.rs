@@ -56,7 +56,9 @@ impl<S: ObjectStore + BucketService> Fs<S> {
                 state.give_way(facts.etag.as_ref(), asked);
             }
             let newer_here = state.is_newer_than(asked);
-            if newer_here || inode.kind == facts.kind && state.is_same_object(&facts) {
+            // A listing does not tell that an object with a body is a link.
+            let same_kind = inode.kind == facts.kind || !facts.exact && facts.etag.is_some() && facts.etag == state.etag();
+            if newer_here || same_kind && state.is_same_object(&facts) {
                 if !newer_here {
                     state.learn(&facts);
                     state.looked_at = state.looked_at.max(looked_at);

@@ -86,7 +86,7 @@ impl<S: ObjectStore> Fs<S> {
         // That it has no marker is known as well.
         let mut facts = Facts { exact: true, ..self.directory_facts(None) };
         if first.key == below.key && first.size == 0 {
-            let made = posix::shown_date(first.last_modified);
+            let made = date::whole_seconds(first.last_modified);
             (facts.attr.mtime, facts.attr.ctime) = (made, made);
             if self.config.attrs != AttrsMode::Listing {
                 facts = self.marker_facts(below).await?.unwrap_or(facts);
