@@ -43,7 +43,24 @@ fn read(name: &'static str, path: &PathBuf) -> RealServer {
     }
 }
 
+/// The name of the one that is no real server.
+#[cfg(feature = "demo")]
+pub const EMBEDDED: &str = "embedded";
+
 impl RealServer {
+    /// The embedded server as if it were one of them.
+    #[cfg(feature = "demo")]
+    pub fn embedded(site: &crate::support::Site) -> Self {
+        Self {
+            name: EMBEDDED,
+            endpoint: site.server.endpoint(),
+            region: "us-east-1".into(),
+            access_key: pailfs::devserver::ACCESS_KEY.into(),
+            secret_key: pailfs::devserver::SECRET_KEY.into(),
+            version: EMBEDDED.into(),
+        }
+    }
+
     /// Mounts `source` of it.
     #[cfg(feature = "demo")]
     pub fn run(&self, source: &str, mount: &crate::support::Mount, extra: &[&str]) -> std::process::Output {

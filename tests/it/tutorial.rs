@@ -5,7 +5,6 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, Stdio};
 
 use pailfs::base::rng;
-use pailfs::devserver::{ACCESS_KEY, SECRET_KEY};
 use serde_json::Value;
 
 use crate::servers::{self, RealServer};
@@ -363,14 +362,7 @@ fn real(name: &str) {
 #[test]
 fn the_tutorial_on_the_embedded_server() {
     let site = Site::start();
-    tutorial(&RealServer {
-        name: "embedded",
-        endpoint: site.server.endpoint(),
-        region: "us-east-1".into(),
-        access_key: ACCESS_KEY.into(),
-        secret_key: SECRET_KEY.into(),
-        version: "embedded".into(),
-    });
+    tutorial(&RealServer::embedded(&site));
 }
 
 #[test]

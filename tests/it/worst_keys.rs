@@ -11,7 +11,6 @@ use std::path::Path;
 
 use bytes::Bytes;
 use pailfs::base::rng;
-use pailfs::devserver::{ACCESS_KEY, SECRET_KEY};
 use pailfs::s3::S3Store;
 use pailfs::store::*;
 
@@ -51,7 +50,7 @@ const UNICODE: &[&str] = &[
 const MARKERS: &[&str] = &["d/", "d//", "d/./", "d/../", "d/e/", "d/%2F/", "d/%00/", "f/", "d/\u{1}\n/"];
 
 /// All that have a content.
-fn keys() -> BTreeSet<String> {
+fn keys(server: &RealServer) -> BTreeSet<String> {
     let mut keys: BTreeSet<String> = ODD.iter().chain(UNICODE).map(|key| (*key).to_owned()).collect();
     // A file beside a directory that has no object in it.
     keys.extend(["f".to_owned(), "d/e".to_owned()]);
@@ -78,6 +77,10 @@ fn keys() -> BTreeSet<String> {
     }
     let most = keys.iter().map(String::len).max();
     assert!(keys.len() >= 300 && most == Some(1024), "{} keys, the longest of {most:?} bytes", keys.len());
+    if server.name != servers::EMBEDDED {
+        // They are slow, and one of a kind shows what they do.
+        keys.retain(|key| !["unicode/", "marks/", "control/a"].iter().any(|kind| key.starts_with(kind)));
+    }
     keys
 }
 
@@ -132,7 +135,7 @@ impl<'a> Buckets<'a> {
         let (mut keys, mut next) = (BTreeSet::new(), Some(ListStart::Beginning));
         while let Some(start) = next {
             let (bucket, prefix) = (self.names[bucket].clone(), Prefix::new(""));
-            let request = ListObjects { bucket, prefix, delimiter: Delimiter::None, start, max_keys: 100 };
+            let request = ListObjects { bucket, prefix, delimiter: Delimiter::None, start, max_keys: 1000 };
             let page = self.runtime.block_on(self.store.list(&request)).unwrap();
             for object in page.objects {
                 assert!(keys.insert(object.key.clone()), "{:?} is listed twice", object.key);
@@ -165,7 +168,7 @@ fn contents(tree: &Path, paths: &[u8]) -> Vec<String> {
 /// Every tool that walks, and what comes of it. `refused` is how many keys the server may not take.
 fn every_key_is_one_path(server: &RealServer, refused: usize) {
     let buckets = Buckets::on(server);
-    let (mut keys, mut not_taken) = (keys(), Vec::new());
+    let (mut keys, mut not_taken) = (keys(server), Vec::new());
     keys.retain(|key| {
         let taken = buckets.put(key, key);
         if !taken {
@@ -234,15 +237,7 @@ fn every_key_is_one_path(server: &RealServer, refused: usize) {
 #[test]
 fn every_key_is_one_path_on_the_embedded_server() {
     let site = Site::start();
-    let server = RealServer {
-        name: "embedded",
-        endpoint: site.server.endpoint(),
-        region: "us-east-1".into(),
-        access_key: ACCESS_KEY.into(),
-        secret_key: SECRET_KEY.into(),
-        version: "embedded".into(),
-    };
-    every_key_is_one_path(&server, 0);
+    every_key_is_one_path(&RealServer::embedded(&site), 0);
 }
 
 fn on(name: &str, refused: usize) {
