@@ -56,8 +56,10 @@ impl S3fs {
 
 impl Drop for S3fs {
     fn drop(&mut self) {
-        while self.is_there() {
-            let _ = Command::new("umount").arg(&self.0.path).output();
+        for options in [&[][..], &["-l"]] {
+            if self.is_there() {
+                let _ = Command::new("umount").args(options).arg(&self.0.path).output();
+            }
         }
     }
 }
