@@ -15,7 +15,7 @@ use pailfs::store::memory::Memory;
 use pailfs::store::{BucketName, Condition, DeleteObject, HeadObject, Key, ObjectRef, ObjectStore as _, RetryPolicy};
 
 use crate::model::{COMPONENTS, NAMES, Op, SLOTS};
-use crate::model_tree::{FOREIGN_MODE, Model, Node, Object, Outcome};
+use crate::model_tree::{FOREIGN_MODE, Model, Node, Object, Outcome, answer_of_kernel};
 use crate::world::{CALLER, READ, Step, WRITE, World};
 
 /// What this mount makes files with.
@@ -381,17 +381,8 @@ impl Run {
         let (old, there) = self.walk(from).await?;
         let moved = there.ok_or(Situation::NotFound)?;
         let (new, there) = self.walk(to).await?;
-        if there.is_some() && !replace {
-            return Err(Situation::Exists);
-        }
-        if from == to {
-            return Ok(());
-        }
-        if to.starts_with(&format!("{from}/")) {
-            return Err(Situation::Invalid);
-        }
-        if from.starts_with(&format!("{to}/")) {
-            return Err(Situation::NotEmpty);
+        if let Some(answer) = answer_of_kernel(from, to, there.is_some() && !replace) {
+            return answer;
         }
         match there {
             Some(there) if moved.kind != Kind::Directory && there.kind == Kind::Directory => return Err(Situation::IsDirectory),

@@ -52,6 +52,18 @@ fn directories_of(key: &str) -> impl Iterator<Item = &str> {
     key.match_indices('/').map(|(at, _)| &key[..=at])
 }
 
+/// What the kernel itself says to a rename, whoever is asked for it; `taken`: the new name is, and may not be.
+pub fn answer_of_kernel(from: &str, to: &str, taken: bool) -> Option<Outcome> {
+    let below = |path: &str, directory: &str| path.strip_prefix(directory).is_some_and(|rest| rest.starts_with('/'));
+    match () {
+        () if taken => Some(Err(Situation::Exists)),
+        () if from == to => Some(Ok(())),
+        () if below(to, from) => Some(Err(Situation::Invalid)),
+        () if below(from, to) => Some(Err(Situation::NotEmpty)),
+        () => None,
+    }
+}
+
 impl Model {
     fn is_marker(key: &str, object: &Object) -> bool {
         key.ends_with('/') && object.bytes.is_empty() && object.link.is_none()
@@ -263,17 +275,8 @@ impl Model {
             Err(Situation::NotFound) => None,
             Err(other) => return Err(other),
         };
-        if there.is_some() && !replace {
-            return Err(Situation::Exists);
-        }
-        if from == to {
-            return Ok(());
-        }
-        if to.starts_with(&format!("{from}/")) {
-            return Err(Situation::Invalid);
-        }
-        if from.starts_with(&format!("{to}/")) {
-            return Err(Situation::NotEmpty);
+        if let Some(answer) = answer_of_kernel(from, to, there.is_some() && !replace) {
+            return answer;
         }
         let to_key = match (&moved, &there) {
             (Node::Object(..), Some(Node::Directory)) => return Err(Situation::IsDirectory),
