@@ -339,3 +339,48 @@ fn the_time_of_a_change_is_exact_and_survives() {
 fn seconds(time: SystemTime) -> u64 {
     time.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs()
 }
+
+#[test]
+fn another_mounts_change_of_a_directory_is_seen_while_this_one_keeps_listing() {
+    let site = Site::start();
+    let mounts = [site.mount(&["--ttl", "500ms"]), site.mount(&["--ttl", "500ms"])];
+    let past = || sleep(Duration::from_millis(700));
+    mounts[0].sh("mkdir x && touch x/f");
+    past();
+    mounts[1].sh("ls > /dev/null && stat x");
+    mounts[0].sh("chmod 750 x && chown 3:4 x && touch -d '2020-02-02 02:02:02.5 UTC' x");
+    for _ in 0..3 {
+        past();
+        let seen = mounts[1].sh("ls -l > /dev/null; stat -c '%a %u %g %Y' x");
+        assert_eq!(seen, "750 3 4 1580608922\n");
+    }
+    // What is changed there is changed of what is there now, also where it was not seen yet.
+    mounts[0].sh("chown 5:6 x");
+    sleep(Duration::from_millis(1100));
+    mounts[1].sh("chmod 700 x");
+    past();
+    assert_eq!(mounts[0].sh("stat -c '%a %u %g %Y' x"), "700 5 6 1580608922\n");
+}
+
+#[test]
+fn a_directory_made_anew_says_anew_since_when_its_objects_have_attributes() {
+    let site = Site::start();
+    let mount = site.mount(&["--ttl", "1s"]);
+    let unusual = "for n in 1 2 3; do echo x > d/f$n; done; chmod 600 d/f1";
+    let says = || metadata(&site, "d/").contains_key("pailfs-attrs");
+    mount.sh(&format!("mkdir d; {unusual}"));
+    assert!(says());
+    for gone in ["rm -r d", "mv d dold"] {
+        mount.sh(&format!("{gone}; mkdir d"));
+        assert!(!says(), "{gone}: a new marker");
+        mount.sh(unusual);
+        assert!(says(), "{gone}");
+    }
+    // Another client removes the marker alone.
+    site.delete("d/");
+    sleep(Duration::from_millis(1200));
+    mount.sh("chmod 640 d/f2");
+    assert!(says(), "the marker alone was removed");
+    let fresh = site.mount(&[]);
+    assert_eq!(fresh.sh("stat -c %a d/f1 d/f2 d/f3"), "600\n640\n644\n");
+}

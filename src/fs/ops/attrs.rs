@@ -210,6 +210,9 @@ impl<S: ObjectStore + BucketService> Fs<S> {
 
     async fn change_attributes(&self, inode: &Arc<Inode<S>>, change: SetAttr) -> Result<()> {
         let _alone = self.alone_to_change(inode).await?;
+        if inode.is_directory() {
+            self.look_at_present_marker(inode).await?;
+        }
         if !inode.is_directory() && matches!(inode.lock().content, Content::Clean(_)) {
             // The metadata that is not known yet must not be overwritten by what a listing guessed.
             let known = {

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
+use crate::base::clock;
 use crate::fs::attr::{Ino, Kind};
 use crate::fs::config::AttrsMode;
 use crate::fs::error::{Error, Result, Situation};
@@ -157,7 +159,11 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             Role::Directory => self.config.attrs == AttrsMode::Listing,
             Role::Object => child.object.as_ref().is_some_and(|object| !listing.wants_metadata(object)),
         };
-        let certain = asked || state.exact || listed_suffices;
+        // No listing tells of a directory's attributes: what its marker said is believed for as long as any answer.
+        let now = clock::instant();
+        let recent = |at: Instant| now.saturating_duration_since(at) < self.config.ttl;
+        let exact = state.exact && (role == Role::Object || state.looked_at.is_some_and(recent));
+        let certain = asked || exact || listed_suffices;
         drop(state);
         Ok(Some((inode, certain)))
     }

@@ -71,7 +71,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         let Some(directory) = object.directory else { return };
         // An upload that was begun before what is said there would not be covered by it.
         let age = clock::instant().saturating_duration_since(object.begun);
-        if directory.lock().directory.since.covers(self.store_clock.now() - age) {
+        if self.announced(&directory).covers(self.store_clock.now() - age) {
             return;
         }
         let _alone = self.markers.lock().await;
@@ -88,14 +88,42 @@ impl<S: ObjectStore + BucketService> Fs<S> {
                 self.failures.record("announce", path, errno, words.clone());
             }
             // Here they are seen, and it is not tried again.
-            let mut state = directory.lock();
-            state.directory.since = state.directory.since.or_earlier(Since::now(self.store_clock.now(), age));
+            let (mut state, said) = (directory.lock(), Since::now(self.store_clock.now(), age));
+            state.directory.since = state.directory.since.or_earlier(said);
+            state.directory.unsaid = state.directory.unsaid.or_earlier(said);
+        }
+    }
+
+    /// What a directory's marker says, as far as known, or could not be made to say. What is only remembered here tells others
+    /// nothing: the marker may be another one since.
+    fn announced(&self, directory: &Arc<Inode<S>>) -> Since {
+        let has_marker = self.has_marker(directory);
+        let state = directory.lock();
+        if !has_marker {
+            return state.directory.since;
+        }
+        let marker = state.info.as_ref().map_or(Since::NEVER, |info| Since::of(&info.properties.metadata));
+        marker.or_earlier(state.directory.unsaid)
+    }
+
+    /// Looks at a directory's marker, unless it was within a second: what is changed of it is changed of what is there.
+    pub(super) async fn look_at_present_marker(&self, directory: &Arc<Inode<S>>) -> Result<()> {
+        let asked = clock::instant();
+        let looked_at = directory.lock().looked_at;
+        if !self.has_marker(directory) || looked_at.is_some_and(|at| asked.saturating_duration_since(at) < CURRENT) {
+            return Ok(());
+        }
+        match self.marker_facts(&self.locate(directory)?).await?.and_then(|facts| facts.info) {
+            Some(info) => self.learn_head(directory, info, asked).map(|_| ()),
+            None => Ok(()),
         }
     }
 
     async fn announce_alone(&self, directory: &Arc<Inode<S>>, age: Duration) -> Result<()> {
         let address = self.locate(directory)?;
-        if self.known_since(directory, &address).await.covers(self.store_clock.now() - age) {
+        let known = self.known_since(directory, &address).await;
+        let announced = if self.has_marker(directory) { self.announced(directory) } else { known };
+        if announced.covers(self.store_clock.now() - age) {
             return Ok(());
         }
         if !self.has_marker(directory) {

@@ -119,6 +119,8 @@ pub struct Directory {
     unlistable_at: Option<(Instant, usize)>,
     /// From when on its objects may have attributes that no listing shows, as far as is known: it never gets later.
     pub(in crate::fs) since: Since,
+    /// What its marker should say, and may not be written to say.
+    pub(in crate::fs) unsaid: Since,
     /// What earlier mounts have remembered of that is in it.
     pub(in crate::fs) since_recalled: bool,
     /// Objects of it that are asked about one after the other.
