@@ -1,13 +1,13 @@
 //! The name space against a model: what this mount does, what other clients do to the bucket, remounts and crashes, in any
 //! order. One function says which tree a bucket is (`model_tree.rs`); every answer and every tree is compared with it.
 //!
-//! `PAILFS_CASES=N` tries more; a failing case is made smaller by proptest and printed, and its seed is kept in
-//! `tests/it/model.proptest-regressions`.
+//! The cases are the same ones each time; `PAILFS_CASES=N` tries more, `PAILFS_SEED=N` others. A failing case is made smaller by
+//! proptest and printed, and its seed is kept in `tests/it/model.proptest-regressions`.
 
 use std::time::Duration;
 
 use proptest::prelude::*;
-use proptest::test_runner::{Config as Cases, FileFailurePersistence};
+use proptest::test_runner::{Config as Cases, FileFailurePersistence, RngSeed};
 
 use crate::kill::number;
 use crate::model_run::Run;
@@ -141,7 +141,8 @@ fn run(ops: &[Op], ttl: Duration) {
 fn cases() -> Cases {
     let cases = u32::try_from(number("PAILFS_CASES", CASES)).unwrap();
     let kept = FileFailurePersistence::Direct("tests/it/model.proptest-regressions");
-    Cases { cases, failure_persistence: Some(Box::new(kept)), max_shrink_iters: 20_000, ..Cases::default() }
+    let rng_seed = RngSeed::Fixed(number("PAILFS_SEED", 1));
+    Cases { cases, failure_persistence: Some(Box::new(kept)), max_shrink_iters: 20_000, rng_seed, ..Cases::default() }
 }
 
 proptest! {
