@@ -290,7 +290,10 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     ) {
         let mut state = inode.lock();
         state.note_changed(writer.len(), caller);
-        state.closing.changed(by);
+        // Nothing was, by a write of no bytes.
+        if writer.is_dirty() {
+            state.closing.changed(by);
+        }
     }
 
     /// A descriptor of the handle is closed: commits what is new, unless a further flush certainly comes, or it was another
