@@ -51,14 +51,17 @@
 //! that was sent, or nowhere, being zero. The kernel's buffer is copied once, into a page that the budget paid for
 //! ([`data::write`]). Bytes that are written in order leave as parts meanwhile; what must come back out of a part, or change
 //! there, has the file committed as it stands first. Without memory the writer waits; what cannot leave goes to the staging
-//! directory, or the file is committed. Flush and fsync commit: a pure plan turns the extents into one PUT, one copy, or an upload in which unchanged ranges are copied
-//! inside the store; the request that makes the object carries a condition on what this mount believes is there. What was
-//! sent and not answered is settled by looking for the commit token, never guessed; a later try knows the tokens of earlier
-//! ones. What the parts add up to is compared with what the store has made of them: what is wrong is never taken for done
-//! (`data::write::damage`), nor is what was fetched to be sent again (`data::write::fetch`). After a failure the bytes stay and the error goes to the call that caused it. What was only appended is appended anew
-//! to what another client has made meanwhile, but for what is in it already (`data::write::append`). What lost its name to another client, or cannot be stored before the mount ends,
-//! goes to `kept/` in the cache directory. The uploads that a killed mount leaves are aborted by the next one: their ids are in
-//! the state directory before a part is sent (`store::uploads`).
+//! directory, or the file is committed. Flush and fsync commit: a pure plan turns the extents into one PUT, one copy, or an
+//! upload in which unchanged ranges are copied inside the store; the request that makes the object carries a condition on what
+//! this mount believes is there. What was sent and not answered is settled by looking for the commit token, never guessed; a
+//! later try knows the tokens of earlier ones. What the parts add up to is compared with what the store has made of them: what
+//! is wrong is never taken for done (`data::write::damage`), nor is what was fetched to be sent again (`data::write::fetch`).
+//! After a failure the bytes stay and the error goes to the call that caused it. What was only appended is appended anew to
+//! what another client has made meanwhile, but for what is in it already (`data::write::append`): until then it stays here,
+//! also what has left as parts. A close stores what its own handle has changed, unless a further close of that handle certainly
+//! comes (`fs::tree::closing`, `mount::fdinfo`). What lost its name to another client, or cannot be stored before the mount
+//! ends, goes to `kept/` in the cache directory. The uploads that a killed mount leaves are aborted by the next one: their ids
+//! are in the state directory before a part is sent (`store::uploads`).
 //!
 //! **Copy.** `copy_file_range` makes extents of the source's object; the copy is made at the commit, or before this mount
 //! changes or removes the source (`fs::ops::ranges`): who has its gate alone has seen to it, and a copy becomes known while its
