@@ -223,8 +223,19 @@ impl Mount {
 
     #[track_caller]
     pub fn unmount(&self) {
-        let output = self.pailfs(&["umount", self.path.to_str().unwrap()]);
-        assert!(output.status.success(), "umount failed: {}", String::from_utf8_lossy(&output.stderr));
+        // What another test's child has inherited is open until its execve.
+        let mut said = String::new();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while Instant::now() < deadline {
+            let output = self.pailfs(&["umount", self.path.to_str().unwrap()]);
+            if output.status.success() {
+                return;
+            }
+            said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(said.contains("is busy"), "umount failed: {said}");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        panic!("umount failed: {said}");
     }
 
     pub fn is_mounted(&self) -> bool {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::base::clock;
+use crate::base::rng::Rng;
 use crate::data::budget::Class;
 use crate::data::guess;
 use crate::data::read::{OPEN_BYTES, Reader};
@@ -32,6 +33,9 @@ use crate::store::{
 
 /// What was looked at so recently is not asked for again before it is changed.
 pub(super) const CURRENT: Duration = Duration::from_secs(1);
+
+/// Who finds that another client was faster waits for a random time of less than this, in milliseconds.
+const MAX_STEP_ASIDE_MS: u64 = 20;
 
 /// An open that is under way, counted as one that is done; not any more when this is dropped.
 struct Counted<S>(Option<(Arc<Inode<S>>, OpenMode)>);
@@ -277,6 +281,8 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             (state.place.clone(), state.opens > 0 || state.lost.is_some() || state.is_writing())
         };
         let parent = place.parent.filter(|_| !mine && !inode.is_directory())?;
+        // Two that change it at the same time would else meet again and again.
+        clock::sleep(Duration::from_millis(Rng::from_os().below(MAX_STEP_ASIDE_MS))).await;
         let plain = Shown { component: place.component, beside_directory: false };
         let found = match self.find(&parent, &plain).await.ok()?? {
             directory if directory.is_directory() => {
