@@ -212,8 +212,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         let _alone = self.alone_to_change(inode).await?;
         if inode.is_directory() {
             self.look_at_present_marker(inode).await?;
-        }
-        if !inode.is_directory() && matches!(inode.lock().content, Content::Clean(_)) {
+        } else if matches!(inode.lock().content, Content::Clean(_)) {
             // The metadata that is not known yet must not be overwritten by what a listing guessed.
             let known = {
                 let state = inode.lock();

@@ -18,6 +18,7 @@ use crate::data::write::settle::put_empty;
 use crate::fs::Fs;
 use crate::fs::config::AttrsMode;
 use crate::fs::error::{Error, Result, Situation};
+use crate::fs::locate::Address;
 use crate::fs::meta::posix;
 use crate::fs::tree::inode::Inode;
 use crate::fs::tree::since::Since;
@@ -54,8 +55,13 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     pub(super) async fn look_at_root(&self, root: &Arc<Inode<S>>) -> Result<()> {
         let asked = clock::instant();
         root.lock().looked_at.get_or_insert(asked);
-        match self.marker_facts(&self.locate(root)?).await?.and_then(|facts| facts.info) {
-            Some(info) => self.learn_head(root, info, asked).map(|_| ()),
+        self.learn_marker(root, &self.locate(root)?, asked).await
+    }
+
+    /// Learns what a directory's marker says, when it has one.
+    pub(in crate::fs) async fn learn_marker(&self, directory: &Inode<S>, address: &Address, asked: Instant) -> Result<()> {
+        match self.marker_facts(address).await?.and_then(|facts| facts.info) {
+            Some(info) => self.learn_head(directory, info, asked).map(|_| ()),
             None => Ok(()),
         }
     }
@@ -102,8 +108,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         if !has_marker {
             return state.directory.since;
         }
-        let marker = state.info.as_ref().map_or(Since::NEVER, |info| Since::of(&info.properties.metadata));
-        marker.or_earlier(state.directory.unsaid)
+        state.said_by_marker().or_earlier(state.directory.unsaid)
     }
 
     /// Looks at a directory's marker, unless it was within a second: what is changed of it is changed of what is there.
@@ -113,10 +118,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         if !self.has_marker(directory) || looked_at.is_some_and(|at| asked.saturating_duration_since(at) < CURRENT) {
             return Ok(());
         }
-        match self.marker_facts(&self.locate(directory)?).await?.and_then(|facts| facts.info) {
-            Some(info) => self.learn_head(directory, info, asked).map(|_| ()),
-            None => Ok(()),
-        }
+        self.learn_marker(directory, &self.locate(directory)?, asked).await
     }
 
     async fn announce_alone(&self, directory: &Arc<Inode<S>>, age: Duration) -> Result<()> {

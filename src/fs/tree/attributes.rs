@@ -53,8 +53,8 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             AttrsMode::Auto => {}
         }
         let marker = page.objects.iter().find(|object| object.key == address.key && object.size == 0);
-        if let Some(marker) = marker.filter(|marker| !is_of(inode, marker)) {
-            self.look_at_own_marker(inode, address, marker).await?;
+        if marker.is_some_and(|marker| !is_of(inode, marker)) {
+            self.learn_marker(inode, address, clock::instant()).await?;
         }
         Ok(self.known_since(inode, address).await)
     }
@@ -65,8 +65,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         let remembered = if recalled { Since::NEVER } else { self.remembered.recall_since(address).await };
         let mut state = inode.lock();
         state.directory.since_recalled = true;
-        let marker = state.info.as_ref().map_or(Since::NEVER, |info| Since::of(&info.properties.metadata));
-        state.directory.since = state.directory.since.or_earlier(remembered).or_earlier(marker);
+        state.directory.since = state.directory.since.or_earlier(remembered).or_earlier(state.said_by_marker());
         state.directory.since
     }
 
@@ -77,16 +76,6 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         let since = state.directory.since;
         drop(state);
         self.remembered.note_since(address, since);
-    }
-
-    /// A listing shows another marker than the one that is known.
-    async fn look_at_own_marker(&self, inode: &Arc<Inode<S>>, address: &Address, listed: &ListedObject) -> Result<()> {
-        let asked = clock::instant();
-        let Some(Facts { info: Some(info), .. }) = self.marker_facts(address).await? else { return Ok(()) };
-        if listed.etag.as_ref().is_some_and(|etag| *etag != info.etag) {
-            tracing::debug!(%address, "the marker was changed while the directory was listed");
-        }
-        self.learn_head(inode, info, asked).map(|_| ())
     }
 
     /// Looks at what a page does not tell; `since` is what is known of the directory, and is learnt of. In the order of the

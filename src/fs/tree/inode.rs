@@ -15,6 +15,7 @@ use bytes::Bytes;
 use super::closing::Closing;
 use super::directory::Directory;
 use super::facts::Facts;
+use super::since::Since;
 use crate::base::{clock, date};
 use crate::data::read::Reader;
 use crate::data::write::Writer;
@@ -415,6 +416,12 @@ impl<S> State<S> {
         if caller.uid != 0 {
             self.attr.mode = without_privileges(self.attr.mode);
         }
+    }
+
+    /// What a directory's marker says, as far as known.
+    #[must_use]
+    pub fn said_by_marker(&self) -> Since {
+        self.info.as_ref().map_or(Since::NEVER, |info| Since::of(&info.properties.metadata))
     }
 
     /// How many handles may write that are not closed, as far as known.
