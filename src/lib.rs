@@ -83,6 +83,7 @@
 //! only what was last modified later is asked for. It is in the marker's metadata, written before the first object that needs
 //! it (`fs::ops::marker`), or learnt of a sample of each page (`fs::tree::attributes`). What HEAD said of attributes is
 //! remembered on disk (`fs::remembered`, on top of `base::hoard`) by key, tag and date, so that a second look costs no HEAD.
+//! What is set on a new file of rsync's waits for its rename (`fs::ops::unsent`). Copies keep the time that their source shows.
 //!
 //! **Documents.** Access lists, tags and the configurations of a bucket are documents of their own (`store::documents`), read
 //! and set by name (`fs::ops::documents`). What replaces an object asks for its list and tags first and sends them along

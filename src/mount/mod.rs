@@ -37,6 +37,8 @@ const DETACH_LIMIT: Duration = Duration::from_secs(2);
 /// It is looked for what nobody has claimed so often, at most and at least.
 const LEAST_ROUND: Duration = Duration::from_millis(25);
 const LONGEST_ROUND: Duration = Duration::from_secs(1);
+/// Attributes that wait are looked for so often.
+const UNSENT_ROUND: Duration = Duration::from_millis(250);
 
 /// What is mounted where.
 #[derive(Debug, Clone)]
@@ -184,6 +186,7 @@ impl<S: ObjectStore + BucketService> Mounted<S> {
         if let Some(after) = fs.config().commit_after {
             tasks::spawn(commit_unclaimed(Arc::downgrade(&fs), after));
         }
+        tasks::spawn(send_unsent(Arc::downgrade(&fs)));
         let (ended, mut end) = tokio::sync::oneshot::channel();
         let ending = tasks::spawn(async move {
             let outcome = tasks::blocking(move || session.join()).await;
@@ -248,6 +251,17 @@ async fn commit_unclaimed<S: ObjectStore + BucketService>(fs: Weak<Fs<S>>, after
         let Some(fs) = fs.upgrade() else { return };
         for (ino, error) in fs.commit_unclaimed(after).await {
             dispatch::tell(&fs, "commit", &Subject::Inode(ino), &error);
+        }
+    }
+}
+
+/// Sends attributes that have waited for a rename, as long as there is the mount.
+async fn send_unsent<S: ObjectStore + BucketService>(fs: Weak<Fs<S>>) {
+    loop {
+        clock::sleep(UNSENT_ROUND).await;
+        let Some(fs) = fs.upgrade() else { return };
+        for (ino, error) in fs.send_unsent().await {
+            dispatch::tell(&fs, "setattr", &Subject::Inode(ino), &error);
         }
     }
 }

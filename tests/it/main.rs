@@ -85,6 +85,8 @@ mod tools;
 mod transfers;
 #[cfg(feature = "demo")]
 mod tutorial;
+#[cfg(feature = "demo")]
+mod unsent;
 mod wire;
 mod world;
 #[cfg(feature = "demo")]

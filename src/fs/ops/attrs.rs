@@ -239,9 +239,19 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         }
         let kind = inode.kind;
         let now = clock::now();
+        if self.is_about_to_be_renamed(inode) {
+            let (attr, explicit) = wanted(inode, change, now);
+            {
+                let mut state = inode.lock();
+                (state.attr, state.explicit) = (attr, explicit);
+            }
+            self.dress(inode);
+            self.let_wait(inode);
+            return Ok(());
+        }
         let (first, pending) = (wanted(inode, change, now), inode.lock().is_dirty());
         // Of a stored object anew each time: what is known of it may have changed since. (A pending upload is locked here.)
-        let apply = |properties: &mut Properties| {
+        let apply = |properties: &mut Properties, _: Option<&ObjectInfo>| {
             let (attr, explicit) = if pending { first } else { wanted(inode, change, now) };
             posix::encode(&self.config, kind, &attr, explicit, &mut properties.metadata);
         };
@@ -249,18 +259,32 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         let (attr, explicit) = wanted(inode, change, now);
         let mut state = inode.lock();
         state.attr = Attr { size: state.attr.size, nlink: state.attr.nlink, ..attr };
-        state.explicit = explicit;
+        (state.explicit, state.unsent) = (explicit, false);
         Ok(())
     }
 
-    /// Changes the properties of an inode's object; the bytes stay.
-    pub(in crate::fs) async fn update(&self, inode: &Arc<Inode<S>>, apply: impl Fn(&mut Properties) + Send) -> Result<()> {
+    /// Changes the properties of an inode's object; the bytes stay, and the times of the file.
+    pub(in crate::fs) async fn update(&self, inode: &Arc<Inode<S>>, apply: impl Fn(&mut Properties) + Sync) -> Result<()> {
         let _alone = self.alone_to_change(inode).await?;
-        self.update_alone(inode, apply).await.inspect_err(|error| self.forget_if_stale(inode, error))
+        let apply = |properties: &mut Properties, stored: Option<&ObjectInfo>| {
+            apply(properties);
+            if let Some(stored) = stored {
+                self.with_unsent(inode, &mut properties.metadata);
+                self.keep_time(Some(inode), stored, &mut properties.metadata);
+            }
+        };
+        self.update_alone(inode, apply).await.inspect_err(|error| self.forget_if_stale(inode, error))?;
+        inode.lock().unsent = false;
+        Ok(())
     }
 
-    /// As [`Fs::update`], for a caller who holds the gate alone.
-    pub(super) async fn update_alone(&self, inode: &Arc<Inode<S>>, apply: impl Fn(&mut Properties) + Send) -> Result<()> {
+    /// As [`Fs::update`], for a caller who holds the gate alone. `apply` is told what is stored, unless it changes what is yet to
+    /// be.
+    pub(super) async fn update_alone(
+        &self,
+        inode: &Arc<Inode<S>>,
+        apply: impl Fn(&mut Properties, Option<&ObjectInfo>) + Send,
+    ) -> Result<()> {
         let lost = inode.lock().lost.clone();
         if let Some(lost) = lost {
             return Err(lost.in_situation(Situation::Stale));
@@ -268,7 +292,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         if let Some(writing) = inode.writing()
             && writing.writer.is_dirty()
         {
-            writing.writer.redirect(|destination| apply(&mut destination.properties));
+            writing.writer.redirect(|destination| apply(&mut destination.properties, None));
             inode.lock().attr.ctime = clock::now();
             return Ok(());
         }
@@ -301,11 +325,11 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         &self,
         inode: &Arc<Inode<S>>,
         info: &ObjectInfo,
-        apply: &(impl Fn(&mut Properties) + Send),
+        apply: &(impl Fn(&mut Properties, Option<&ObjectInfo>) + Send),
     ) -> Result<()> {
         let (mut properties, now) = (info.properties.clone(), clock::now());
         posix::note_change(&mut properties.metadata, now);
-        apply(&mut properties);
+        apply(&mut properties, Some(info));
         let leaves = properties.storage_class != info.properties.storage_class;
         let readable = is_restored(info);
         if info.archived() && !(leaves && readable) {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use super::haul::{Carried, Haul, KEY_BYTES};
 use super::keeping::TagsBy;
@@ -12,6 +13,7 @@ use crate::data::write::Destination;
 use crate::data::write::commit::{MadeBy, in_group};
 use crate::data::write::settle::{copy_object, look, put_empty};
 use crate::fs::Fs;
+use crate::fs::config::AttrsMode;
 use crate::fs::error::{Error, Result, Situation};
 use crate::fs::intents::CopiedKey;
 use crate::fs::locate::Address;
@@ -20,6 +22,7 @@ use crate::fs::ops::begin::source_of;
 use crate::fs::ops::commit::copied_info;
 use crate::fs::tree::inode::{Inode, Role};
 use crate::fs::tree::listing::next_page;
+use crate::fs::tree::since::Since;
 use crate::store::{
     BucketService, Committed, Condition, Delimiter, Key, ListObjects, ListPage, ListStart, ListedObject, MAX_PAGE_KEYS,
     ObjectInfo, ObjectStore, StorageClass,
@@ -169,9 +172,15 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             let (mut destination, tags) = self.moved(&source, &info, &target).await?;
             let date = if listed.etag.as_ref() == Some(&info.etag) { listed.last_modified } else { info.last_modified };
             let modified = date::unix_seconds(date);
+            self.keep_time(inode.as_ref(), &info, &mut destination.properties.metadata);
+            let is_marker = info.size == 0 && source.key.as_str().ends_with('/');
+            if is_marker && self.config.attrs == AttrsMode::Auto && self.has_aged(&info) {
+                // What is below has mostly aged, too, and its copies carry their times.
+                let metadata = &mut destination.properties.metadata;
+                Since::of(metadata).or_earlier(Since::now(self.store_clock.now(), Duration::ZERO)).put(metadata);
+            }
             in_group(&mut destination, &haul.token_for(&info.etag, modified));
             let mut made = copy_object(&self.store, source_of(&source, &info), &destination, condition.clone()).await;
-            let is_marker = info.size == 0 && source.key.as_str().ends_with('/');
             // What is not there to be copied is told as if it had been changed.
             let unchanged = |now: Option<ObjectInfo>| now.is_some_and(|now| now.etag == info.etag);
             if is_marker && matches!(made, Err(data::Error::Stale)) && unchanged(look(&self.store, &source).await?) {

@@ -100,6 +100,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             let mut state = inode.lock();
             state.attr.size = done.size;
             state.closing.saved();
+            state.unsent = false;
             state.committed(new_info(done.committed, done.size, done.destination.properties));
             if let Content::Writing(Writing { known, on_conflict, .. }) = &mut state.content {
                 *known = Arc::new(Known { properties: sent.clone(), at: begun, modified: known.modified });
@@ -142,12 +143,15 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     /// Commits everything that is dirty; returns what could not be.
     pub async fn commit_all(&self) -> Vec<Pending> {
         for inode in self.table.all() {
-            let dirty = inode.lock().is_dirty();
-            if !dirty {
+            let owes = inode.lock().owes();
+            if !owes {
                 continue;
             }
             let _entered = self.moves.enter(&inode, Access::Change).await;
-            let outcome = self.commit(&inode).await;
+            let outcome = match self.commit(&inode).await {
+                Ok(()) => self.send_unsent_of(&inode).await,
+                failed => failed,
+            };
             let ended = self.end_writing(&inode).await;
             if let Err(error) = outcome.and(ended) {
                 inode.lock().last_error = Some(error.words().into());
@@ -249,11 +253,11 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     pub fn pending(&self) -> Vec<Pending> {
         let mut pending = Vec::new();
         for inode in self.table.all() {
-            let (dirty, error) = {
+            let (owes, error) = {
                 let state = inode.lock();
-                (state.linked && state.is_dirty(), state.last_error.as_deref().map(str::to_owned))
+                (state.linked && state.owes(), state.last_error.as_deref().map(str::to_owned))
             };
-            if dirty {
+            if owes {
                 let writing = inode.writing();
                 let bytes = writing.as_ref().map_or(0, |writing| writing.writer.len());
                 let idle = writing.map(|writing| clock::instant().saturating_duration_since(writing.writer.used_at()));

@@ -335,7 +335,8 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         let open = self.open_file(handle)?;
         let inode = open.inode();
         let _entered = self.moves.enter(&inode, Access::Change).await;
-        self.commit(&inode).await
+        self.commit(&inode).await?;
+        self.send_unsent_of(&inode).await
     }
 
     /// The last descriptor of the handle is closed: commits what no flush has, and lets go of what nobody needs.

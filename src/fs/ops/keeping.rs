@@ -5,10 +5,10 @@
 //! Where a bucket disables access lists, which is asked once a bucket, nothing is asked.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::open::CURRENT;
-use crate::base::clock;
+use crate::base::{clock, date};
 use crate::data::write::commit::{Base, OnConflict};
 use crate::data::write::settle::look;
 use crate::fs::Fs;
@@ -18,9 +18,13 @@ use crate::fs::error::{Error, Result, Situation};
 use crate::fs::meta::posix;
 use crate::fs::tree::inode::{Content, Inode, Known, State, Writing};
 use crate::store::{
-    AclChange, BucketName, BucketService, ConfigKind, Document, ErrorKind, MAX_PART_BYTES, ObjectInfo, ObjectRef, ObjectStore,
-    Properties, Resource, Subresource, Tags,
+    AclChange, BucketName, BucketService, ConfigKind, Document, ErrorKind, MAX_PART_BYTES, Metadata, ObjectInfo, ObjectRef,
+    ObjectStore, Properties, Resource, Subresource, Tags,
 };
+
+/// The date of a copy does for its source's when it is not later than that: who writes a file under another name first makes
+/// nothing unusual.
+const SAME_TIME: Duration = Duration::from_secs(2);
 
 /// Whether the store keeps the tags of what a request replaces by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +57,26 @@ impl<S: ObjectStore + BucketService> Fs<S> {
                 if properties.acl.is_none() { self.kept_acl(object).await } else { Ok(properties.acl.clone()) }
             },);
         Ok(Properties { tags: tags?, acl: acl?, ..properties })
+    }
+
+    /// A copy has a date of its own. Lets what is stored anew, or elsewhere, without a change of its bytes go on showing the
+    /// modification time that `stored` shows, unless both are about the same.
+    pub(super) fn keep_time(&self, inode: Option<&Arc<Inode<S>>>, stored: &ObjectInfo, metadata: &mut Metadata) {
+        if !self.has_aged(stored) {
+            return;
+        }
+        let known = inode.and_then(|inode| {
+            let state = inode.lock();
+            let same =
+                state.info.as_ref().is_some_and(|info| info.etag == stored.etag && info.last_modified == stored.last_modified);
+            same.then_some(state.attr.mtime)
+        });
+        posix::keep_time(metadata, known.unwrap_or_else(|| date::whole_seconds(stored.last_modified)));
+    }
+
+    /// Whether the date of a copy that is made now would not do for the object's.
+    pub(super) fn has_aged(&self, stored: &ObjectInfo) -> bool {
+        self.store_clock.now().duration_since(stored.last_modified).is_ok_and(|age| age > SAME_TIME)
     }
 
     /// What the object that `info` describes has beside its bytes, in a request that replaces it; `asked` when `info` was.

@@ -40,12 +40,16 @@ pub(super) struct Announced<'a, S> {
 impl<S: ObjectStore + BucketService> Fs<S> {
     /// A directory's attributes are those of its marker, which is made when it has none. A bucket has none, nor has an
     /// account: their attributes last as long as the mount.
-    pub(super) async fn update_marker(&self, inode: &Arc<Inode<S>>, apply: impl Fn(&mut Properties) + Send) -> Result<()> {
+    pub(super) async fn update_marker(
+        &self,
+        inode: &Arc<Inode<S>>,
+        apply: impl Fn(&mut Properties, Option<&ObjectInfo>) + Send,
+    ) -> Result<()> {
         if !self.has_marker(inode) {
             return Ok(());
         }
         let _alone = self.markers.lock().await;
-        let (made, put_back) = self.replace_marker(inode, move |properties, _| apply(properties)).await?;
+        let (made, put_back) = self.replace_marker(inode, apply).await?;
         note_made(inode, made);
         put_back
     }

@@ -28,4 +28,5 @@ mod resume;
 mod status;
 pub(super) mod told;
 mod unclaimed;
+pub(super) mod unsent;
 pub(super) mod xattrs;

@@ -106,6 +106,9 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         if directory.lock().directory.is_absent(&shown.component, asked, self.config.ttl) {
             return Ok(None);
         }
+        if let Some(below) = self.find_again(directory, shown).await? {
+            return Ok(Some(below));
+        }
         let probe = self.probe(&self.locate(directory)?, &shown.component).await?;
         if probe.object.is_some() {
             directory.lock().directory.note_found(asked, self.config.ttl);
@@ -116,6 +119,17 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             directory.lock().directory.note_absent(shown.component.clone(), asked, self.config.ttl);
         }
         Ok(self.choose(directory, shown, below, object))
+    }
+
+    /// A directory that was there mostly still is, and then no object has its plain name: none is asked for.
+    async fn find_again(&self, directory: &Arc<Inode<S>>, shown: &Shown) -> Result<Option<Arc<Inode<S>>>> {
+        let known = self.table.at(directory.ino, Role::Directory, &shown.component).filter(|_| !shown.beside_directory);
+        let Some(known) = known else { return Ok(None) };
+        let (asked, had_marker) = (clock::instant(), known.lock().info.is_some());
+        let below = self.probe_directory(&self.locate_in(directory, &shown.component, Role::Directory)?, had_marker).await;
+        // What is not answered is asked for once more, with the object: who may not list may know its name.
+        let Ok(Some(facts)) = below else { return Ok(None) };
+        Ok(self.settle(directory, &shown.component, Role::Directory, Some(facts), asked))
     }
 
     /// The one of directory and object that a shown name stands for. The object beside a directory that this mount has just

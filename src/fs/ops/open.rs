@@ -126,6 +126,10 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     }
 
     async fn begin_open(&self, inode: &Arc<Inode<S>>, mode: OpenMode, caller: Caller) -> Result<Option<Arc<Reader<S>>>> {
+        if !mode.write && !mode.truncate && self.is_about_to_be_renamed(inode) {
+            // rsync opens what it has just written to change its mode: who reads it all the same asks then.
+            return Ok(None);
+        }
         if !mode.truncate {
             self.must_not_be_replaced(inode).await?;
         }

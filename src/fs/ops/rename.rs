@@ -230,6 +230,8 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         }
         let source = self.locate(inode)?.object()?;
         let (mut destination, tags) = self.moved(&source, &info, to).await?;
+        self.with_unsent(inode, &mut destination.properties.metadata);
+        self.keep_time(Some(inode), &info, &mut destination.properties.metadata);
         posix::note_change(&mut destination.properties.metadata, clock::now());
         let (directory, metadata) = (Some(Arc::clone(directory)), &destination.properties.metadata);
         self.announce(inode, Announced { directory, size: info.size, metadata, begun: clock::instant() }).await;
@@ -280,7 +282,9 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             }
             return Err(error);
         }
-        inode.lock().committed(copied_info(&info, committed, destination.properties));
+        let mut state = inode.lock();
+        state.committed(copied_info(&info, committed, destination.properties));
+        state.unsent = false;
         Ok(())
     }
 

@@ -132,6 +132,8 @@ pub struct State<S> {
     pub target: Option<Arc<str>>,
     /// The date of the object of which all this is known, in whole seconds. One with another date has other metadata.
     pub modified: Option<SystemTime>,
+    /// What was set of its attributes waits to be sent (`fs::ops::unsent`).
+    pub unsent: bool,
     /// The bytes.
     pub content: Content<S>,
     /// What is known of the names in it.
@@ -187,6 +189,7 @@ impl<S> Inode<S> {
             listed_class: facts.listed_class,
             target: facts.target,
             modified: facts.modified,
+            unsent: false,
             content,
             directory: Directory::default(),
             ours: false,
@@ -369,7 +372,7 @@ impl<S> State<S> {
     where
         S: crate::store::ObjectStore,
     {
-        self.linked = false;
+        (self.linked, self.unsent) = (false, false);
         if let Content::Writing(writing) = &self.content {
             writing.writer.stay();
         }
@@ -460,6 +463,15 @@ impl<S> State<S> {
         S: crate::store::ObjectStore,
     {
         matches!(&self.content, Content::Writing(writing) if writing.writer.is_dirty())
+    }
+
+    /// Whether there is anything that the store does not have.
+    #[must_use]
+    pub fn owes(&self) -> bool
+    where
+        S: crate::store::ObjectStore,
+    {
+        self.unsent || self.is_dirty()
     }
 
     /// Whether it has a content of this mount's own, which no answer of the store's takes away.

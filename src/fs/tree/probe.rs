@@ -32,7 +32,7 @@ impl<S: ObjectStore> Fs<S> {
     pub(in crate::fs) async fn probe(&self, directory: &Address, component: &Component) -> Result<Probe> {
         let object = directory.below(component, Role::Object);
         let below = directory.below(component, Role::Directory);
-        let (object, directory) = tokio::join!(self.probe_object(&object), self.probe_directory(&below));
+        let (object, directory) = tokio::join!(self.probe_object(&object), self.probe_directory(&below, false));
         match (object, directory) {
             (Ok(object), Ok(directory)) => Ok(Probe { object, directory }),
             // Who may not list can still use the objects whose names he knows, and the other way round.
@@ -77,11 +77,16 @@ impl<S: ObjectStore> Fs<S> {
         Ok(found.map(|listed| self.listed_facts(&listed)))
     }
 
-    async fn probe_directory(&self, below: &Address) -> Result<Option<Facts>> {
+    /// Asks the store for a directory; for its marker in the same round trip, if it is expected to have one.
+    pub(in crate::fs) async fn probe_directory(&self, below: &Address, has_marker: bool) -> Result<Option<Facts>> {
         if below.key.len() > MAX_KEY_BYTES {
             return Ok(None);
         }
-        let page = self.list_some(below, Delimiter::None, 1).await?;
+        let asked_at_once = has_marker && self.config.attrs != AttrsMode::Listing;
+        let (page, marker) = tokio::join!(self.list_some(below, Delimiter::None, 1), async {
+            if asked_at_once { Some(self.marker_facts(below).await) } else { None }
+        });
+        let page = page?;
         let Some(first) = page.first() else { return Ok(None) };
         // That it has no marker is known as well.
         let mut facts = Facts { exact: true, ..self.directory_facts(None) };
@@ -89,7 +94,11 @@ impl<S: ObjectStore> Fs<S> {
             let made = date::whole_seconds(first.last_modified);
             (facts.attr.mtime, facts.attr.ctime) = (made, made);
             if self.config.attrs != AttrsMode::Listing {
-                facts = self.marker_facts(below).await?.unwrap_or(facts);
+                let marker = match marker {
+                    Some(marker) => marker,
+                    None => self.marker_facts(below).await,
+                };
+                facts = marker?.unwrap_or(facts);
             }
         }
         Ok(Some(facts))

@@ -153,7 +153,8 @@ impl<S> Inner<S> {
         // Rank 3 under rank 4, against the order: safe, since `try_lock` never waits. Who holds the state now will
         // forget or release in turn.
         let Some(state) = inode.try_lock() else { return };
-        let in_use = state.opens > 0 || state.is_writing() || state.directory.is_kept() || state.directory.has_own_names();
+        let in_use =
+            state.opens > 0 || state.is_writing() || state.unsent || state.directory.is_kept() || state.directory.has_own_names();
         let key = state.place.parent.as_ref().map(|parent| (parent.ino, inode.role(), state.place.component.clone()));
         drop(state);
         if in_use {
