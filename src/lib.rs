@@ -40,7 +40,8 @@
 //!
 //! **List.** A directory is a stream of pages (`fs::tree::stream`): what has come is shown while the next page is on its way, a name
 //! only when the listing has passed `name/`. What was shown keeps its place. What is known of the entries stays until it is too
-//! much; of larger directories only the names stay, as long as they are open. A stream that ends becomes the listing.
+//! much; of larger directories only the names stay, as long as they are open. A stream that ends becomes the listing. Names that
+//! are looked up in the order of a large directory are told by the page behind the last one.
 //!
 //! **Read.** A window per open object ([`data::read`]) decides what is needed and what is fetched ahead, in a growing run of
 //! parallel ranged GETs pinned to the tag (fewer and larger ones where the store is slow to answer), each under a permit of the memory budget, copied once into its pages. A cut body

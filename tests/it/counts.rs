@@ -120,6 +120,26 @@ fn many_new_files_in_a_large_directory_cost_few_listings() {
     assert!(puts == 100 && lists <= 10 && heads <= 32, "{puts} PUT, {lists} LIST, {heads} HEAD");
 }
 
+/// Whoever works on the files of a large directory in its order, for longer than the TTL: a page tells of the next thousand names.
+#[test]
+fn names_in_order_in_a_very_large_directory_cost_a_listing_a_page() {
+    let site = Site::start();
+    site.put_all((0..9500).map(|number| format!("d/{number:04}")));
+    site.put("d/1500/below", "x");
+    let mount = site.mount(&["--ttl", "3s"]);
+    mount.sh("ls d > /dev/null");
+    std::thread::sleep(std::time::Duration::from_millis(3100));
+    site.server.reset_counters();
+    assert_eq!(mount.sh("cd d && cat $(seq 1001 1499) 1500%00 1500/below $(seq 1501 1700) | wc -c"), "701\n");
+    let (lists, heads) = (site.count("ListObjectsV2"), site.count("HeadObject"));
+    assert!(lists <= 30 && heads <= 60, "{lists} LIST, {heads} HEAD");
+    std::thread::sleep(std::time::Duration::from_millis(3100));
+    site.server.reset_counters();
+    assert_eq!(mount.sh("cd d && cat $(seq 1001 1400 | shuf) | wc -c"), "400\n");
+    let (lists, heads) = (site.count("ListObjectsV2"), site.count("HeadObject"));
+    assert!(lists <= 480 && heads <= 480, "no order is no walk: {lists} LIST, {heads} HEAD");
+}
+
 #[test]
 fn many_names_that_are_looked_up_in_a_large_directory_cost_few_listings() {
     let site = Site::start();

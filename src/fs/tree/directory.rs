@@ -4,6 +4,7 @@
 //! A listing that was asked for before this mount removed a name still has it, and one asked for before it made a name does
 //! not: so own edits are kept with their time and are laid over every older answer.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime};
@@ -17,7 +18,7 @@ use super::stream::Stream;
 use super::walk::Walk;
 use crate::fs::error;
 use crate::fs::name::Component;
-use crate::store::{ETag, ObjectInfo, StorageClass};
+use crate::store::{ETag, MAX_PAGE_KEYS, ObjectInfo, StorageClass};
 
 /// Edits older than this matter to no answer that is still under way: every request's deadline is shorter.
 const EDIT_MEMORY: Duration = Duration::from_secs(120);
@@ -30,6 +31,9 @@ const ASKED_BEFORE_LISTING: u32 = 3;
 const ASKED_BEFORE_PAGES: u32 = 24;
 /// So many pages are read instead of asking for one name after the other.
 const PAGES_FOR_LOOKUPS: usize = 8;
+/// So many names that were asked for one after the other in the order of listings make a walk: the page behind the last one tells
+/// of the next ones.
+const ASKED_IN_ORDER: u32 = 8;
 /// What a listing lacks is missing for this part of the TTL.
 const RELIANCE: u32 = 5;
 /// A directory that did not fit a page, or may not be listed, is not tried again for so long.
@@ -102,6 +106,10 @@ pub struct Directory {
     listing: Option<Arc<Listing>>,
     /// It is being read.
     reading: Weak<Stream>,
+    /// A page of a directory that is too large to be listed for its names' sake: it tells of what it has only.
+    nearby: Option<Arc<Listing>>,
+    /// The name that was last asked for, and how many before it were in the order of listings.
+    in_order: Option<(Component, u32)>,
     /// When the listing was begun whose lack of a name is relied on.
     relied_on: Option<Instant>,
     edits: HashMap<(Role, Component), Edit>,
@@ -172,12 +180,42 @@ impl Directory {
         })
     }
 
-    /// What one who is reading it, and began less than `ttl` before `now`, has learnt of a name.
+    /// What one who is reading it, or who asks for its names in order, has learnt of a name less than `ttl` before `now`.
     #[must_use]
     pub fn being_read(&self, component: &Component, now: Instant, ttl: Duration) -> Option<Arc<Listing>> {
-        let stream = self.reading.upgrade()?;
-        let listing = stream.listed(component)?;
-        (now.saturating_duration_since(listing.began) < ttl).then_some(listing)
+        let read = self.reading.upgrade().and_then(|stream| stream.listed(component));
+        let nearby = self.nearby.as_ref().filter(|listing| listing.children.contains_key(component)).cloned();
+        let fresh = |listing: &Arc<Listing>| now.saturating_duration_since(listing.began) < ttl;
+        read.filter(fresh).or_else(|| nearby.filter(fresh))
+    }
+
+    /// A name is looked up. Gives the one before it, if names are looked up in the order of listings where they are too many to be
+    /// listed from the first: the page behind that one is a better question.
+    pub fn walk_to(&mut self, component: &Component, now: Instant) -> Option<Component> {
+        let before = self.in_order.replace((component.clone(), 0));
+        let ((last, run), Some((_, in_order))) = (before?, &mut self.in_order) else { return None };
+        *in_order = match last.cmp(component) {
+            Ordering::Less => run + 1,
+            // The kernel asks twice for what it is about to make.
+            Ordering::Equal => run,
+            Ordering::Greater => 0,
+        };
+        (*in_order >= ASKED_IN_ORDER && last < *component && self.is_large(now)).then_some(last)
+    }
+
+    /// Takes a page of names over that was asked for instead of a name, if it is one to be had; whether it has that.
+    pub fn learn_nearby(&mut self, page: Option<&Arc<Listing>>, component: &Component) -> bool {
+        self.nearby = page.cloned();
+        let has = page.is_some_and(|page| page.children.contains_key(component));
+        if !has {
+            // They may be a few names that lie far from each other.
+            self.in_order = None;
+        }
+        has
+    }
+
+    fn is_large(&self, now: Instant) -> bool {
+        self.unlistable_at.is_some_and(|(at, _)| now.saturating_duration_since(at) < UNLISTABLE_MEMORY)
     }
 
     /// Takes a new listing over, unless a newer one is there.
@@ -210,7 +248,7 @@ impl Directory {
     /// Forgets the listing, and what is not there. Who is reading it now reads on.
     pub fn forget_listing(&mut self) {
         self.listing = None;
-        self.reading = Weak::new();
+        (self.reading, self.nearby) = (Weak::new(), None);
         self.absent.clear();
         self.walk = Walk::default();
     }
@@ -249,14 +287,20 @@ impl Directory {
         } else {
             return None;
         };
-        let recent = self.unlistable_at.filter(|(at, _)| now.saturating_duration_since(*at) < UNLISTABLE_MEMORY);
-        recent.is_none_or(|(_, tried)| tried < pages).then_some(pages)
+        (!self.is_large(now) || self.unlistable_at.is_none_or(|(_, tried)| tried < pages)).then_some(pages)
     }
 
     /// Whether several names were asked for within `ttl` that are missing. A page tells for all of them.
     #[must_use]
     pub fn is_asked_for_missing(&self, now: Instant, ttl: Duration) -> bool {
         self.missed.within(now, ttl) >= ASKED_BEFORE_LISTING
+    }
+
+    /// So many names were read: whether it is too large to be listed for the sake of some.
+    pub const fn note_size(&mut self, now: Instant, names: usize) {
+        if names > PAGES_FOR_LOOKUPS * MAX_PAGE_KEYS as usize {
+            self.note_unlistable(now, PAGES_FOR_LOOKUPS);
+        }
     }
 
     /// It is larger than so many pages, or may not be listed.
@@ -341,6 +385,32 @@ mod tests {
         assert_eq!(directory.wants_listing(start, ttl), Some(PAGES_FOR_LOOKUPS), "yet it is asked for so many");
         directory.note_unlistable(start, PAGES_FOR_LOOKUPS);
         assert_eq!(directory.wants_listing(start, ttl), None, "it is larger still");
+    }
+
+    #[test]
+    fn names_in_order_are_looked_for_behind_the_last_one_where_there_are_many() {
+        let (now, ttl) = (Instant::now(), Duration::from_secs(5));
+        let name = |number: u32| Component::new(&format!("{number:03}")).unwrap();
+        let mut directory = Directory::default();
+        assert!((0..20).all(|number| directory.walk_to(&name(number), now).is_none()), "it is small");
+        directory.note_size(now, PAGES_FOR_LOOKUPS * 1000 + 1);
+        assert_eq!(directory.walk_to(&name(20), now), Some(name(19)));
+        assert_eq!(directory.walk_to(&name(20), now), None, "the same name once more");
+        assert_eq!(directory.walk_to(&name(25), now), Some(name(20)));
+        let children = BTreeMap::from([(name(26), Child::default())]);
+        let page = Arc::new(Listing { began: now, children, since: Since::NEVER, unshowable: 0 });
+        assert!(directory.learn_nearby(Some(&page), &name(26)));
+        assert!(directory.being_read(&name(26), now, ttl).is_some() && directory.being_read(&name(27), now, ttl).is_none());
+        assert!(directory.being_read(&name(26), now + ttl, ttl).is_none(), "it is old");
+        assert!(directory.walk_to(&name(30), now).is_some());
+        assert!(
+            directory.walk_to(&name(29), now).is_none() && directory.walk_to(&name(30), now).is_none(),
+            "the order is broken"
+        );
+        let in_order = |directory: &mut Directory| (40..49).filter_map(|number| directory.walk_to(&name(number), now)).count();
+        assert_eq!(in_order(&mut directory), 3);
+        assert!(!directory.learn_nearby(None, &name(49)));
+        assert_eq!(directory.walk_to(&name(50), now), None, "such a page was of no use");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::time::Instant;
 use super::directory::{ListedChild, Listing};
 use super::inode::{Inode, Role};
 use super::since::Since;
-use super::stream::{Asked, Extent, Stream, Turn, moved_away};
+use super::stream::{Asked, Extent, Held, Stream, Turn, moved_away};
 use crate::base::clock;
 use crate::base::tasks::{self, Scoped};
 use crate::fs::Fs;
@@ -26,6 +26,14 @@ use crate::store::{
 const KEPT_DIVISOR: u64 = 2048;
 /// A page with more zero-byte objects, which are all asked for, is not listed for a lookup's sake.
 const MAX_EMPTY_FOR_LOOKUP: usize = 32;
+
+/// Which pages tell of a name.
+enum Pages {
+    /// So many from the first.
+    First(usize),
+    /// The one behind another name.
+    Behind(Component),
+}
 
 impl<S: ObjectStore + BucketService> Fs<S> {
     /// What is shown of a directory from now on: by its listing while that is fresh, by what somebody else is just reading, or
@@ -105,6 +113,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         stream.add(names, listing, self.most_kept());
         if is_last {
             self.tell_unshowable(inode, turn.unshowable);
+            inode.lock().directory.note_size(clock::instant(), stream.entries());
             if let Some(whole) = stream.whole() {
                 let mut state = inode.lock();
                 state.directory.learn(Arc::clone(&whole));
@@ -141,7 +150,8 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         asked: Instant,
     ) -> Option<Arc<Listing>> {
         let (fresh, pages) = {
-            let directory = &inode.lock().directory;
+            let directory = &mut inode.lock().directory;
+            let before = directory.walk_to(component, asked);
             if let Some(listing) = directory.being_read(component, asked, self.config.ttl) {
                 return Some(listing);
             }
@@ -152,9 +162,11 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             };
             let suffices =
                 fresh.as_ref().is_some_and(tells) || fresh.is_some() && !directory.is_asked_for_missing(asked, self.config.ttl);
-            match directory.wants_listing(asked, self.config.ttl).filter(|_| !suffices) {
-                Some(pages) => (fresh, pages),
-                None => return fresh,
+            match (before, directory.wants_listing(asked, self.config.ttl)) {
+                _ if suffices => return fresh,
+                (Some(before), _) => (fresh, Pages::Behind(before)),
+                (None, Some(pages)) => (fresh, Pages::First(pages)),
+                (None, None) => return fresh,
             }
         };
         // Somebody lists it now, maybe for long: the name alone is quicker.
@@ -162,6 +174,14 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         let address = self.locate(inode).ok()?;
         let last = inode.lock().directory.last_listing();
         // Who may not list asks for each name; any other failure will be that of the one name, too.
+        let pages = match pages {
+            Pages::First(pages) => pages,
+            Pages::Behind(before) => {
+                let page = self.list_behind((inode, &address), last.as_deref(), &before).await.ok().flatten().map(Arc::new);
+                let has_it = inode.lock().directory.learn_nearby(page.as_ref(), component);
+                return page.filter(|_| has_it).or(fresh);
+            }
+        };
         let listing = self.list_small((inode, &address), last.as_deref(), pages).await.ok().flatten().map(Arc::new);
         let mut state = inode.lock();
         match &listing {
@@ -221,8 +241,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         let mut start = ListStart::Beginning;
         for _ in 0..pages {
             let page = self.store.list(&Self::page_request(directory, start)).await?;
-            let empty = page.objects.iter().filter(|object| object.size == 0).count();
-            if empty > MAX_EMPTY_FOR_LOOKUP {
+            if asks_for_many(&page) {
                 return Ok(None);
             }
             let next = page.next.clone();
@@ -233,6 +252,29 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             }
         }
         Ok(None)
+    }
+
+    /// The names of one page behind a name, as far as it tells all about them.
+    async fn list_behind(
+        &self,
+        (inode, directory): (&Arc<Inode<S>>, &Address),
+        last: Option<&Listing>,
+        before: &Component,
+    ) -> Result<Option<Listing>> {
+        let mut listing = self.empty_listing();
+        let start = ListStart::After(directory.below(before, Role::Object).key);
+        let page = self.store.list(&Self::page_request(directory, start)).await?;
+        if asks_for_many(&page) {
+            return Ok(None);
+        }
+        let (extent, is_last) = (Extent::of(&page), page.next.is_none());
+        self.take_page(&mut listing, (inode, directory), page, last).await?;
+        let mut held = Held::new(listing.began);
+        let children = std::mem::take(&mut listing.children);
+        (listing.children, _) = held.take(&directory.key, extent, children, (listing.began, is_last));
+        // What is below it is behind it, too.
+        listing.children.remove(before);
+        Ok(Some(listing))
     }
 
     async fn take_page(
@@ -266,6 +308,11 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         }
         Ok(())
     }
+}
+
+/// Whether a page has too many zero-byte objects to be asked for a lookup's sake.
+fn asks_for_many(page: &ListPage) -> bool {
+    page.objects.iter().filter(|object| object.size == 0).count() > MAX_EMPTY_FOR_LOOKUP
 }
 
 /// Where the page after the one from `start` on begins.

@@ -295,7 +295,9 @@ impl Held {
         self.sorted
     }
 
-    fn new(since: Instant) -> Self {
+    /// Nothing is held back yet.
+    #[must_use]
+    pub const fn new(since: Instant) -> Self {
         Self { children: BTreeMap::new(), last: String::new(), sorted: true, since }
     }
 
