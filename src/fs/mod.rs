@@ -13,6 +13,7 @@ pub mod error;
 pub mod failures;
 pub mod handles;
 pub mod intents;
+mod kernel;
 mod locate;
 pub mod meta;
 pub mod name;
@@ -88,6 +89,7 @@ pub struct Fs<S> {
     /// Who writes a directory's marker: one at a time.
     markers: tokio::sync::Mutex<()>,
     store_clock: StoreClock,
+    kernel: kernel::Kernel,
     mounted_at: SystemTime,
 }
 
@@ -116,6 +118,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             remembered: Arc::new(Remembered::open(config.remembered.as_ref())),
             markers: tokio::sync::Mutex::default(),
             store_clock: StoreClock::default(),
+            kernel: kernel::Kernel::default(),
             store,
             config,
             budget,

@@ -71,6 +71,8 @@ mod servers;
 #[cfg(feature = "demo")]
 mod servers_buckets;
 #[cfg(feature = "demo")]
+mod shown;
+#[cfg(feature = "demo")]
 mod staging;
 #[cfg(feature = "demo")]
 mod status;

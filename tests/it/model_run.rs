@@ -399,9 +399,13 @@ impl Run {
         let mut tree = BTreeMap::new();
         let mut waiting = vec![(String::new(), Ino::ROOT)];
         while let Some((path, ino)) = waiting.pop() {
-            for name in self.names(ino).await {
+            for (name, listed) in self.names(ino).await {
                 let path = if path.is_empty() { name.clone() } else { format!("{path}/{name}") };
                 let stat = self.find(ino, &name).await.unwrap().unwrap_or_else(|| panic!("{path} is listed and not found"));
+                if let Some(listed) = listed {
+                    let shown = |stat: Stat| (stat.kind, stat.attr.size, stat.attr.mode);
+                    assert_eq!(shown(listed), shown(stat), "{path} as it is listed, and as it is looked up");
+                }
                 let node = match stat.kind {
                     Kind::Directory => {
                         waiting.push((path.clone(), stat.ino));
@@ -426,15 +430,30 @@ impl Run {
         tree
     }
 
-    async fn names(&self, ino: Ino) -> Vec<String> {
+    /// What is listed, with what is certain of it: with attributes, as a kernel that reads ahead, and without.
+    async fn names(&self, ino: Ino) -> Vec<(String, Option<Stat>)> {
+        let with = self.entries(ino, Plus::Yes).await;
+        let sorted = |entries: &[(String, Option<Stat>)]| {
+            let mut names: Vec<String> = entries.iter().map(|(name, _)| name.clone()).collect();
+            names.sort();
+            names
+        };
+        assert_eq!(sorted(&with), sorted(&self.entries(ino, Plus::No).await));
+        with
+    }
+
+    async fn entries(&self, ino: Ino, plus: Plus) -> Vec<(String, Option<Stat>)> {
         let fs = &self.world.fs;
-        let (handle, mut names, mut offset) = (fs.opendir(ino).unwrap(), Vec::new(), 0);
+        let (handle, mut entries, mut offset) = (fs.opendir(ino).unwrap(), Vec::new(), 0);
         loop {
             let before = offset;
-            fs.readdir(handle, offset, Plus::No, |entry| {
+            fs.readdir(handle, offset, plus, |entry| {
                 offset = entry.offset;
                 if !entry.is_dot {
-                    names.push(entry.name.to_owned());
+                    entries.push((entry.name.to_owned(), entry.certain.then_some(entry.stat)));
+                    if plus == Plus::Yes {
+                        self.told.borrow_mut().push(entry.stat.ino);
+                    }
                 }
                 Full::No
             })
@@ -445,7 +464,7 @@ impl Run {
             }
         }
         fs.releasedir(handle);
-        names
+        entries
     }
 
     /// The mount shows the model's tree, and the bucket has the model's keys.

@@ -116,15 +116,15 @@ pub struct Decoded {
 /// Attributes of an object of which only the listing is known.
 #[must_use]
 pub fn from_listing(config: &Config, size: u64, last_modified: SystemTime) -> Attr {
-    let mode = masked(config, config.file_mode);
+    let mode = config.file_mode & 0o7777;
     // Of some stores a listing tells the fraction and HEAD does not: what was asked for in one way would seem older than what was
     // made before it and asked for in the other way.
     let last_modified = date::whole_seconds(last_modified);
     Attr {
         size,
         mode,
-        uid: config.force_uid.unwrap_or(config.uid),
-        gid: config.force_gid.unwrap_or(config.gid),
+        uid: config.uid,
+        gid: config.gid,
         atime: last_modified,
         mtime: last_modified,
         ctime: last_modified,
@@ -136,7 +136,7 @@ pub fn from_listing(config: &Config, size: u64, last_modified: SystemTime) -> At
 /// Attributes of a directory of which nothing is known but that it is there.
 #[must_use]
 pub fn directory(config: &Config, mtime: SystemTime) -> Attr {
-    let mode = masked(config, config.dir_mode);
+    let mode = config.dir_mode & 0o7777;
     Attr { mode, nlink: 2, atime: mtime, mtime, ctime: mtime, ..from_listing(config, 0, mtime) }
 }
 
@@ -164,11 +164,11 @@ pub fn decode<'a>(config: &Config, stored: impl Into<Stored<'a>>, directory_mark
     let mut attr = base;
     if let Some(permissions) = permissions {
         let kept = if config.trust_special || ours || kind == Kind::Directory { 0o7777 } else { 0o7777 & !SPECIAL_BITS };
-        attr.mode = masked(config, permissions & kept);
+        attr.mode = permissions & kept;
     }
     let number = |names: [&str; 2]| names.iter().find_map(|name| metadata.get(*name)).and_then(|text| text.parse().ok());
-    attr.uid = config.force_uid.or_else(|| number([UID, "file-owner"])).unwrap_or(attr.uid);
-    attr.gid = config.force_gid.or_else(|| number([GID, "file-group"])).unwrap_or(attr.gid);
+    attr.uid = number([UID, "file-owner"]).unwrap_or(attr.uid);
+    attr.gid = number([GID, "file-group"]).unwrap_or(attr.gid);
     let (mtime, atime) = (time_in(metadata, [MTIME, "file-mtime"]), time_in(metadata, [ATIME, "file-atime"]));
     attr.mtime = mtime.unwrap_or(attr.mtime);
     attr.atime = atime.unwrap_or(attr.mtime);
@@ -195,12 +195,8 @@ pub fn encode(config: &Config, kind: Kind, attr: &Attr, explicit: ExplicitTimes,
     };
     let special = !matches!(kind, Kind::File | Kind::Directory);
     put(MODE, (type_bits(kind) | attr.mode).to_string(), special || attr.mode != base.mode);
-    if config.force_uid.is_none() {
-        put(UID, attr.uid.to_string(), attr.uid != base.uid);
-    }
-    if config.force_gid.is_none() {
-        put(GID, attr.gid.to_string(), attr.gid != base.gid);
-    }
+    put(UID, attr.uid.to_string(), attr.uid != base.uid);
+    put(GID, attr.gid.to_string(), attr.gid != base.gid);
     put(RDEV, attr.rdev.to_string(), matches!(kind, Kind::CharDevice | Kind::BlockDevice));
     for (name, time, set) in [(MTIME, attr.mtime, explicit.mtime), (ATIME, attr.atime, explicit.atime)] {
         metadata.remove(name);
@@ -211,9 +207,10 @@ pub fn encode(config: &Config, kind: Kind, attr: &Attr, explicit: ExplicitTimes,
     for foreign in ["file-permissions", "file-owner", "file-group", "file-mtime", "file-atime", "file-ctime"] {
         metadata.remove(foreign);
     }
-    // Of what stores nothing else, the last-modified date is the ctime.
+    // Of what stores nothing else, the last-modified date is the ctime, and mostly the mtime.
     metadata.remove(CTIME);
     if is_posix(metadata) {
+        metadata.entry(MTIME.to_owned()).or_insert_with(|| format_time(attr.mtime));
         metadata.insert(CTIME.to_owned(), format_time(attr.ctime));
     }
 }
@@ -238,8 +235,14 @@ pub fn follow(
     }
 }
 
-fn masked(config: &Config, mode: u32) -> u32 {
-    mode & 0o7777 & !config.umask.unwrap_or(0)
+/// What is shown in place of attributes: the mount's owner, group and umask, where it has some for all. Kept and stored is what
+/// there is.
+#[must_use]
+pub fn shown(config: &Config, kind: Kind, attr: Attr) -> Attr {
+    // Nobody judges by the mode of a link.
+    let umask = config.umask.filter(|_| kind != Kind::Symlink).unwrap_or(0);
+    let (uid, gid) = (config.force_uid.unwrap_or(attr.uid), config.force_gid.unwrap_or(attr.gid));
+    Attr { mode: attr.mode & !umask, uid, gid, ..attr }
 }
 
 fn kind_of(mode: Option<u32>, size: u64) -> Kind {

@@ -151,7 +151,8 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         let nobody_stores_it = {
             let mut state = inode.lock();
             if done.is_ok() {
-                state.note_changed(size, caller);
+                // The kernel is answered with what the mode is then.
+                let _ = state.note_changed(size, caller);
                 if state.is_dirty() {
                     state.closing.changed(through);
                 }
@@ -327,6 +328,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         info: &ObjectInfo,
         apply: &(impl Fn(&mut Properties, Option<&ObjectInfo>) + Send),
     ) -> Result<()> {
+        self.must_be_as_listed(inode, info)?;
         let (mut properties, now) = (info.properties.clone(), clock::now());
         posix::note_change(&mut properties.metadata, now);
         apply(&mut properties, Some(info));

@@ -32,7 +32,8 @@ impl<S: ObjectStore + BucketService> Fs<S> {
                 *bytes = Some(Bytes::new());
             }
             state.begin_anew();
-            state.note_changed(0, caller);
+            // Who opens it tells the kernel.
+            let _ = state.note_changed(0, caller);
         }
         self.dress(inode);
         Ok(())
@@ -90,6 +91,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         // No older than a second: under the same tag another client may have changed the metadata, and a PUT has no condition
         // that would tell.
         let info = self.current_info(inode).await?;
+        self.must_be_as_listed(inode, &info)?;
         let whole = on_conflict == OnConflict::Replace;
         if !whole && !is_readable(&info) {
             return Err(archived(&object));

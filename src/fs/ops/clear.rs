@@ -3,6 +3,7 @@
 //! Each page that is deleted was listed just before, and only what it shows as it was copied is deleted, under its tag: also
 //! where a store ignores the tags, what others have changed or made meanwhile stays. What was changed is copied again.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -32,6 +33,23 @@ pub(in crate::fs) struct NotCleared {
     pub error: Error,
     /// Nothing was deleted, for certain.
     pub is_untouched: bool,
+}
+
+/// What certainly was not deleted before: if it is another object than was copied, its bytes have taken the place of those. Of
+/// anything else the copy may be the only one left, and what has the name now is something new.
+#[derive(Debug, Clone, Copy)]
+enum Undeleted<'a> {
+    All,
+    Only(&'a HashSet<String>),
+}
+
+impl Undeleted<'_> {
+    fn has(self, key: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(keys) => keys.contains(key),
+        }
+    }
 }
 
 /// What became of a pass.
@@ -68,9 +86,11 @@ impl Pass {
 impl<S: ObjectStore + BucketService> Fs<S> {
     /// Deletes what was copied from the old place.
     pub(in crate::fs) async fn clear_old(&self, haul: &Haul) -> std::result::Result<(), NotCleared> {
-        let mut last = None;
+        let (mut last, mut copied_again) = (None, HashSet::new());
         for attempt in 1..=MAX_PASSES {
-            let pass = self.clear_once(haul).await;
+            let first = attempt == 1 && !haul.is_old;
+            let pass = self.clear_once(haul, if first { Undeleted::All } else { Undeleted::Only(&copied_again) }).await;
+            copied_again.extend(pass.copied_again.iter().cloned());
             for key in &pass.copied_again {
                 self.note_of_move(
                     haul,
@@ -82,7 +102,11 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             match pass.failed {
                 None if pass.copied_again.is_empty() => {
                     for key in &pass.staying {
-                        self.note_of_move(haul, key, "another client has made it while its directory was renamed: it stays");
+                        self.note_of_move(
+                            haul,
+                            key,
+                            "another client has made or changed it while its directory was renamed: it stays, and so does what was copied before",
+                        );
                     }
                     return Ok(());
                 }
@@ -99,20 +123,20 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         }
     }
 
-    async fn clear_once(&self, haul: &Haul) -> Pass {
+    async fn clear_once(&self, haul: &Haul, undeleted: Undeleted<'_>) -> Pass {
         let (mut pass, mut start) = (Pass::default(), Some(ListStart::Beginning));
         let mut pages = self.next_pages(haul, &mut start).await;
         while !pages.is_empty() {
             let mut under_way = Vec::with_capacity(pages.len());
             for (page, has_more) in pages.drain(..) {
-                under_way.push(self.clear_page(haul, page, has_more));
+                under_way.push(self.clear_page(haul, undeleted, page, has_more));
             }
             let cleared;
             (pages, cleared) = tokio::join!(self.next_pages(haul, &mut start), join_all(under_way));
             cleared.into_iter().for_each(|page| pass.add(page));
         }
         if let Some(marker) = pass.marker.take().filter(|_| pass.failed.is_none()) {
-            pass.add(self.clear_page(haul, Ok(vec![marker]), false).await);
+            pass.add(self.clear_page(haul, undeleted, Ok(vec![marker]), false).await);
         }
         pass
     }
@@ -137,7 +161,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     }
 
     /// Deletes what a page of a listing shows as it was copied; the directory's own marker not yet, while there is more.
-    async fn clear_page(&self, haul: &Haul, listed: Result<Vec<ListedObject>>, has_more: bool) -> Pass {
+    async fn clear_page(&self, haul: &Haul, undeleted: Undeleted<'_>, listed: Result<Vec<ListedObject>>, has_more: bool) -> Pass {
         let mut pass = Pass::default();
         let cleared = match listed {
             Ok(mut listed) => {
@@ -146,7 +170,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
                 }
                 // What is in a directory comes before its marker: SeaweedFS, which has real directories, removes them later else.
                 listed.reverse();
-                self.clear_listed(haul, listed, &mut pass).await
+                self.clear_listed(haul, undeleted, listed, &mut pass).await
             }
             Err(error) => Err(error),
         };
@@ -156,7 +180,13 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         pass
     }
 
-    async fn clear_listed(&self, haul: &Haul, listed: Vec<ListedObject>, pass: &mut Pass) -> Result<()> {
+    async fn clear_listed(
+        &self,
+        haul: &Haul,
+        undeleted: Undeleted<'_>,
+        listed: Vec<ListedObject>,
+        pass: &mut Pass,
+    ) -> Result<()> {
         let (mut batch, mut unlike, mut changed) = (Vec::new(), Vec::new(), Vec::new());
         for listed in listed {
             let relative = haul.relative(&listed.key)?;
@@ -180,7 +210,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
                 Some(copy) if haul.is_copy_of(&copy, &etag, modified) => {
                     batch.push((DeleteKey { key: Key::new(&listed.key)?, etag: Some(etag) }, listed));
                 }
-                Some(copy) if haul.has_made(&copy) => changed.push(listed),
+                Some(copy) if haul.has_made(&copy) && undeleted.has(&listed.key) => changed.push(listed),
                 _ => pass.staying.push(listed.key),
             }
         }

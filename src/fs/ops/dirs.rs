@@ -55,7 +55,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     /// # Errors
     /// A listing that breaks off fails as a whole: never a shorter directory.
     pub async fn readdir(
-        &self,
+        self: &Arc<Self>,
         handle: HandleId,
         offset: u64,
         plus: Plus,
@@ -137,8 +137,9 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         metadata: Metadata,
     ) -> Result<Option<(Arc<Inode<S>>, bool)>> {
         let nothing = Child::default();
-        let Some(listing) = chunk.listing.as_deref() else {
-            // It was read long ago: what was known of it is not kept.
+        let known = chunk.listing.as_deref().filter(|listing| !self.is_forgotten(directory, &shown.component, role, listing));
+        let Some(listing) = known else {
+            // It was read long ago, and what was known of it is not kept; or what is known is older than what was done here.
             let inode = self.find(directory, shown).await?.filter(|inode| inode.role() == role);
             return Ok(inode.map(|inode| (inode, true)));
         };

@@ -289,10 +289,14 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         caller: Caller,
     ) {
         let mut state = inode.lock();
-        state.note_changed(writer.len(), caller);
+        let loses_privileges = state.note_changed(writer.len(), caller);
         // Nothing was, by a write of no bytes.
         if writer.is_dirty() {
             state.closing.changed(by);
+        }
+        drop(state);
+        if loses_privileges {
+            self.attributes_changed(inode.ino);
         }
     }
 

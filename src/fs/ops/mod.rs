@@ -14,6 +14,7 @@ pub(super) mod dirs;
 pub(super) mod documents;
 pub(super) mod files;
 pub(super) mod haul;
+mod judge;
 pub(super) mod keeping;
 pub(super) mod marker;
 pub(super) mod names;

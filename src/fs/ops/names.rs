@@ -80,7 +80,8 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     }
 
     pub(in crate::fs) fn stat(&self, inode: &Arc<Inode<S>>) -> Stat {
-        Stat { ino: inode.ino, kind: inode.kind, attr: inode.lock().attr }
+        let attr = posix::shown(&self.config, inode.kind, inode.lock().attr);
+        Stat { ino: inode.ino, kind: inode.kind, attr }
     }
 
     /// The inode that a shown name stands for, from what is known and fresh, else by asking the store.
@@ -143,8 +144,9 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     ) -> Option<Arc<Inode<S>>> {
         if shown.beside_directory && below.is_none() {
             let since = clock::instant().checked_sub(self.config.ttl)?;
-            let removed = directory.lock().directory.own_knowledge(Role::Directory, &shown.component, since) == Some(false);
-            return object.filter(|_| removed);
+            let names = &directory.lock().directory;
+            let removed = names.own_knowledge(Role::Directory, &shown.component, since) == Some(false);
+            return object.filter(|_| removed || names.was_beside(&shown.component));
         }
         let chosen = choose(shown, below, object);
         if let Some(object) = chosen.as_ref().filter(|inode| !inode.is_directory()) {
@@ -190,13 +192,9 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         Looks { marker, info }: Looks,
     ) -> Option<Arc<Inode<S>>> {
         let child = listing.children.get(&shown.component)?;
-        let own = |role| directory.lock().directory.own_knowledge(role, &shown.component, listing.began);
         let known = |role| self.table.at(directory.ino, role, &shown.component);
-        // A name that this mount made since, and whose inode is forgotten: only the store can tell its attributes.
-        for role in [Role::Directory, Role::Object] {
-            if own(role) == Some(true) && known(role).is_none() {
-                return None;
-            }
+        if [Role::Directory, Role::Object].iter().any(|role| self.is_forgotten(directory, &shown.component, *role, listing)) {
+            return None;
         }
         let looked_at = marker.is_some();
         let below = marker.or_else(|| child.directory.then(|| self.directory_facts(None)));
@@ -304,8 +302,8 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         Ok(Attr {
             size: 0,
             mode: 0,
-            uid: self.config.force_uid.unwrap_or(caller.uid),
-            gid: self.config.force_gid.unwrap_or(gid),
+            uid: caller.uid,
+            gid,
             atime: now,
             mtime: now,
             ctime: now,

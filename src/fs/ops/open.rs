@@ -16,9 +16,8 @@ use crate::data::guess;
 use crate::data::read::{OPEN_BYTES, Reader};
 use crate::data::write::Writer;
 use crate::data::write::commit::OnConflict;
-use crate::data::write::settle::{Source, look};
+use crate::data::write::settle::Source;
 use crate::fs::attr::{Attr, Caller, Ino, Kind};
-use crate::fs::config::AttrsMode;
 use crate::fs::error::{Error, Result, Situation};
 use crate::fs::handles::{HandleId, OpenFile, OpenMode};
 use crate::fs::name::Shown;
@@ -104,13 +103,14 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             self.writable()?;
         }
         // Before anything is emptied: the release of an earlier handle, which comes late, commits when nobody else writes.
-        let counted = Counted::new(&inode, mode);
+        let (counted, shown) = (Counted::new(&inode, mode), inode.lock().attr);
         let opened = match self.begin_open(&inode, mode, caller).await {
             Err(error) if error.situation() == Situation::Archived && mode.read && !mode.write => {
                 Err(self.refuse_archived(&inode, error).await)
             }
             opened => opened,
         };
+        self.tell_what_is_other(&inode, shown, mode);
         match opened {
             Ok(reader) => Ok(self.add_handle(counted, mode.write && mode.truncate, caller, reader)),
             Err(error) => {
@@ -396,7 +396,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         let (Some(etag), Some(range), false) = (etag, range, read_before && size > OPEN_BYTES) else {
             // Empty, of unknown tag, or in the page cache already: HEAD tells as much.
             let info = self.fresh_info(inode).await?;
-            judge(inode, shown, caller)?;
+            self.judge(inode, shown, caller)?;
             if !is_readable(&info) {
                 return Err(archived(&object));
             }
@@ -422,7 +422,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
                 state.learn(&facts);
             }
         }
-        judge(inode, shown, caller)?;
+        self.judge(inode, shown, caller)?;
         let reader = self.new_reader(inode, object, &info);
         reader.adopt(download, permit);
         Ok(Some(reader))
@@ -441,45 +441,6 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         state.readers.push(Arc::downgrade(&reader));
         reader
     }
-
-    /// Looks at what is open for writing here, and was not written since the store had it: whoever opens it next shall have what
-    /// others have put in its place.
-    async fn must_not_be_replaced(&self, inode: &Arc<Inode<S>>) -> Result<()> {
-        let asked = clock::instant();
-        let own = inode.lock().replaceable().cloned();
-        let Some(own) = own else { return Ok(()) };
-        // What is not there is stored all the same when it is written on.
-        let Some(info) = look(&self.store, &self.locate(inode)?.object()?).await? else { return Ok(()) };
-        let state = inode.lock();
-        let newer_here = state.replaceable() != Some(&own) || state.committed_at.is_some_and(|at| at >= asked);
-        if newer_here || info.etag == own { Ok(()) } else { Err(replaced()) }
-    }
-
-    /// Learns the attributes of a file of which only a listing is known, before it is opened for writing. Who changes bytes of
-    /// what is there must have what is there now; an answer to a read would tell, too.
-    async fn know_attributes(&self, inode: &Arc<Inode<S>>, mode: OpenMode, caller: Caller) -> Result<()> {
-        let (shown, exact, clean) = {
-            let state = inode.lock();
-            (state.attr, state.exact, matches!(state.content, Content::Clean(_)))
-        };
-        let guessed = !exact && self.config.attrs != AttrsMode::Listing;
-        // The first write need not look again then.
-        if clean && (guessed || !mode.read && !mode.truncate && !mode.append) {
-            self.fresh_info(inode).await?;
-        }
-        judge(inode, shown, caller)
-    }
-}
-
-/// Whatever a listing said, an open is judged by the metadata that its own answer carries. The judge is the kernel: when mode
-/// or owner are not as it was `shown` them, it is sent to look again, and decides anew.
-fn judge<S>(inode: &Arc<Inode<S>>, shown: Attr, caller: Caller) -> Result<()> {
-    let attr = inode.lock().attr;
-    let same = (shown.mode, shown.uid, shown.gid) == (attr.mode, attr.uid, attr.gid);
-    if same || caller.uid == 0 {
-        return Ok(());
-    }
-    Err(Error::new(Situation::Stale, "mode and owner in the object's metadata are not what the listing let expect"))
 }
 
 pub(super) fn replaced() -> Error {

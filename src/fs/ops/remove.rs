@@ -17,6 +17,7 @@ use crate::fs::error::{Error, Result, Situation};
 use crate::fs::locate::Address;
 use crate::fs::name::Component;
 use crate::fs::ops::names::touch_directory;
+use crate::fs::tree::directory::Listing;
 use crate::fs::tree::inode::{Content, Inode, Role};
 use crate::fs::tree::moves::Access;
 use crate::store::{
@@ -242,9 +243,15 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     /// This mount has taken a name out of a directory.
     pub(in crate::fs) fn note_gone(&self, directory: &Arc<Inode<S>>, role: Role, component: Component, pinned: bool) {
         let now = clock::instant();
+        let beside = self.table.at(directory.ino, Role::Object, &component).is_some();
         {
             let mut state = directory.lock();
-            state.directory.edit(role, component, false, pinned, now);
+            let listed = |listing: Arc<Listing>| listing.children.get(&component).is_some_and(|child| child.object.is_some());
+            let beside = role == Role::Directory && (beside || state.directory.last_listing().is_some_and(listed));
+            state.directory.edit(role, component.clone(), false, pinned, now);
+            if beside {
+                state.directory.leave_beside(component);
+            }
             touch_directory(&mut state.attr, -i32::from(role == Role::Directory));
         }
         // Without a marker it may be gone from every listing now, and those above it too, yet they stay until rmdir.

@@ -5,7 +5,7 @@
 //! not: so own edits are kept with their time and are laid over every older answer.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -115,6 +115,9 @@ pub struct Directory {
     edits: HashMap<(Role, Component), Edit>,
     /// Old edits are looked for when there are so many.
     purge_at: usize,
+    /// Objects that were beside a directory of their name until that was removed here: who has listed them before goes on by the
+    /// names that they had.
+    left_beside: HashSet<Component>,
     /// It stays, though the store has nothing of it: its last name was removed here.
     kept: bool,
     /// Names that the store was asked for and had nothing of, and when.
@@ -316,7 +319,21 @@ impl Directory {
             self.purge_at = self.edits.len() * 2;
         }
         self.absent.remove(&component);
+        if (role == Role::Directory) == here {
+            self.left_beside.remove(&component);
+        }
         self.edits.insert((role, component), Edit { at: now, here, pinned });
+    }
+
+    /// A directory was removed here, and the object beside it stays.
+    pub fn leave_beside(&mut self, component: Component) {
+        self.left_beside.insert(component);
+    }
+
+    /// Whether an object was beside a directory of its name that was removed here.
+    #[must_use]
+    pub fn was_beside(&self, component: &Component) -> bool {
+        self.left_beside.contains(component)
     }
 
     /// What this mount itself knows about a name, where an answer that was asked for at `asked` cannot know better.

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 #[cfg(doc)]
 use super::inode::State;
+use crate::base::date;
 use crate::fs::attr::{Attr, Kind};
 use crate::fs::meta::posix::ExplicitTimes;
 use crate::store::{ETag, ObjectInfo, StorageClass};
@@ -38,5 +39,15 @@ impl Facts {
     pub fn plain(kind: Kind, attr: Attr) -> Self {
         let explicit = ExplicitTimes::default();
         Self { kind, attr, explicit, exact: false, info: None, listed_class: None, etag: None, target: None, modified: None }
+    }
+
+    /// Whether they are those of a directory whose marker is the one that is `known`, or that has none, as before: what has
+    /// happened in it since no marker tells. (What this mount has made itself is not younger than it believes.)
+    #[must_use]
+    pub fn is_same_marker(&self, known: Option<&ObjectInfo>) -> bool {
+        let (Some(known), Some(now)) = (known, self.info.as_deref()) else { return known.is_none() && self.info.is_none() };
+        let [before, date] = [known, now].map(|info| date::whole_seconds(info.last_modified));
+        let same_date = if known.as_of.is_none() { date <= before } else { date == before };
+        same_date && known.etag == now.etag && known.properties.metadata == now.properties.metadata
     }
 }

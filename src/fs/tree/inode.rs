@@ -293,7 +293,10 @@ impl<S> State<S> {
             _ => true,
         };
         let changed = self.is_changed(facts);
-        let known = self.ours && self.exact && facts.etag == self.etag() && same_metadata && !changed;
+        let known = match facts.kind {
+            Kind::Directory => self.exact && facts.exact && facts.is_same_marker(self.info.as_deref()),
+            _ => self.ours && self.exact && facts.etag == self.etag() && same_metadata && !changed,
+        };
         if (facts.exact || !self.exact || changed) && !known {
             let nlink = self.attr.nlink;
             self.attr = facts.attr;
@@ -410,15 +413,16 @@ impl<S> State<S> {
         }
     }
 
-    /// Notes that `caller` has changed the bytes, now `size` of them.
-    pub fn note_changed(&mut self, size: u64, caller: Caller) {
+    /// Notes that `caller` has changed the bytes, now `size` of them; whether that has taken setuid and setgid away.
+    #[must_use]
+    pub fn note_changed(&mut self, size: u64, caller: Caller) -> bool {
         self.attr.size = size;
         self.attr.mtime = clock::now();
         self.attr.ctime = self.attr.mtime;
         self.explicit.mtime = false;
-        if caller.uid != 0 {
-            self.attr.mode = without_privileges(self.attr.mode);
-        }
+        let before = self.attr.mode;
+        self.attr.mode = if caller.uid == 0 { before } else { without_privileges(before) };
+        self.attr.mode != before
     }
 
     /// What a directory's marker says, as far as known.

@@ -1,4 +1,4 @@
-//! A directory read from the store: pages, markers, names.
+//! What pages of a listing say: names, markers, and what is looked at beside them; and listings for the sake of a name.
 //!
 //! A page that fails fails the listing: never a shorter directory. A file and a directory of one name are shown together, so
 //! that only one of them gets the plain name.
@@ -10,9 +10,8 @@ use std::time::Instant;
 use super::directory::{ListedChild, Listing};
 use super::inode::{Inode, Role};
 use super::since::Since;
-use super::stream::{Asked, Extent, Held, Stream, Turn, moved_away};
+use super::stream::{Extent, Held};
 use crate::base::clock;
-use crate::base::tasks::{self, Scoped};
 use crate::fs::Fs;
 use crate::fs::error::{Error, Result, Situation};
 use crate::fs::locate::Address;
@@ -21,9 +20,6 @@ use crate::store::{
     BucketService, Delimiter, ErrorKind, ListObjects, ListPage, ListStart, ListedObject, MAX_PAGE_KEYS, ObjectStore, PageToken,
 };
 
-/// What is known of a name takes some hundred bytes: of a directory with more names than the memory limit by this, in bytes,
-/// only the names are kept while it is read.
-const KEPT_DIVISOR: u64 = 2048;
 /// A page with more zero-byte objects, which are all asked for, is not listed for a lookup's sake.
 const MAX_EMPTY_FOR_LOOKUP: usize = 32;
 
@@ -36,25 +32,6 @@ enum Pages {
 }
 
 impl<S: ObjectStore + BucketService> Fs<S> {
-    /// What is shown of a directory from now on: by its listing while that is fresh, by what somebody else is just reading, or
-    /// read from the store.
-    pub(in crate::fs) async fn begin_reading(&self, inode: &Arc<Inode<S>>) -> Result<Arc<Stream>> {
-        let listing = if self.is_account(inode) {
-            self.account_listing(inode).await?
-        } else {
-            let (mut state, now) = (inode.lock(), clock::instant());
-            match state.directory.fresh_listing(now, self.config.ttl) {
-                Some(listing) => listing,
-                None => return Ok(state.directory.read_along(now, self.config.ttl)),
-            }
-        };
-        inode.lock().directory.rely_on(&listing);
-        let stream = Stream::new(listing.began);
-        stream.add_shared(self.names_of(inode, &listing), listing);
-        self.end_reading(inode, &stream);
-        Ok(stream)
-    }
-
     /// The buckets of the account, from memory while that is fresh. One caller asks the store, the others wait for him.
     pub(in crate::fs) async fn account_listing(&self, root: &Arc<Inode<S>>) -> Result<Arc<Listing>> {
         let asked = clock::instant();
@@ -72,73 +49,6 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         self.tell_unshowable(root, listing.unshowable);
         root.lock().directory.learn(Arc::clone(&listing));
         Ok(listing)
-    }
-
-    /// Reads on: there are entries behind the `place`th then, or the end of the stream is known.
-    pub(in crate::fs) async fn read_more(&self, inode: &Arc<Inode<S>>, stream: &Stream, place: usize) {
-        let mut turn = stream.turn.lock().await;
-        while stream.entries() <= place && stream.end().is_none() {
-            if let Err(error) = self.read_page(inode, stream, &mut turn).await {
-                // Never a shorter directory.
-                stream.finish(Err(error));
-            }
-        }
-    }
-
-    async fn read_page(&self, inode: &Arc<Inode<S>>, stream: &Stream, turn: &mut Turn) -> Result<()> {
-        let address = self.locate(inode)?;
-        let mut asked = match turn.asked.take() {
-            Some(asked) if asked.address == address => asked,
-            Some(_) => return Err(moved_away()),
-            None => self.ask_for_page(address, ListStart::Beginning, stream.began),
-        };
-        let page = asked.answer.ended().await?;
-        let next = next_page(&asked.start, page.next.clone())?;
-        let is_last = next.is_none();
-        // The next page is on its way while this one is shown.
-        turn.asked = next.map(|start| self.ask_for_page(asked.address.clone(), start, clock::instant()));
-        let last = inode.lock().directory.last_listing();
-        let mut listing = Listing { began: asked.at, ..self.empty_listing() };
-        let extent = Extent::of(&page);
-        self.take_page(&mut listing, (inode, &asked.address), page, last.as_deref()).await?;
-        turn.unshowable += listing.unshowable;
-        let (mut children, began) = turn.held.take(&asked.address.key, extent, listing.children, (asked.at, is_last));
-        if is_last && !turn.held.is_sorted() {
-            let named = |component: &Component| [Role::Directory, Role::Object].map(|role| (role, component.clone()));
-            let shown = stream.shown_of(&children.keys().flat_map(named).collect::<Vec<_>>());
-            children.retain(|component, _| named(component).iter().all(|name| !shown.contains(name)));
-        }
-        let listing = Listing { began, children, ..listing };
-        let names = self.names_of(inode, &listing);
-        stream.add(names, listing, self.most_kept());
-        if is_last {
-            self.tell_unshowable(inode, turn.unshowable);
-            inode.lock().directory.note_size(clock::instant(), stream.entries());
-            if let Some(whole) = stream.whole() {
-                let mut state = inode.lock();
-                state.directory.learn(Arc::clone(&whole));
-                state.directory.rely_on(&whole);
-            }
-            self.end_reading(inode, stream);
-        }
-        Ok(())
-    }
-
-    fn tell_unshowable(&self, inode: &Inode<S>, count: u64) {
-        if count > 0 {
-            tracing::warn!(path = self.path_of(inode.ino), count, "names that cannot be shown are left out");
-        }
-    }
-
-    fn ask_for_page(&self, address: Address, start: ListStart, at: Instant) -> Asked {
-        let (store, request) = (self.store.clone(), Self::page_request(&address, start.clone()));
-        let answer = Scoped::new(tasks::spawn(async move { store.list(&request).await }));
-        Asked { address, at, start, answer }
-    }
-
-    /// So many names of a directory are kept with all that is known of them.
-    fn most_kept(&self) -> usize {
-        usize::try_from(self.config.memory_limit / KEPT_DIVISOR).unwrap_or(usize::MAX)
     }
 
     /// The directory's listing for the lookup of a name: the fresh one, or a new one of few pages where that is the better
@@ -160,8 +70,16 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             let tells = |listing: &Arc<Listing>| {
                 listing.children.contains_key(component) || directory.relies_on(listing, asked, self.config.ttl)
             };
-            let suffices =
-                fresh.as_ref().is_some_and(tells) || fresh.is_some() && !directory.is_asked_for_missing(asked, self.config.ttl);
+            // What was made here since, and is forgotten, it does not tell either.
+            let is_forgotten = |listing: &Arc<Listing>| {
+                [Role::Directory, Role::Object].into_iter().any(|role| {
+                    let own = directory.own_knowledge(role, component, listing.began);
+                    own == Some(true) && self.table.at(inode.ino, role, component).is_none()
+                })
+            };
+            let suffices = fresh.as_ref().is_some_and(|listing| {
+                !is_forgotten(listing) && (tells(listing) || !directory.is_asked_for_missing(asked, self.config.ttl))
+            });
             match (before, directory.wants_listing(asked, self.config.ttl)) {
                 _ if suffices => return fresh,
                 (Some(before), _) => (fresh, Pages::Behind(before)),
@@ -197,6 +115,19 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         listing.or(fresh)
     }
 
+    /// Whether this mount has made or changed what is under a name since it was listed, and its inode is forgotten: only the store
+    /// can tell what it is now.
+    pub(in crate::fs) fn is_forgotten(
+        &self,
+        directory: &Arc<Inode<S>>,
+        component: &Component,
+        role: Role,
+        listing: &Listing,
+    ) -> bool {
+        let own = directory.lock().directory.own_knowledge(role, component, listing.began);
+        own == Some(true) && self.table.at(directory.ino, role, component).is_none()
+    }
+
     /// Whether a fresh listing that is relied on has nothing under a name, and nothing was found there since. (What was listed
     /// for the sake of names that are there, proves nothing: others may have made another one since.)
     pub(in crate::fs) fn is_unlisted(&self, directory: &Arc<Inode<S>>, component: &Component, listing: &Listing) -> bool {
@@ -208,7 +139,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         relied_on && !listing.children.contains_key(component) && !found(Role::Directory) && !found(Role::Object)
     }
 
-    fn page_request(directory: &Address, start: ListStart) -> ListObjects {
+    pub(in crate::fs) fn page_request(directory: &Address, start: ListStart) -> ListObjects {
         ListObjects {
             bucket: directory.bucket.clone(),
             prefix: directory.prefix(),
@@ -277,7 +208,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         Ok(Some(listing))
     }
 
-    async fn take_page(
+    pub(in crate::fs) async fn take_page(
         &self,
         listing: &mut Listing,
         (inode, directory): (&Arc<Inode<S>>, &Address),

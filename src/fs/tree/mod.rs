@@ -8,6 +8,7 @@ pub mod inode;
 pub mod listing;
 pub mod moves;
 pub mod probe;
+pub mod reading;
 pub mod since;
 pub mod stream;
 pub mod table;

@@ -134,11 +134,13 @@ impl<S: ObjectStore> Fs<S> {
 
     /// What an object's metadata says about it as a file.
     pub(in crate::fs) fn object_facts(&self, info: Arc<ObjectInfo>) -> Facts {
-        if self.config.attrs == AttrsMode::Listing && info.size > 0 {
+        let mut facts = self.stored_facts((&*info).into());
+        if self.config.attrs == AttrsMode::Listing && facts.kind != Kind::File {
+            // Of a listing it is an empty file, or one with the target of a link.
             let attr = posix::from_listing(&self.config, info.size, info.last_modified);
-            return Facts { info: Some(Arc::clone(&info)), etag: Some(info.etag.clone()), ..Facts::plain(Kind::File, attr) };
+            facts = Facts { exact: true, modified: facts.modified, ..Facts::plain(Kind::File, attr) };
         }
-        Facts { etag: Some(info.etag.clone()), info: Some(Arc::clone(&info)), ..self.stored_facts((&*info).into()) }
+        Facts { etag: Some(info.etag.clone()), info: Some(info), ..facts }
     }
 
     /// What the metadata of attributes says about an object as a file.

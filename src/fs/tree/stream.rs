@@ -6,6 +6,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::sync::mpsc;
+
 use super::directory::{Child, Listing};
 use super::inode::Role;
 use super::since::Since;
@@ -14,7 +16,7 @@ use crate::fs::attr::Kind;
 use crate::fs::error::{Error, Result, Situation};
 use crate::fs::locate::Address;
 use crate::fs::name::{self, Component};
-use crate::store::{self, ListPage, ListStart};
+use crate::store::ListPage;
 
 /// Of a directory with too many names to keep what is known of them, the last chunks are kept whole: the kernel asks for
 /// attributes of what it has just been given.
@@ -104,32 +106,43 @@ struct State {
 /// What is read next.
 #[derive(Debug)]
 pub struct Turn {
-    /// The page that was asked for, if one was.
-    pub asked: Option<Asked>,
+    /// The pages that were asked for, once some were.
+    pub pages: Option<Pages>,
     /// Names that are not shown yet.
     pub held: Held,
     /// See [`Listing::unshowable`].
     pub unshowable: u64,
 }
 
-/// A page that is on its way.
+/// The pages of a directory, as they come.
 #[derive(Debug)]
-pub struct Asked {
+pub struct Pages {
     /// Of which directory.
     pub address: Address,
-    /// Since when.
+    /// The next ones; an error is the last.
+    pub next: mpsc::Receiver<Result<Page>>,
+    /// Who asks for them.
+    pub _reading: Scoped<()>,
+}
+
+/// A page that has come.
+#[derive(Debug)]
+pub struct Page {
+    /// When it was asked for.
     pub at: Instant,
-    /// Where the page begins.
-    pub start: ListStart,
-    /// What the store says.
-    pub answer: Scoped<store::Result<ListPage>>,
+    /// Where it lies in the store's order.
+    pub extent: Option<Extent>,
+    /// No other follows.
+    pub is_last: bool,
+    /// What it says, with what is being looked at beside it.
+    pub taken: Scoped<Result<Listing>>,
 }
 
 impl Stream {
     /// A directory of which nothing was read yet.
     #[must_use]
     pub fn new(began: Instant) -> Arc<Self> {
-        let turn = Turn { asked: None, held: Held::new(began), unshowable: 0 };
+        let turn = Turn { pages: None, held: Held::new(began), unshowable: 0 };
         let state = State { whole: true, ..State::default() };
         Arc::new(Self { began, turn: tokio::sync::Mutex::new(turn), state: Mutex::new(state) })
     }

@@ -1,0 +1,189 @@
+//! Attributes as they are shown and kept: at once after what changes them, by what the object itself says once it is open,
+//! under options that override them, and with `--attrs listing`.
+
+use std::collections::BTreeMap;
+use std::thread::sleep;
+use std::time::{Duration, SystemTime};
+
+use pailfs::store::{BucketName, HeadObject, Key, ObjectInfo, ObjectRef, ObjectStore as _, Properties};
+
+use crate::support::{BUCKET, Mount, Site};
+
+/// As another user, in the mount.
+const OTHER: &str = "setpriv --reuid=1001 --regid=1001 --clear-groups";
+
+fn object(key: &str) -> ObjectRef {
+    ObjectRef::current(BucketName::new(BUCKET).unwrap(), Key::new(key).unwrap())
+}
+
+fn head(site: &Site, key: &str) -> ObjectInfo {
+    site.block_on(site.server.memory().head(&HeadObject { object: object(key) })).unwrap()
+}
+
+fn put(site: &Site, key: &str, body: &str, metadata: &[(&str, &str)]) {
+    let metadata: BTreeMap<String, String> =
+        metadata.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    site.put_with(key, body, Properties { metadata, ..Properties::default() });
+    site.server.memory().set_last_modified(&object(key), SystemTime::now() - Duration::from_secs(3600)).unwrap();
+}
+
+fn is_like(info: &ObjectInfo, expected: &[(&str, &str)]) -> bool {
+    expected.iter().all(|(name, value)| info.properties.metadata.get(*name).is_some_and(|there| there == value))
+}
+
+const PRIVATE: [(&str, &str); 4] = [("mode", "33152"), ("uid", "1000"), ("gid", "1001"), ("atime", "7")];
+
+#[test]
+fn a_write_takes_setuid_away_at_once() {
+    let site = Site::start();
+    let mount = site.mount(&["--allow-other", "--ttl", "60s"]);
+    for (number, how) in
+        ["echo y >> F", "echo y > F", ": > F", "dd if=/dev/zero of=F bs=1 count=1 conv=notrunc status=none", "truncate -s 1 F"]
+            .into_iter()
+            .enumerate()
+    {
+        let file = format!("f{number}");
+        mount.sh(&format!("echo x > {file} && chmod 6777 {file} && stat -c %a {file}"));
+        mount.sh(&format!("{OTHER} sh -c '{}'", how.replace('F', &file)));
+        assert_eq!(mount.sh(&format!("stat -c %a {file}")), "777\n", "{how}");
+    }
+}
+
+#[test]
+fn what_is_open_shows_what_its_object_says() {
+    let site = Site::start();
+    for number in 0..61 {
+        // Not one of the sample.
+        let metadata = if number == 10 { &PRIVATE[..] } else { &[] };
+        put(&site, &format!("d/{number:02}"), "secret", metadata);
+    }
+    let mount = site.mount(&["--allow-other", "--ttl", "60s"]);
+    let listed = mount.sh("ls -l d | grep 10$");
+    assert!(listed.starts_with("-rw-r--r--"), "the sample is another one, this proves nothing: {listed}");
+    let open = "import os; fd = os.open('d/10', 0); stat = os.fstat(fd); print(oct(stat.st_mode), stat.st_uid, stat.st_gid)";
+    assert_eq!(mount.sh(&format!("python3 -c \"{open}\"")), "0o100600 1000 1001\n");
+    mount.sh("cp -p d/10 copy");
+    assert_eq!(mount.sh("stat -c '%a %u %g' d/10 copy"), "600 1000 1001\n".repeat(2));
+    assert!(is_like(&head(&site, "copy"), &PRIVATE[..3]));
+}
+
+#[test]
+fn a_directory_keeps_the_time_of_what_has_happened_in_it() {
+    let site = Site::start();
+    put(&site, "theirs/f", "x", &[]);
+    let mount = site.mount(&["--ttl", "1s"]);
+    let times = |mount: &Mount| mount.sh("stat -c '%n %.9Y %.9Z' made set theirs untouched");
+    mount.sh("mkdir made set untouched && touch -d @1000000000 set && ls theirs");
+    sleep(Duration::from_millis(1100));
+    mount.sh("echo x > made/f && echo x > set/f && rm theirs/f && echo x > theirs/g");
+    let before = times(&mount);
+    assert!(!before.contains("1000000000"), "{before}");
+    for _ in 0..2 {
+        sleep(Duration::from_millis(1100));
+        mount.sh("ls made set theirs > /dev/null");
+        assert_eq!(times(&mount), before);
+    }
+    // What another mount sets counts.
+    let other = site.mount(&[]);
+    other.sh("touch -d @1100000000 made && chmod 700 set");
+    sleep(Duration::from_millis(1100));
+    assert_eq!(mount.sh("stat -c '%Y' made && stat -c '%a' set"), "1100000000\n700\n");
+}
+
+#[test]
+fn owner_and_umask_of_the_mount_are_shown_for_all_and_what_was_set_is_kept() {
+    let site = Site::start();
+    put(&site, "old", "x", &[("mode", "33261"), ("uid", "7"), ("gid", "8")]);
+    let mount = site.mount(&["--allow-other", "--uid", "1001", "--gid", "1002", "--umask", "077"]);
+    mount.sh("mkdir d && echo x > new && echo x > set && chmod 777 set && chown 5:6 set && echo more >> old && ln -s new link");
+    let shown = |mount: &Mount| mount.sh("stat -c '%n %a %u %g' d new set old link");
+    let expected = "d 700 1001 1002\nnew 600 1001 1002\nset 700 1001 1002\nold 700 1001 1002\nlink 777 1001 1002\n";
+    assert_eq!(shown(&mount), expected);
+    assert!(is_like(&head(&site, "set"), &[("mode", "33279"), ("uid", "5"), ("gid", "6")]));
+    assert!(is_like(&head(&site, "old"), &[("mode", "33261"), ("uid", "7"), ("gid", "8")]), "{:?}", head(&site, "old"));
+    mount.unmount();
+    let other = site.mount(&["--uid", "1001", "--gid", "1002", "--umask", "077"]);
+    assert_eq!(shown(&other), expected);
+}
+
+#[test]
+fn a_mount_that_goes_by_listings_keeps_what_it_does_not_show() {
+    let site = Site::start();
+    for key in ["append", "over", "cut", "touched", "middle", "owned", "read"] {
+        put(&site, key, "secret", &PRIVATE);
+    }
+    let mount = site.mount(&["--attrs", "listing", "--allow-other", "--ttl", "60s"]);
+    site.server.reset_counters();
+    assert_eq!(mount.sh("stat -c '%a %u %s' read"), "644 0 6\n");
+    assert_eq!(site.count("HeadObject"), 0, "{:?}", site.server.counters());
+    mount.sh("echo x >> append && echo x > over && truncate -s 3 cut && touch touched && chown 5 owned");
+    mount.sh("printf x | dd of=middle conv=notrunc status=none");
+    for key in ["append", "over", "cut", "touched", "middle"] {
+        assert!(is_like(&head(&site, key), &PRIVATE[..3]), "{key}: {:?}", head(&site, key).properties);
+    }
+    assert!(is_like(&head(&site, "owned"), &[("mode", "33152"), ("uid", "5"), ("gid", "1001")]));
+    // Who may not read it finds out when he opens it.
+    assert!(mount.sh_fails(&format!("{OTHER} cat read")).contains("Permission denied"));
+    assert_eq!(mount.sh("stat -c '%a %u' read"), "600 1000\n");
+}
+
+#[test]
+fn a_mount_that_goes_by_listings_destroys_no_links() {
+    let site = Site::start();
+    let link: [(&str, &str); 2] = [("mode", "41471"), ("symlink-target", "else/where")];
+    put(&site, "link", "", &link);
+    put(&site, "s3fs", "where", &[("mode", "41471")]);
+    put(&site, "pipe", "", &[("mode", "4516")]);
+    let mount = site.mount(&["--attrs", "listing", "--allow-other"]);
+    for _ in 0..2 {
+        assert_eq!(mount.sh("cat link pipe && stat -c '%F %s' link pipe"), "regular empty file 0\n".repeat(2));
+        assert_eq!(mount.sh(&format!("{OTHER} cat link s3fs")), "where");
+    }
+    for change in [
+        "chmod 755 link",
+        "echo x > link",
+        "dd if=/dev/zero of=pipe bs=1 count=1 oflag=append conv=notrunc status=none",
+        ": > pipe",
+        "truncate -s 1 pipe",
+        "echo x > s3fs",
+        "touch link",
+    ] {
+        let failed = mount.sh_fails(change);
+        assert!(failed.contains("not supported"), "{change}: {failed}");
+    }
+    mount.sh("mv link moved && mv moved link && mkdir d && mv link d/link");
+    mount.unmount();
+    let other = site.mount(&[]);
+    assert_eq!(other.sh("readlink d/link s3fs && stat -c %F pipe"), "else/where\nwhere\nfifo\n");
+}
+
+/// `rm -r` removes in the order of the inode numbers where there are more than 10,000 names: the directory first, and long after
+/// it the object that was beside it.
+#[test]
+fn an_object_beside_a_removed_directory_keeps_its_name_for_who_has_listed_it() {
+    let site = Site::start();
+    for number in 0..20 {
+        site.put(&format!("t/{number}"), "x");
+        site.put(&format!("t/{number}/below"), "x");
+    }
+    let mount = site.mount(&["--ttl", "1s"]);
+    mount.sh("ls -l t > /dev/null && rm -r $(seq -f t/%.0f 0 19)");
+    sleep(Duration::from_millis(1200));
+    mount.sh("rm $(seq -f t/%.0f%%00 0 9) && mv t/10%00 t/moved && rm t/11 && cat t/12%00 t/13");
+    assert!(mount.sh_fails("cat t/10%00").contains("No such file"));
+    assert!(mount.sh_fails("cat t/11%00").contains("No such file"));
+    mount.sh("rm -r t");
+    assert!(site.keys().is_empty(), "{:?}", site.keys());
+}
+
+#[test]
+fn what_stores_attributes_stores_its_time_too() {
+    let site = Site::start();
+    let mount = site.mount(&[]);
+    mount.sh("(umask 077 && echo x > f)");
+    let shown = mount.sh("stat -c %.9Y f");
+    assert_eq!(head(&site, "f").properties.metadata["mtime"], shown.trim());
+    mount.sh("echo y >> f");
+    assert_ne!(mount.sh("stat -c %.9Y f"), shown, "a new content has a new one");
+    assert_eq!(head(&site, "f").properties.metadata["mtime"], mount.sh("stat -c %.9Y f").trim());
+}
