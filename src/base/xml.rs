@@ -64,60 +64,113 @@ pub fn parse(document: &[u8]) -> Option<Node> {
 /// # Errors
 /// [`Malformed`], also for a text without any element.
 pub fn read(document: &[u8]) -> Result<Node, Malformed> {
-    let mut reader = quick_xml::Reader::from_reader(document);
-    let mut stack = vec![Node::default()];
+    let mut tree = Tree(vec![Node::default()]);
+    visit(document, &mut tree)?;
+    let root = tree.0.pop().and_then(|nothing| nothing.children.into_iter().next());
+    root.ok_or_else(|| malformed(document, document.len() as u64, "there is no element".to_owned()))
+}
+
+/// An element that opens.
+#[derive(Debug)]
+pub struct Opening<'a>(&'a BytesStart<'a>);
+
+impl Opening<'_> {
+    /// Its name, without a namespace.
+    #[must_use]
+    pub fn name(&self) -> &[u8] {
+        self.0.local_name().into_inner()
+    }
+
+    fn node(&self) -> Option<Node> {
+        let mut node = Node { name: String::from_utf8(self.name().to_vec()).ok()?, ..Node::default() };
+        // An attribute that is not understood says nothing that matters here.
+        for attribute in self.0.attributes().flatten() {
+            let name = String::from_utf8(attribute.key.as_ref().to_vec()).ok()?;
+            let value = unescape(std::str::from_utf8(&attribute.value).ok()?).ok()?.into_owned();
+            node.attributes.push((name, value));
+        }
+        Some(node)
+    }
+}
+
+/// Who is told of a document piece by piece: for those that are too long to be made a tree of.
+pub trait Visitor {
+    /// An element opens; `None` ends the reading: it is not UTF-8.
+    fn open(&mut self, element: &Opening<'_>) -> Option<()>;
+    /// A piece of the text in the element that was opened last and is not closed.
+    fn text(&mut self, text: &str);
+    /// That element is closed.
+    fn close(&mut self);
+}
+
+/// What was opened and is not closed, in what was not opened.
+struct Tree(Vec<Node>);
+
+impl Visitor for Tree {
+    fn open(&mut self, element: &Opening<'_>) -> Option<()> {
+        self.0.push(element.node()?);
+        Some(())
+    }
+
+    fn text(&mut self, text: &str) {
+        if let Some(top) = self.0.last_mut() {
+            top.text.push_str(text);
+        }
+    }
+
+    fn close(&mut self) {
+        let done = self.0.pop();
+        if let Some(top) = self.0.last_mut() {
+            top.children.extend(done);
+        }
+    }
+}
+
+/// Reads a document piece by piece.
+///
+/// # Errors
+/// [`Malformed`]; what was told before may be the beginning of nothing.
+pub fn visit(document: &[u8], visitor: &mut impl Visitor) -> Result<(), Malformed> {
+    let (mut reader, mut depth) = (quick_xml::Reader::from_reader(document), 0);
     loop {
         let before = reader.buffer_position();
         let event = reader.read_event().map_err(|error| malformed(document, reader.error_position(), error.to_string()))?;
         if event == Event::Eof {
             break;
         }
-        take(event, &mut stack).map_err(|reason| malformed(document, before, reason.to_owned()))?;
+        tell(event, &mut depth, visitor).map_err(|reason| malformed(document, before, reason.to_owned()))?;
     }
-    let end = |reason: &str| malformed(document, document.len() as u64, reason.to_owned());
-    let root = stack.pop().filter(|_| stack.is_empty()).ok_or_else(|| end("an element is not closed"))?;
-    root.children.into_iter().next().ok_or_else(|| end("there is no element"))
+    if depth > 0 { Err(malformed(document, document.len() as u64, "an element is not closed".to_owned())) } else { Ok(()) }
 }
 
-fn take(event: Event<'_>, stack: &mut Vec<Node>) -> Result<(), &'static str> {
+fn tell(event: Event<'_>, depth: &mut usize, visitor: &mut impl Visitor) -> Result<(), &'static str> {
     const NOT_UTF8: &str = "the text is not UTF-8";
-    const NOT_OPEN: &str = "an element is closed that was not opened";
-    let depth = stack.len();
-    let top = stack.last_mut().ok_or(NOT_OPEN)?;
     match event {
-        Event::Start(_) if depth > MAX_DEPTH => return Err("elements are nested too deep"),
+        Event::Start(_) if *depth >= MAX_DEPTH => return Err("elements are nested too deep"),
         Event::Start(start) => {
-            let opened = opened(&start).ok_or(NOT_UTF8)?;
-            stack.push(opened);
+            visitor.open(&Opening(&start)).ok_or(NOT_UTF8)?;
+            *depth += 1;
         }
-        Event::Empty(empty) => top.children.push(opened(&empty).ok_or(NOT_UTF8)?),
+        Event::Empty(empty) => {
+            visitor.open(&Opening(&empty)).ok_or(NOT_UTF8)?;
+            visitor.close();
+        }
         Event::End(_) => {
-            let done = stack.pop().ok_or(NOT_OPEN)?;
-            stack.last_mut().ok_or(NOT_OPEN)?.children.push(done);
+            *depth = depth.checked_sub(1).ok_or("an element is closed that was not opened")?;
+            visitor.close();
         }
-        Event::Text(text) => top.text.push_str(&text.decode().map_err(|_| NOT_UTF8)?),
-        Event::CData(text) => top.text.push_str(&text.decode().map_err(|_| NOT_UTF8)?),
+        Event::Text(text) => visitor.text(&text.decode().map_err(|_| NOT_UTF8)?),
+        Event::CData(text) => visitor.text(&text.decode().map_err(|_| NOT_UTF8)?),
         Event::GeneralRef(reference) => match reference.resolve_char_ref().map_err(|_| "a character reference is wrong")? {
-            Some(character) => top.text.push(character),
+            Some(character) => visitor.text(character.encode_utf8(&mut [0; 4])),
             None => {
                 let name = reference.decode().map_err(|_| NOT_UTF8)?;
-                top.text.push_str(resolve_predefined_entity(&name).ok_or("an entity is unknown")?);
+                visitor.text(resolve_predefined_entity(&name).ok_or("an entity is unknown")?);
             }
         },
         Event::Eof | Event::Comment(_) | Event::Decl(_) | Event::PI(_) | Event::DocType(_) => {}
     }
     Ok(())
-}
-
-fn opened(start: &BytesStart<'_>) -> Option<Node> {
-    let mut node = Node { name: String::from_utf8(start.local_name().as_ref().to_vec()).ok()?, ..Node::default() };
-    // An attribute that is not understood says nothing that matters here.
-    for attribute in start.attributes().flatten() {
-        let name = String::from_utf8(attribute.key.as_ref().to_vec()).ok()?;
-        let value = unescape(std::str::from_utf8(&attribute.value).ok()?).ok()?.into_owned();
-        node.attributes.push((name, value));
-    }
-    Some(node)
 }
 
 fn malformed(document: &[u8], at: u64, reason: String) -> Malformed {

@@ -11,6 +11,7 @@ pub mod dialect;
 pub mod digest;
 pub mod endpoint;
 pub mod error;
+pub mod listing;
 mod objects;
 mod received;
 pub mod request;

@@ -11,7 +11,7 @@ use super::dialect::Known;
 use super::received::wrong;
 use super::request::{self, Request};
 use super::transport::{AnswerBody, TransportError};
-use super::{response, xml};
+use super::{listing, response, xml};
 use crate::base::crc::{Crc64, Running};
 use crate::store::*;
 
@@ -72,7 +72,7 @@ impl ObjectStore for S3Store {
     async fn list(&self, request: &ListObjects) -> Result<ListPage> {
         let request = request::list(request);
         let answered = self.0.call(request.clone()).await?;
-        let page = xml::list_page(&answered.body).ok_or_else(|| self.0.not_s3(&request))?;
+        let page = listing::page(&answered.body).ok_or_else(|| self.0.not_s3(&request))?;
         self.0.dialect.learn_speaks_s3();
         Ok(page)
     }

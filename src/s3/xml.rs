@@ -6,8 +6,8 @@ use crate::base::crc::Crc64;
 use crate::base::xml::{Node, element, escaped, parse};
 use crate::base::{date, encode};
 use crate::store::{
-    Bucket, BucketName, DeleteKey, ETag, Key, ListPage, ListedObject, NAMESPACE, ObjectVersion, PageToken, Part, PartNumber,
-    RestoreObject, StorageClass, Upload, UploadId, UploadPage, VersionId,
+    Bucket, BucketName, DeleteKey, ETag, Key, NAMESPACE, ObjectVersion, Part, PartNumber, RestoreObject, Upload, UploadId,
+    UploadPage, VersionId,
 };
 
 /// The element that carries a CRC64NVME.
@@ -46,33 +46,8 @@ pub fn error_document(body: &[u8]) -> Option<ErrorDocument> {
 }
 
 /// `encoding-type=url`: percent-encoded, with `+` for a space on some stores (a literal plus is always `%2B`).
-fn url_decoded(text: &str) -> Option<String> {
+pub(super) fn url_decoded(text: &str) -> Option<String> {
     encode::uri_decode(&text.replace('+', "%20"))
-}
-
-/// Reads a page of `ListObjectsV2`.
-#[must_use]
-pub fn list_page(body: &[u8]) -> Option<ListPage> {
-    let root = parse(body).filter(|root| root.name == "ListBucketResult")?;
-    let encoded = root.text("EncodingType") == Some("url");
-    let name = |text: &str| if encoded { url_decoded(text) } else { Some(text.to_owned()) };
-    let mut page = ListPage::default();
-    for content in root.all("Contents") {
-        page.objects.push(ListedObject {
-            key: name(content.text("Key")?)?,
-            size: content.number("Size")?,
-            etag: content.text("ETag").map(ETag::new).filter(|etag| !etag.as_str().is_empty()),
-            last_modified: date::parse_iso8601(content.text("LastModified")?)?,
-            storage_class: content.text("StorageClass").filter(|class| !matches!(*class, "" | "STANDARD")).map(StorageClass::new),
-        });
-    }
-    for prefix in root.all("CommonPrefixes") {
-        page.prefixes.push(name(prefix.text("Prefix")?)?);
-    }
-    if root.text("IsTruncated").is_some_and(|text| text.trim() == "true") {
-        page.next = Some(PageToken::new(root.text("NextContinuationToken")?));
-    }
-    Some(page)
 }
 
 /// Reads the id of a begun upload.
@@ -256,23 +231,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_listing_with_encoded_names() {
-        let body = br#"<?xml version="1.0"?><ListBucketResult xmlns="x"><EncodingType>url</EncodingType>
-            <IsTruncated>true</IsTruncated><NextContinuationToken>a&amp;b==</NextContinuationToken>
-            <Contents><Key>a%0Ab+c%2B%C3%A9</Key><Size>5</Size><ETag>&quot;abc&quot;</ETag><LastModified>2020-01-01T00:00:00.5Z</LastModified>
-            <StorageClass>GLACIER</StorageClass></Contents>
-            <CommonPrefixes><Prefix>d%2Fe/</Prefix></CommonPrefixes></ListBucketResult>"#;
-        let page = list_page(body).unwrap();
-        assert_eq!(page.objects[0].key, "a\nb c+é");
-        assert_eq!(page.objects[0].etag, Some(ETag::new("abc")));
-        assert_eq!(page.objects[0].storage_class, Some(StorageClass::new("GLACIER")));
-        assert_eq!(page.prefixes, vec!["d/e/"]);
-        assert_eq!(page.next, Some(PageToken::new("a&b==")));
-        assert_eq!(list_page(b"<html>hello</html>"), None);
-        assert_eq!(list_page(b"not xml <"), None);
-    }
-
-    #[test]
     fn uploads_as_stores_write_them() {
         let bucket = BucketName::new("bucket").unwrap();
         let body = |encoding: &str, key: &str, marker: &str| {
@@ -343,7 +301,7 @@ mod tests {
 
         #[test]
         fn garbage_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = (list_page(&bytes), error_document(&bytes), parts_page(&bytes), buckets(&bytes), location(&bytes));
+            let _ = (error_document(&bytes), parts_page(&bytes), buckets(&bytes), location(&bytes));
         }
     }
 }
