@@ -62,8 +62,8 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             return Err(moved_away());
         }
         let broken = || Error::new(Situation::Io, "the listing has broken off");
-        let Page { at, extent, is_last, mut taken } = pages.next.recv().await.ok_or_else(broken)??;
-        let listing = taken.ended().await?;
+        let Page { at, is_last, mut taken } = pages.next.recv().await.ok_or_else(broken)??;
+        let (extent, listing) = taken.ended().await?;
         turn.unshowable += listing.unshowable;
         let (mut children, began) = turn.held.take(&address.key, extent, listing.children, (at, is_last));
         if is_last && !turn.held.is_sorted() {
@@ -105,9 +105,9 @@ impl<S: ObjectStore + BucketService> Fs<S> {
                 Ok(listed) => listed,
                 Err(error) => return room.send(Err(error)),
             };
-            let (extent, is_last) = (Extent::of(&page), next.is_none());
+            let is_last = next.is_none();
             let taking = Arc::clone(&self).take_listed(Arc::clone(&inode), address.clone(), page, at);
-            room.send(Ok(Page { at, extent, is_last, taken: Scoped::new(tasks::spawn(taking)) }));
+            room.send(Ok(Page { at, is_last, taken: Scoped::new(tasks::spawn(taking)) }));
             match next {
                 Some(next) => (start, at) = (next, clock::instant()),
                 None => return,
@@ -127,11 +127,12 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         address: Address,
         page: ListPage,
         at: Instant,
-    ) -> Result<Listing> {
+    ) -> Result<(Option<Extent>, Listing)> {
+        let extent = Extent::of(&page);
         let last = inode.lock().directory.last_listing();
         let mut listing = Listing { began: at, ..self.empty_listing() };
         self.take_page(&mut listing, (&inode, &address), page, last.as_deref()).await?;
-        Ok(listing)
+        Ok((extent, listing))
     }
 
     pub(in crate::fs) fn tell_unshowable(&self, inode: &Inode<S>, count: u64) {

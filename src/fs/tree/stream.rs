@@ -130,12 +130,10 @@ pub struct Pages {
 pub struct Page {
     /// When it was asked for.
     pub at: Instant,
-    /// Where it lies in the store's order.
-    pub extent: Option<Extent>,
     /// No other follows.
     pub is_last: bool,
-    /// What it says, with what is being looked at beside it.
-    pub taken: Scoped<Result<Listing>>,
+    /// Where it lies in the store's order, and what it says, with what is being looked at beside it.
+    pub taken: Scoped<Result<(Option<Extent>, Listing)>>,
 }
 
 impl Stream {
