@@ -35,7 +35,7 @@ use self::remembered::Remembered;
 use self::tree::facts::Facts;
 use self::tree::inode::{Inode, Place};
 use self::tree::moves::Moves;
-use self::tree::since::StoreClock;
+use self::tree::since::{Setter, StoreClock};
 use self::tree::table::Table;
 use crate::base::clock;
 use crate::data::budget::Budget;
@@ -89,6 +89,7 @@ pub struct Fs<S> {
     /// Who writes a directory's marker: one at a time.
     markers: tokio::sync::Mutex<()>,
     store_clock: StoreClock,
+    setter: Setter,
     kernel: kernel::Kernel,
     mounted_at: SystemTime,
 }
@@ -118,6 +119,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             remembered: Arc::new(Remembered::open(config.remembered.as_ref())),
             markers: tokio::sync::Mutex::default(),
             store_clock: StoreClock::default(),
+            setter: Setter::default(),
             kernel: kernel::Kernel::default(),
             store,
             config,

@@ -94,7 +94,7 @@ fn a_large_directory_of_others_is_listed_at_the_cost_of_lists() {
 fn a_change_in_a_large_directory_of_others_costs_nothing_for_the_others() {
     let site = Site::start();
     put_foreign(&site, 2000);
-    let mount = site.mount(&["--ttl", "2s"]);
+    let mount = site.mount(&["--ttl", "3s"]);
     mount.sh("ls -l d > /dev/null");
     site.server.reset_counters();
     mount.sh("touch d/new d/00007 && echo x > d/other");
@@ -247,7 +247,8 @@ fn what_is_unpacked_with_its_attributes_costs_a_request_a_file_and_few_a_directo
     // The links' times are set when they are there: a copy each.
     let links = 400;
     assert_eq!(site.count("CopyObject"), links);
-    assert!(counters.requests() - links <= 840 + 3 * 41, "{counters:?}");
+    // A directory is made, says from when on, and gets its time; what was made first could not know.
+    assert!(counters.requests() - links <= 840 + 2 * 41 + 4, "{counters:?}");
     let all = "find . -type f -printf '%P %m %T@\\n' | sort";
     let unpacked = mount.sh(all);
     again(&site, &mount, &["--ttl", "60s"]);

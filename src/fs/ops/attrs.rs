@@ -120,7 +120,13 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         if let Some(size) = change.size {
             self.truncate(inode, size, change.through, caller).await?;
         }
-        if change.changes_attributes() { self.change_attributes(inode, change).await } else { Ok(()) }
+        if !change.changes_attributes() {
+            return Ok(());
+        }
+        if !inode.is_directory() {
+            self.setter.note(caller.tid);
+        }
+        self.change_attributes(inode, change).await
     }
 
     /// Cuts or extends a file. When nobody has it open for writing, it is in the store when this returns.

@@ -261,7 +261,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             return self.make_bucket(&directory, name).await;
         }
         let attr = Attr { mode: mode & 0o7777, ..self.new_attr(parent, Kind::Directory, caller)? };
-        self.make(parent, name, Kind::Directory, attr, None).await
+        self.make(parent, name, Kind::Directory, (attr, caller), None).await
     }
 
     /// Makes a symbolic link to `target`.
@@ -277,7 +277,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             ));
         }
         let attr = Attr { mode: 0o777, size: target.len() as u64, ..self.new_attr(parent, Kind::Symlink, caller)? };
-        self.make(parent, name, Kind::Symlink, attr, Some(target)).await
+        self.make(parent, name, Kind::Symlink, (attr, caller), Some(target)).await
     }
 
     /// Makes an empty file, a FIFO, a socket or a device node.
@@ -291,7 +291,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             _ => return Err(Error::new(Situation::Invalid, "mknod makes files, FIFOs, sockets and devices")),
         };
         let attr = Attr { mode: mode & 0o7777, rdev, ..self.new_attr(parent, kind, caller)? };
-        self.make(parent, name, kind, attr, None).await
+        self.make(parent, name, kind, (attr, caller), None).await
     }
 
     /// What a new name starts with: its owner, the group of a setgid directory, the present.
@@ -313,7 +313,14 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     }
 
     /// Puts a zero-byte object that is something, under `If-None-Match: *`.
-    async fn make(&self, parent: Ino, name: &[u8], kind: Kind, mut attr: Attr, target: Option<&str>) -> Result<Stat> {
+    async fn make(
+        &self,
+        parent: Ino,
+        name: &[u8],
+        kind: Kind,
+        (mut attr, caller): (Attr, Caller),
+        target: Option<&str>,
+    ) -> Result<Stat> {
         self.writable()?;
         let directory = self.directory(parent)?;
         let _entered = self.moves.enter(&directory, Access::Change).await;
@@ -331,8 +338,9 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             _ => guess::UNKNOWN.to_owned(),
         });
         posix::encode(&self.config, kind, &attr, ExplicitTimes::default(), &mut properties.metadata);
-        if kind == Kind::Directory && self.config.attrs == AttrsMode::Auto && posix::is_posix(&properties.metadata) {
-            // What is made with a mode or owner of its own (by tar, rsync, cp -a) is filled with the like.
+        let is_unusual = posix::is_posix(&properties.metadata) || self.setter.is(caller.tid);
+        if kind == Kind::Directory && self.config.attrs == AttrsMode::Auto && is_unusual {
+            // What is made with a mode or owner of its own, or by who sets them (tar, rsync, cp -a), is filled with the like.
             Since::now(self.store_clock.now(), Duration::ZERO).put(&mut properties.metadata);
         }
         if let Some(target) = target {

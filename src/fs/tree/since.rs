@@ -4,7 +4,8 @@
 //! remembers for itself. The earliest of all counts: it is never taken back.
 
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::base::{clock, date};
 use crate::store::Metadata;
@@ -15,6 +16,9 @@ const SINCE: &str = "pailfs-attrs";
 const MARGIN: Duration = Duration::from_secs(5 * 60);
 /// A clock that is wrong by less than this does no harm.
 const MAX_ERROR: Duration = Duration::from_secs(60);
+
+/// Who has set attributes goes on with that for so long.
+const SETTING: Duration = Duration::from_secs(10);
 
 /// From when on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -100,6 +104,24 @@ impl StoreClock {
     pub fn now(&self) -> SystemTime {
         let (seconds, nanoseconds) = date::to_unix(clock::now());
         date::from_unix(seconds + self.ahead.load(Ordering::Relaxed), nanoseconds).unwrap_or(UNIX_EPOCH)
+    }
+}
+
+/// Who has just set attributes of files one after the other (tar, cp -a): the directories that he makes next get the like.
+#[derive(Debug, Default)]
+pub struct Setter(Mutex<Option<(u32, Instant)>>);
+
+impl Setter {
+    /// The thread has set attributes of a file.
+    pub fn note(&self, tid: u32) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((tid, clock::instant())).filter(|_| tid != 0);
+    }
+
+    /// Whether it was this thread, and not long ago.
+    #[must_use]
+    pub fn is(&self, tid: u32) -> bool {
+        let last = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        last.is_some_and(|(setter, at)| setter == tid && clock::instant().saturating_duration_since(at) < SETTING)
     }
 }
 
