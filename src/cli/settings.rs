@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{args, options};
 use crate::data::write::staging::Staging;
-use crate::fs::config::{AttrsMode, AutoRestore, Config, KeepAcl, ListXattrs, Source};
+use crate::fs::config::{AttrsMode, AutoRestore, Config, KeepAcl, ListXattrs, MOST_FORGOTTEN, Source};
 use crate::fs::meta::location::Location;
 use crate::fs::{intents, remembered};
 use crate::mount::MountSettings;
@@ -37,6 +37,7 @@ pub(super) fn resolve(arguments: &args::Mount, directory: PathBuf) -> Result<Mou
     let own = uid != 0 && !arguments.allow_other;
     let cache = CACHE.directory(arguments.cache_dir.as_deref(), uid)?;
     let mut config = Config {
+        most_forgotten: MOST_FORGOTTEN,
         source,
         location,
         uid: arguments.uid.unwrap_or(uid),

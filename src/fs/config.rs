@@ -9,6 +9,9 @@ use crate::data::write::staging::Staging;
 use crate::fs::meta::xattr::Restore;
 use crate::store::{BucketName, Ownership};
 
+/// See [`Config::most_forgotten`]: a few kilobytes each.
+pub const MOST_FORGOTTEN: usize = 8192;
+
 /// How much a listing is believed about attributes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum AttrsMode {
@@ -105,6 +108,8 @@ pub struct Config {
     pub commit_after: Option<Duration>,
     /// A file that is created with `O_EXCL` is in the store, empty, when it is open.
     pub strict_excl: bool,
+    /// Inodes of its own making, and directories, that are kept when the kernel has forgotten them.
+    pub most_forgotten: usize,
     /// Nothing may be changed.
     pub read_only: bool,
     /// How much a listing is believed.
@@ -153,6 +158,7 @@ impl Config {
             ttl: Duration::from_secs(5),
             commit_after: Some(Duration::from_secs(10)),
             strict_excl: false,
+            most_forgotten: MOST_FORGOTTEN,
             read_only: false,
             attrs: AttrsMode::Auto,
             memory_limit: 512 << 20,

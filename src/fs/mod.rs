@@ -104,7 +104,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         let budget = Budget::new(config.memory_limit);
         let writes = WriteShared::new(store.clone(), budget.clone(), config.staging.clone());
         Arc::new(Self {
-            table: Table::new(Inode::new(Ino::ROOT, nowhere, facts)),
+            table: Table::new(Inode::new(Ino::ROOT, nowhere, facts), config.most_forgotten),
             handles: Handles::default(),
             rename_lock: tokio::sync::Mutex::new(()),
             moves: Moves::default(),

@@ -31,6 +31,7 @@ mod fault_loop;
 mod fault_moves;
 mod fault_names;
 mod faults;
+mod forgotten;
 mod integrity;
 #[cfg(feature = "demo")]
 mod interop;

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use pailfs::fs::config::MOST_FORGOTTEN;
 use proptest::prelude::*;
 use proptest::test_runner::{Config as Cases, FileFailurePersistence, RngSeed};
 
@@ -115,11 +116,17 @@ fn with_handles() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// Does all of them, and compares.
+/// Does all of them, and compares; also when nothing is kept of what the kernel has forgotten.
 fn run(ops: &[Op], ttl: Duration) {
+    for most_forgotten in [0, MOST_FORGOTTEN] {
+        run_with(ops, ttl, most_forgotten);
+    }
+}
+
+fn run_with(ops: &[Op], ttl: Duration, most_forgotten: usize) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     runtime.block_on(async {
-        let mut run = Run::new(ttl);
+        let mut run = Run::new(ttl, most_forgotten);
         for (step, op) in ops.iter().enumerate() {
             let (real, expected) = run.apply(op).await;
             assert_eq!(real, expected, "step {step}: {op:?}");

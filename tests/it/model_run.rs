@@ -30,6 +30,7 @@ pub struct Run {
     /// What the kernel was told of and has not forgotten, as often as that.
     told: RefCell<Vec<Ino>>,
     ttl: Duration,
+    most_forgotten: usize,
 }
 
 fn paths(indexes: &[usize]) -> String {
@@ -50,20 +51,21 @@ fn situation<T>(step: Step<T>) -> Outcome<T> {
 }
 
 impl Run {
-    pub fn new(ttl: Duration) -> Self {
+    pub fn new(ttl: Duration, most_forgotten: usize) -> Self {
         let memory = Memory::new();
         Self {
-            world: Self::mounted(&memory, ttl),
+            world: Self::mounted(&memory, ttl, most_forgotten),
             memory,
             model: Model::default(),
             handles: BTreeMap::new(),
             told: RefCell::default(),
             ttl,
+            most_forgotten,
         }
     }
 
-    fn mounted(memory: &Memory, ttl: Duration) -> World {
-        let config = Config::new(BucketName::new("bucket").unwrap());
+    fn mounted(memory: &Memory, ttl: Duration, most_forgotten: usize) -> World {
+        let config = Config { most_forgotten, ..Config::new(BucketName::new("bucket").unwrap()) };
         World::on(memory.clone(), config, RetryPolicy::once(), ttl)
     }
 
@@ -269,7 +271,7 @@ impl Run {
                     let open: Vec<String> = next.handles.values().flatten().cloned().collect();
                     open.iter().for_each(|key| next.save(key));
                 }
-                self.world = Self::mounted(&self.memory, self.ttl);
+                self.world = Self::mounted(&self.memory, self.ttl, self.most_forgotten);
                 self.handles.clear();
                 self.told.take();
                 next.crash();

@@ -71,7 +71,7 @@ pub fn note_change(metadata: &mut Metadata, now: SystemTime) {
 
 /// Lets what is stored anew for another reason keep the date that it shows.
 pub fn keep_time(metadata: &mut Metadata, shown: SystemTime) {
-    if !metadata.contains_key(MTIME) && !metadata.contains_key("file-mtime") {
+    if time_in(metadata, [MTIME, "file-mtime"]).is_none() {
         metadata.insert(MTIME.to_owned(), format_time(shown));
     }
 }

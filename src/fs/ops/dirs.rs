@@ -175,7 +175,9 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         {
             let state = directory.lock();
             for (component, child) in &listing.children {
-                let here = |role, listed| state.directory.own_knowledge(role, component, listing.began).unwrap_or(listed);
+                let gone = state.directory.is_gone_since(component, listing.began);
+                let here =
+                    |role, listed| state.directory.own_knowledge(role, component, listing.began).unwrap_or(listed && !gone);
                 shown.push((component, here(Role::Directory, child.directory), here(Role::Object, child.object.is_some())));
             }
         }

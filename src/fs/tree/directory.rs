@@ -274,6 +274,12 @@ impl Directory {
         self.absent.get(component).is_some_and(|at| now.saturating_duration_since(*at) < ttl)
     }
 
+    /// Whether a name was asked for after a listing was begun, and was not there: it is shown no more.
+    #[must_use]
+    pub fn is_gone_since(&self, component: &Component, began: Instant) -> bool {
+        self.absent.get(component).is_some_and(|at| *at > began)
+    }
+
     /// An object of it was found by asking for its name alone.
     pub fn note_found(&mut self, now: Instant, ttl: Duration) {
         self.found.count(now, ttl);

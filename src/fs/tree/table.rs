@@ -1,12 +1,13 @@
 //! All inodes by number and by place, with the kernel's lookup counts.
 //!
 //! The kernel may use a number until it has forgotten it as often as it was told of it; the number stays in the table that
-//! long. Numbers are a hash of bucket and key (the next free one on collision), so they survive remounts.
+//! long. What this mount has made, and directories, stay for a while longer: the store does not tell all that is known of them (times
+//! to the nanosecond, what has happened in a directory, whose setuid bits and devices they are). Numbers are a hash of bucket and key (the next free one on collision), so they survive remounts.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 
-use super::inode::{Inode, Role};
+use super::inode::{Inode, Role, State};
 use crate::fs::attr::Ino;
 use crate::fs::name::Component;
 
@@ -25,20 +26,32 @@ pub struct Table<S> {
 struct Inner<S> {
     inodes: HashMap<Ino, Slot<S>>,
     places: HashMap<PlaceKey, Ino>,
+    /// What the kernel has forgotten and is kept, the longest forgotten first; maybe it has been told of some again.
+    forgotten: VecDeque<Ino>,
+    most_forgotten: usize,
 }
 
 #[derive(Debug)]
 struct Slot<S> {
     inode: Arc<Inode<S>>,
     lookups: u64,
+    /// The kernel has forgotten it, and it is kept.
+    is_forgotten: bool,
+}
+
+impl<S> Slot<S> {
+    const fn new(inode: Arc<Inode<S>>, lookups: u64) -> Self {
+        Self { inode, lookups, is_forgotten: false }
+    }
 }
 
 impl<S> Table<S> {
-    /// A table that holds the root for ever.
+    /// A table that holds the root for ever, and so many that the kernel has forgotten.
     #[must_use]
-    pub fn new(root: Arc<Inode<S>>) -> Self {
-        let slot = Slot { inode: root, lookups: 1 };
-        let inner = Inner { inodes: HashMap::from([(Ino::ROOT, slot)]), places: HashMap::new() };
+    pub fn new(root: Arc<Inode<S>>, most_forgotten: usize) -> Self {
+        let slot = Slot::new(root, 1);
+        let inodes = HashMap::from([(Ino::ROOT, slot)]);
+        let inner = Inner { inodes, places: HashMap::new(), forgotten: VecDeque::new(), most_forgotten };
         Self { inner: RwLock::new(inner) }
     }
 
@@ -79,7 +92,7 @@ impl<S> Table<S> {
             number = number.checked_add(1).unwrap_or(FIRST_HASHED);
         }
         let inode = make(Ino(number));
-        inner.inodes.insert(Ino(number), Slot { inode: Arc::clone(&inode), lookups: 0 });
+        inner.inodes.insert(Ino(number), Slot::new(Arc::clone(&inode), 0));
         inner.places.insert(key, Ino(number));
         inode
     }
@@ -107,7 +120,8 @@ impl<S> Table<S> {
     /// The kernel was told of `inode` once more.
     pub fn remember(&self, inode: &Arc<Inode<S>>) {
         let mut inner = self.write();
-        inner.inodes.entry(inode.ino).or_insert_with(|| Slot { inode: Arc::clone(inode), lookups: 0 }).lookups += 1;
+        let slot = inner.inodes.entry(inode.ino).or_insert_with(|| Slot::new(Arc::clone(inode), 0));
+        (slot.lookups, slot.is_forgotten) = (slot.lookups + 1, false);
     }
 
     /// The kernel has forgotten `ino` so often. What nobody knows any more is dropped.
@@ -145,27 +159,49 @@ impl<S> Table<S> {
 
 impl<S> Inner<S> {
     fn drop_if_unused(&mut self, ino: Ino) {
-        let Some(slot) = self.inodes.get(&ino) else { return };
-        if slot.lookups > 0 || ino == Ino::ROOT {
-            return;
+        let Some(true) = self.with_unused(ino, |inode, state| {
+            let stays = state.linked && (state.ours || inode.is_directory());
+            if stays {
+                // What it shows can be much, and is soon old.
+                state.directory.forget_listing();
+            }
+            stays
+        }) else {
+            return self.drop_unused(ino);
+        };
+        if let Some(slot) = self.inodes.get_mut(&ino).filter(|slot| !slot.is_forgotten) {
+            slot.is_forgotten = true;
+            self.forgotten.push_back(ino);
         }
-        let inode = Arc::clone(&slot.inode);
-        // Rank 3 under rank 4, against the order: safe, since `try_lock` never waits. Who holds the state now will
-        // forget or release in turn.
-        let Some(state) = inode.try_lock() else { return };
-        let in_use =
-            state.opens > 0 || state.is_writing() || state.unsent || state.directory.is_kept() || state.directory.has_own_names();
-        let key = state.place.parent.as_ref().map(|parent| (parent.ino, inode.role(), state.place.component.clone()));
-        drop(state);
-        if in_use {
-            return;
+        if self.forgotten.len() > self.most_forgotten
+            && let Some(oldest) = self.forgotten.pop_front()
+        {
+            self.drop_unused(oldest);
         }
+    }
+
+    fn drop_unused(&mut self, ino: Ino) {
+        let place = |inode: &Inode<S>, state: &mut State<S>| {
+            state.place.parent.as_ref().map(|parent| (parent.ino, inode.role(), state.place.component.clone()))
+        };
+        let Some(key) = self.with_unused(ino, place) else { return };
         self.inodes.remove(&ino);
         if let Some(key) = key
             && self.places.get(&key) == Some(&ino)
         {
             self.places.remove(&key);
         }
+    }
+
+    /// Looks at an inode that neither the kernel nor anybody here needs; `None` of any other.
+    fn with_unused<T>(&self, ino: Ino, look: impl FnOnce(&Inode<S>, &mut State<S>) -> T) -> Option<T> {
+        let slot = self.inodes.get(&ino).filter(|slot| slot.lookups == 0 && ino != Ino::ROOT)?;
+        // Rank 3 under rank 4, against the order: safe, since `try_lock` never waits. Who holds the state now will
+        // forget or release in turn.
+        let mut state = slot.inode.try_lock()?;
+        let in_use =
+            state.opens > 0 || state.is_writing() || state.unsent || state.directory.is_kept() || state.directory.has_own_names();
+        (!in_use).then(|| look(&slot.inode, &mut state))
     }
 }
 

@@ -1,0 +1,80 @@
+//! What the kernel has forgotten for want of memory shows the same as before, as long as it can be kept: the store does not
+//! tell all of it.
+
+use std::time::Duration;
+
+use pailfs::fs::attr::{Attr, Ino, SetAttr, SetTime};
+use pailfs::fs::config::Config;
+use pailfs::fs::{Fs, Looked};
+use pailfs::store::{BucketName, RetryPolicy};
+
+use crate::world::{CALLER, World, content};
+
+async fn look<S>(fs: &Fs<S>, parent: Ino, name: &str) -> (Ino, Attr)
+where
+    S: pailfs::store::ObjectStore + pailfs::store::BucketService,
+{
+    match fs.lookup(parent, name.as_bytes()).await.unwrap() {
+        Looked::Found(stat) => (stat.ino, stat.attr),
+        Looked::Absent => panic!("there is no {name}"),
+    }
+}
+
+fn world(most_forgotten: usize) -> World {
+    let config = Config { most_forgotten, ..Config::new(BucketName::new("bucket").unwrap()) };
+    World::of_ttl(config, RetryPolicy::once(), Duration::from_secs(5))
+}
+
+#[tokio::test]
+async fn what_was_made_here_and_directories_show_the_same_when_they_are_forgotten() {
+    let world = world(100);
+    let fs = &world.fs;
+    world.put("theirs/f", &content(1, 10)).await;
+    world.write("plain", &content(1, 10)).await.unwrap();
+    world.write("privileged", &content(1, 10)).await.unwrap();
+    fs.mknod(Ino::ROOT, b"device", 0o020_644, 5, CALLER).await.unwrap();
+    fs.mkdir(Ino::ROOT, b"d", 0o755, CALLER).await.unwrap();
+    let set = SetAttr { mode: Some(0o4755), ..SetAttr::default() };
+    let (privileged, _) = look(fs, Ino::ROOT, "privileged").await;
+    fs.setattr(privileged, set, CALLER).await.unwrap();
+    for directory in ["d", "theirs"] {
+        let (ino, _) = look(fs, Ino::ROOT, directory).await;
+        tokio::time::sleep(Duration::from_millis(1100)).await;
+        fs.mkdir(ino, b"new", 0o755, CALLER).await.unwrap();
+    }
+    for name in ["plain", "privileged", "device", "d", "theirs"] {
+        let (ino, before) = look(fs, Ino::ROOT, name).await;
+        fs.forget(ino, 100);
+        let (again, after) = look(fs, Ino::ROOT, name).await;
+        assert_eq!((again, after), (ino, before), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn so_many_are_kept_and_what_is_gone_is_not() {
+    let world = world(2);
+    let fs = &world.fs;
+    let mut before = Vec::new();
+    for name in ["a", "b", "c", "gone"] {
+        world.write(name, &content(1, 10)).await.unwrap();
+        let (ino, _) = look(fs, Ino::ROOT, name).await;
+        let set = SetAttr { mode: Some(0o4755), mtime: Some(SetTime::Now), ..SetAttr::default() };
+        fs.setattr(ino, set, CALLER).await.unwrap();
+        before.push(ino);
+    }
+    fs.unlink(Ino::ROOT, b"gone").await.unwrap();
+    for ino in before.iter().rev().chain(&before) {
+        fs.forget(*ino, 100);
+    }
+    // The first one was forgotten last, and others' setuid bits are not believed.
+    assert_eq!(look(fs, Ino::ROOT, "b").await.1.mode, 0o4755);
+    assert_eq!(look(fs, Ino::ROOT, "a").await.1.mode, 0o4755);
+    assert_eq!(look(fs, Ino::ROOT, "c").await.1.mode, 0o755);
+    assert!(matches!(fs.lookup(Ino::ROOT, b"gone").await.unwrap(), Looked::Absent));
+    // What another client has put there since is not what was kept.
+    world.put("a", &content(2, 20)).await;
+    fs.forget(before[0], 100);
+    tokio::time::sleep(Duration::from_millis(5100)).await;
+    let (_, attr) = look(fs, Ino::ROOT, "a").await;
+    assert_eq!((attr.size, attr.mode), (20, 0o644));
+}
