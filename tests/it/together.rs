@@ -164,3 +164,37 @@ fn locks_of_the_kernel_hold_between_the_processes_of_a_mount_and_cost_nothing() 
          assert os.wait()[1] == 0'");
     assert_eq!(site.count("PutObject"), 1, "nobody has changed it since");
 }
+
+/// Opens, appends up to three lines, closes, for some seconds; prints the lines of which close has said that they are stored.
+const APPENDER: &str = "
+import os, sys, time
+name, lines, end = sys.argv[1], 0, time.time() + 5
+while time.time() < end:
+    file, first = os.open('log', os.O_WRONLY | os.O_APPEND), lines
+    for _ in range(lines % 3 + 1):
+        os.write(file, f'{name}.{lines}\\n'.encode())
+        lines += 1
+    os.close(file)
+    print(*(f'{name}.{line}' for line in range(first, lines)), sep='\\n')
+";
+
+/// Two processes of one mount and one of another, none of which believes anything: names are looked up while others are about to
+/// write.
+#[test]
+fn no_line_is_lost_of_those_whom_the_name_leaves_while_they_begin_to_write() {
+    let site = Site::start();
+    site.put("log", "");
+    let mounts = [site.mount(&["--ttl", "0s"]), site.mount(&["--ttl", "0s"])];
+    let written: Vec<String> = std::thread::scope(|scope| {
+        let writers = [0, 0, 1].into_iter().enumerate().map(|(number, mount)| {
+            let mount = &mounts[mount];
+            scope.spawn(move || mount.sh(&format!("python3 -c \"{APPENDER}\" {number}")))
+        });
+        writers.collect::<Vec<_>>().into_iter().map(|writer| writer.join().unwrap()).collect()
+    });
+    let stored = String::from_utf8(site.get("log").unwrap()).unwrap();
+    let there: BTreeSet<&str> = stored.lines().collect();
+    let said: Vec<&str> = written.iter().flat_map(|lines| lines.lines()).collect();
+    let lost: Vec<&&str> = said.iter().filter(|line| !there.contains(**line)).collect();
+    assert!(said.len() > 100 && lost.is_empty(), "of {} lines these are lost: {lost:?}", said.len());
+}

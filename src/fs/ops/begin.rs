@@ -104,7 +104,12 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             false => Writer::of_object(shared, destination, source_of(&object, &info)),
         };
         let base = Base::Object(info.etag.clone());
-        inode.lock().content = Content::Writing(Writing { writer, base, on_conflict, known });
+        let mut state = inode.lock();
+        if !state.linked {
+            // While it was looked at somebody has looked its name up, and found what another client has put there.
+            return Err(replaced());
+        }
+        state.content = Content::Writing(Writing { writer, base, on_conflict, known });
         Ok(())
     }
 
@@ -144,6 +149,10 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             writer.redirect(|destination| destination.properties.clone_from(&known.properties));
         }
         let mut state = inode.lock();
+        if !state.linked {
+            // Its name is another object's since.
+            return Ok(None);
+        }
         if let Some(info) = &info {
             let decoded = posix::decode(&self.config, info, false, state.ours);
             (state.attr.mode, state.attr.uid, state.attr.gid) = (decoded.attr.mode, decoded.attr.uid, decoded.attr.gid);

@@ -41,12 +41,18 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     /// As [`Fs::commit`], for a caller who holds the gate alone.
     pub(in crate::fs) async fn commit_alone(&self, inode: &Arc<Inode<S>>) -> Result<()> {
         let Some(writing) = inode.writing() else { return Ok(()) };
-        let (linked, lost) = {
+        let (linked, replaced, lost) = {
             let state = inode.lock();
-            (state.linked, state.lost.clone())
+            (state.linked, !state.linked && state.attr.nlink > 0, state.lost.clone())
         };
         if let Some(lost) = lost {
             return Err(lost);
+        }
+        if replaced && writing.writer.is_dirty() {
+            // What is written is never given up in silence.
+            let error = super::open::replaced();
+            inode.lock().lost = Some(error.clone());
+            return Err(error);
         }
         if !linked || !writing.writer.is_dirty() {
             return Ok(());
