@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use pailfs::fs::attr::{Attr, Ino, SetAttr, SetTime};
 use pailfs::fs::config::Config;
-use pailfs::fs::{Fs, Looked};
-use pailfs::store::{BucketName, RetryPolicy};
+use pailfs::fs::handles::{HandleId, OpenMode};
+use pailfs::fs::{Fs, Looked, Replace};
+use pailfs::store::{BucketName, Condition, DeleteObject, Key, ObjectRef, ObjectStore as _, RetryPolicy};
 
-use crate::world::{CALLER, World, content};
+use crate::world::{CALLER, READ, WRITE, World, content};
 
 async fn look<S>(fs: &Fs<S>, parent: Ino, name: &str) -> (Ino, Attr)
 where
@@ -18,6 +19,11 @@ where
         Looked::Found(stat) => (stat.ino, stat.attr),
         Looked::Absent => panic!("there is no {name}"),
     }
+}
+
+async fn create(world: &World, directory: Ino, name: &str) -> HandleId {
+    let mode = OpenMode { exclusive: true, ..WRITE };
+    world.fs.create(directory, name.as_bytes(), 0o644, mode, CALLER).await.unwrap().1
 }
 
 fn world(most_forgotten: usize) -> World {
@@ -77,4 +83,60 @@ async fn so_many_are_kept_and_what_is_gone_is_not() {
     tokio::time::sleep(Duration::from_millis(5100)).await;
     let (_, attr) = look(fs, Ino::ROOT, "a").await;
     assert_eq!((attr.size, attr.mode), (20, 0o644));
+}
+
+#[tokio::test]
+async fn who_is_kept_keeps_the_directories_above() {
+    for most_forgotten in [0, 100] {
+        let world = world(most_forgotten);
+        let fs = &world.fs;
+        fs.mkdir(Ino::ROOT, b"p", 0o755, CALLER).await.unwrap();
+        let (p, _) = look(fs, Ino::ROOT, "p").await;
+        fs.mkdir(p, b"q", 0o755, CALLER).await.unwrap();
+        let (q, _) = look(fs, p, "q").await;
+        let handle = create(&world, q, "new").await;
+        fs.write(handle, 0, content(1, 10), CALLER).await.unwrap();
+        fs.rename((q, b"new"), (q, b"f"), Replace::Allowed).await.unwrap();
+        fs.flush(handle, |_| false).await.unwrap();
+        fs.release(handle).await.unwrap();
+        fs.rename((q, b"f"), (q, b"g"), Replace::Allowed).await.unwrap();
+        let (file, _) = look(fs, q, "g").await;
+        for ino in [file, q, p] {
+            fs.forget(ino, 100);
+        }
+        let (p, _) = look(fs, Ino::ROOT, "p").await;
+        let (q, _) = look(fs, p, "q").await;
+        let (file, _) = look(fs, q, "g").await;
+        let handle = fs.open(file, WRITE, CALLER).await.unwrap();
+        fs.write(handle, 3, content(2, 3), CALLER).await.unwrap();
+        // It is moved along: read at its new place, and nothing is left at the old one.
+        fs.rename((Ino::ROOT, b"p"), (Ino::ROOT, b"p2"), Replace::Allowed).await.unwrap();
+        fs.rename((p, b"q"), (Ino::ROOT, b"q2"), Replace::Allowed).await.unwrap();
+        let reader = fs.open(file, READ, CALLER).await.unwrap();
+        assert_eq!(fs.read(reader, 0, 100).await.unwrap().len(), 10, "{most_forgotten}");
+        assert!(matches!(fs.lookup(p, b"q").await.unwrap(), Looked::Absent), "{most_forgotten}");
+        for handle in [handle, reader] {
+            fs.flush(handle, |_| false).await.unwrap();
+            fs.release(handle).await.unwrap();
+        }
+        assert_eq!(world.keys().await, ["p2/", "q2/", "q2/g"]);
+    }
+}
+
+/// A directory that has a marker needs not be kept by this mount when it is emptied: when another client has removed it, it is gone.
+#[tokio::test(start_paused = true)]
+async fn a_directory_that_was_emptied_here_can_be_removed_by_others() {
+    let world = world(100);
+    let fs = &world.fs;
+    fs.mkdir(Ino::ROOT, b"d", 0o755, CALLER).await.unwrap();
+    let (d, _) = look(fs, Ino::ROOT, "d").await;
+    let handle = create(&world, d, "f").await;
+    fs.flush(handle, |_| false).await.unwrap();
+    fs.release(handle).await.unwrap();
+    fs.unlink(d, b"f").await.unwrap();
+    assert!(matches!(fs.lookup(Ino::ROOT, b"d").await.unwrap(), Looked::Found(_)));
+    let marker = ObjectRef::current(BucketName::new("bucket").unwrap(), Key::new("d/").unwrap());
+    world.memory.delete(&DeleteObject { object: marker, condition: Condition::None }).await.unwrap();
+    tokio::time::advance(Duration::from_secs(6)).await;
+    assert!(matches!(fs.lookup(Ino::ROOT, b"d").await.unwrap(), Looked::Absent));
 }

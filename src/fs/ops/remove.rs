@@ -260,8 +260,11 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         while self.locate(&kept).is_ok_and(|address| !address.is_bucket()) {
             let marked = {
                 let mut state = kept.lock();
-                state.directory.keep();
-                state.info.is_some()
+                let marked = state.info.is_some();
+                if !marked {
+                    state.directory.keep();
+                }
+                marked
             };
             let place = kept.place();
             let Some(parent) = place.parent.filter(|_| !marked) else { break };

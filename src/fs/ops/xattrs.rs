@@ -8,7 +8,7 @@ use super::restore::Again;
 use crate::base::clock;
 use crate::data::guess;
 use crate::fs::Fs;
-use crate::fs::attr::{Attr, Caller, Ino};
+use crate::fs::attr::{Attr, Caller, Ino, Kind};
 use crate::fs::config::ListXattrs;
 use crate::fs::error::{Error, Result, Situation};
 use crate::fs::meta::metadata::{self, Refused};
@@ -385,6 +385,10 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         let inode = self.inode(ino)?;
         let _entered = self.moves.enter(&inode, Access::Look).await;
         self.is_current(&inode)?;
+        if !matches!(inode.kind, Kind::File | Kind::Directory) {
+            // The kernel gives none of theirs out: who was told of one would ask for it in vain.
+            return Ok(Vec::new());
+        }
         if self.config.list_xattrs == ListXattrs::Known && !self.is_described(&inode) {
             return Ok(Vec::new());
         }

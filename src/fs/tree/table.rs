@@ -26,6 +26,8 @@ pub struct Table<S> {
 struct Inner<S> {
     inodes: HashMap<Ino, Slot<S>>,
     places: HashMap<PlaceKey, Ino>,
+    /// How many places are in a directory: it stays as long as there is one, since what is below finds its key by it.
+    inside: HashMap<Ino, usize>,
     /// What the kernel has forgotten and is kept, the longest forgotten first; maybe it has been told of some again.
     forgotten: VecDeque<Ino>,
     most_forgotten: usize,
@@ -51,7 +53,7 @@ impl<S> Table<S> {
     pub fn new(root: Arc<Inode<S>>, most_forgotten: usize) -> Self {
         let slot = Slot::new(root, 1);
         let inodes = HashMap::from([(Ino::ROOT, slot)]);
-        let inner = Inner { inodes, places: HashMap::new(), forgotten: VecDeque::new(), most_forgotten };
+        let inner = Inner { inodes, places: HashMap::new(), inside: HashMap::new(), forgotten: VecDeque::new(), most_forgotten };
         Self { inner: RwLock::new(inner) }
     }
 
@@ -93,28 +95,22 @@ impl<S> Table<S> {
         }
         let inode = make(Ino(number));
         inner.inodes.insert(Ino(number), Slot::new(Arc::clone(&inode), 0));
-        inner.places.insert(key, Ino(number));
+        inner.put(key, Ino(number));
         inode
     }
 
     /// Takes the name away from `inode`; it stays for its handles and for what the kernel knows.
     pub fn unlink(&self, parent: Ino, role: Role, component: &Component, inode: &Arc<Inode<S>>) {
         let mut inner = self.write();
-        let key = (parent, role, component.clone());
-        if inner.places.get(&key) == Some(&inode.ino) {
-            inner.places.remove(&key);
-        }
+        inner.take(&(parent, role, component.clone()), inode.ino);
     }
 
     /// Gives `inode` a new place, in which nobody is.
     pub fn relink(&self, from: (Ino, &Component), to: (Ino, &Component), inode: &Arc<Inode<S>>) {
         let mut inner = self.write();
         let role = inode.role();
-        let old = (from.0, role, from.1.clone());
-        if inner.places.get(&old) == Some(&inode.ino) {
-            inner.places.remove(&old);
-        }
-        inner.places.insert((to.0, role, to.1.clone()), inode.ino);
+        inner.put((to.0, role, to.1.clone()), inode.ino);
+        inner.take(&(from.0, role, from.1.clone()), inode.ino);
     }
 
     /// The kernel was told of `inode` once more.
@@ -186,10 +182,30 @@ impl<S> Inner<S> {
         };
         let Some(key) = self.with_unused(ino, place) else { return };
         self.inodes.remove(&ino);
-        if let Some(key) = key
-            && self.places.get(&key) == Some(&ino)
-        {
-            self.places.remove(&key);
+        if let Some(key) = key {
+            self.take(&key, ino);
+        }
+    }
+
+    fn put(&mut self, key: PlaceKey, ino: Ino) {
+        let parent = key.0;
+        if self.places.insert(key, ino).is_none() {
+            *self.inside.entry(parent).or_default() += 1;
+        }
+    }
+
+    /// Takes a place away from `ino`, if it has it; its directory may have waited for that.
+    fn take(&mut self, key: &PlaceKey, ino: Ino) {
+        if self.places.get(key) != Some(&ino) {
+            return;
+        }
+        self.places.remove(key);
+        if let Some(inside) = self.inside.get_mut(&key.0) {
+            *inside -= 1;
+            if *inside == 0 {
+                self.inside.remove(&key.0);
+                self.drop_if_unused(key.0);
+            }
         }
     }
 
