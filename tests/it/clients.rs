@@ -433,10 +433,12 @@ async fn a_rename_whose_delete_is_refused_leaves_no_copy() {
     let world = World::new(RetryPolicy::once());
     world.write("f", &content(1, 10)).await.unwrap();
     let calls = world.fault.calls().len();
-    // HEAD and LIST of the new name, the copy, and then the DELETE of the old one.
-    world.fault.inject(calls + 3, REFUSED);
+    // HEAD and LIST of the new name, what the bucket does with access lists and the file's, the copy, and then the DELETE of the
+    // old one.
+    world.fault.inject(calls + 5, REFUSED);
     let moved = world.rename("f", "g", Replace::Forbidden).await;
     assert_eq!(moved, Err(Situation::Denied), "{:?}", &world.fault.calls()[calls..]);
+    assert_eq!(world.fault.calls()[calls + 5], Operation::DeleteObject);
     assert_eq!(world.stored("f").await, Some(content(1, 10)));
     assert_eq!(world.stored("g").await, None);
     assert_eq!(world.read("f").await.unwrap(), content(1, 10));
