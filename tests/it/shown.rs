@@ -53,9 +53,11 @@ fn a_write_takes_setuid_away_at_once() {
 fn what_is_open_shows_what_its_object_says() {
     let site = Site::start();
     for number in 0..61 {
-        // Not one of the sample.
-        let metadata = if number == 10 { &PRIVATE[..] } else { &[] };
-        put(&site, &format!("d/{number:02}"), "secret", metadata);
+        // By its date it is not one of the sample.
+        let (key, metadata) = (format!("d/{number:02}"), if number == 10 { &PRIVATE[..] } else { &[] });
+        put(&site, &key, "secret", metadata);
+        let date = SystemTime::now() - Duration::from_secs(10_000 - number * 10);
+        site.server.memory().set_last_modified(&object(&key), date).unwrap();
     }
     let mount = site.mount(&["--allow-other", "--ttl", "60s"]);
     let listed = mount.sh("ls -l d | grep 10$");
