@@ -7,7 +7,7 @@ use pailfs::fs::attr::{Attr, Ino, SetAttr, SetTime};
 use pailfs::fs::config::Config;
 use pailfs::fs::handles::{HandleId, OpenMode};
 use pailfs::fs::{Fs, Looked, Replace};
-use pailfs::store::{BucketName, Condition, DeleteObject, Key, ObjectRef, ObjectStore as _, RetryPolicy};
+use pailfs::store::{BucketName, Condition, DeleteObject, HeadObject, Key, ObjectRef, ObjectStore as _, RetryPolicy};
 
 use crate::world::{CALLER, READ, WRITE, World, content};
 
@@ -139,4 +139,32 @@ async fn a_directory_that_was_emptied_here_can_be_removed_by_others() {
     world.memory.delete(&DeleteObject { object: marker, condition: Condition::None }).await.unwrap();
     tokio::time::advance(Duration::from_secs(6)).await;
     assert!(matches!(fs.lookup(Ino::ROOT, b"d").await.unwrap(), Looked::Absent));
+}
+
+/// The kernel forgets the directories above what waits here to be sent: it is sent to where they have been moved since.
+#[tokio::test]
+async fn what_waits_below_a_directory_that_is_forgotten_and_moved_is_sent_to_its_new_place() {
+    for most_forgotten in [0, 100] {
+        let world = world(most_forgotten);
+        let fs = &world.fs;
+        fs.mkdir(Ino::ROOT, b"p", 0o755, CALLER).await.unwrap();
+        let (p, _) = look(fs, Ino::ROOT, "p").await;
+        fs.mkdir(p, b"q", 0o755, CALLER).await.unwrap();
+        let (q, _) = look(fs, p, "q").await;
+        let handle = create(&world, q, ".f.000000").await;
+        fs.write(handle, 0, content(1, 10), CALLER).await.unwrap();
+        fs.flush(handle, |_| false).await.unwrap();
+        fs.release(handle).await.unwrap();
+        let (file, _) = look(fs, q, ".f.000000").await;
+        fs.setattr(file, SetAttr { mode: Some(0o604), ..SetAttr::default() }, CALLER).await.unwrap();
+        for ino in [file, q, p] {
+            fs.forget(ino, 100);
+        }
+        fs.rename((Ino::ROOT, b"p"), (Ino::ROOT, b"p2"), Replace::Allowed).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(1100)).await;
+        assert_eq!(fs.send_unsent().await.len(), 0, "{most_forgotten}");
+        let object = ObjectRef::current(BucketName::new("bucket").unwrap(), Key::new("p2/q/.f.000000").unwrap());
+        let stored = world.memory.head(&HeadObject { object }).await.unwrap();
+        assert_eq!(stored.properties.metadata["mode"], (0o100_604).to_string(), "{most_forgotten}");
+    }
 }

@@ -1,9 +1,9 @@
 //! Attributes of a file that is about to get its real name: they go to the store with the rename.
 //!
-//! rsync writes `.NAME.XXXXXX`, closes it, sets owner, times and mode by a call each, then renames it. A self-copy for each call
-//! would double what a file costs, and nobody looks for an object of that name. So on such a name, and only while the file is
-//! new, what is set waits here for a moment, and nobody asks whether another client has made something else of it; the bytes
-//! do not wait, they are in the store when close returns.
+//! rsync writes a file under a dot, its name, a dot and six random characters, closes it, sets owner, times and mode by a call
+//! each, then renames it. A self-copy for each call would double what a file costs, and nobody looks for an object of that name.
+//! So on such a name, and only while the file is new, what is set waits here for a moment, and nobody asks whether another client
+//! has made something else of it; the bytes do not wait, they are in the store when close returns.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -110,7 +110,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     }
 }
 
-/// Whether a name is one of rsync's for a file that is not complete: `.NAME.XXXXXX`.
+/// Whether a name is one of rsync's for a file that is not complete, as `.file.aB3xYz`.
 fn is_temporary(name: &str) -> bool {
     let parts = name.strip_prefix('.').and_then(|name| name.rsplit_once('.'));
     parts.is_some_and(|(stem, random)| {

@@ -215,8 +215,12 @@ impl<S> Inner<S> {
         // Rank 3 under rank 4, against the order: safe, since `try_lock` never waits. Who holds the state now will
         // forget or release in turn.
         let mut state = slot.inode.try_lock()?;
-        let in_use =
-            state.opens > 0 || state.is_writing() || state.unsent || state.directory.is_kept() || state.directory.has_own_names();
+        let in_use = state.opens > 0
+            || state.is_writing()
+            || state.unsent
+            || state.directory.is_kept()
+            || state.directory.has_own_names()
+            || self.inside.contains_key(&ino);
         (!in_use).then(|| look(&slot.inode, &mut state))
     }
 }
