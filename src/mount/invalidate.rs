@@ -1,4 +1,4 @@
-//! Telling the kernel to forget: from a thread of its own that holds no lock, since a notification waits for requests in flight.
+//! Telling the kernel to forget: pages from a thread of its own that holds no lock, since that waits for requests in flight.
 
 use std::sync::mpsc;
 use std::thread;
@@ -33,5 +33,13 @@ impl Invalidator {
     pub fn forget_pages(&self, ino: Ino) {
         // The thread is gone only when the mount is.
         let _ = self.0.send(ino);
+    }
+}
+
+/// The kernel asks for the attributes of `ino` before it uses them again. Without a range this waits for nothing, so that any thread
+/// may do it; an inode that the kernel does not know (any more) is no error.
+pub fn forget_attributes(notifier: &Notifier, ino: Ino) {
+    if let Err(error) = notifier.inval_inode(INodeNo(ino.0), -1, 0) {
+        tracing::debug!(%ino, %error, "the kernel keeps the attributes");
     }
 }

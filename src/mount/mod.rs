@@ -159,12 +159,7 @@ impl<S: ObjectStore + BucketService> Mounted<S> {
         let session = session.map_err(refused)?;
         let session = session.spawn().map_err(refused)?;
         let notifier = session.notifier();
-        fs.on_changed_attributes(move |ino| {
-            // Without a range it waits for nothing; that the kernel does not know the inode (any more) is no error.
-            if let Err(error) = notifier.inval_inode(fuser::INodeNo(ino.0), -1, 0) {
-                tracing::debug!(%ino, %error, "the kernel keeps the attributes");
-            }
-        });
+        fs.on_changed_attributes(move |ino| invalidate::forget_attributes(&notifier, ino));
         // Set once, here.
         let _ = invalidator.set(Invalidator::start(session.notifier()).map_err(refused)?);
         if let Ok(Some(mount)) = mountinfo::on(&settings.directory) {

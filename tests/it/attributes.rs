@@ -1,12 +1,11 @@
 //! `--attrs`: how much a listing is believed, what is asked for beside it, and what is remembered from mount to mount.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::thread::sleep;
 use std::time::{Duration, SystemTime};
 
-use pailfs::store::{BucketName, HeadObject, Key, ObjectInfo, ObjectRef, ObjectStore as _, Properties};
+use pailfs::store::Properties;
 
 use crate::support::{BUCKET, Mount, Site};
 
@@ -15,25 +14,13 @@ const SETTLED: Duration = Duration::from_millis(3100);
 /// Objects of others were last modified so long ago.
 const OLD: Duration = Duration::from_secs(3600);
 
-fn object(key: &str) -> ObjectRef {
-    ObjectRef::current(BucketName::new(BUCKET).unwrap(), Key::new(key).unwrap())
-}
-
-fn head(site: &Site, key: &str) -> ObjectInfo {
-    site.block_on(site.server.memory().head(&HeadObject { object: object(key) })).unwrap()
-}
-
-fn metadata(site: &Site, key: &str) -> BTreeMap<String, String> {
-    head(site, key).properties.metadata
-}
-
 fn with_mode(mode: u32) -> Properties {
     Properties { metadata: [("mode".to_owned(), (0o100_000 | mode).to_string())].into(), ..Properties::default() }
 }
 
 /// Lets an object be of long ago.
 fn age(site: &Site, key: &str) {
-    site.server.memory().set_last_modified(&object(key), SystemTime::now() - OLD).unwrap();
+    site.date(key, SystemTime::now() - OLD);
 }
 
 /// Files of others in a directory, of long ago.
@@ -108,7 +95,7 @@ fn a_change_in_a_large_directory_of_others_costs_nothing_for_the_others() {
     assert!(site.count("HeadObject") <= 4, "{:?}", site.server.counters());
     // What is unusual is seen by others, and by them alone is it asked for.
     mount.sh("chmod 600 d/01234 && touch -d @1000000000 d/other");
-    assert!(metadata(&site, "d/").contains_key("pailfs-attrs"), "{:?}", metadata(&site, "d/"));
+    assert!(site.metadata("d/").contains_key("pailfs-attrs"), "{:?}", site.metadata("d/"));
     sleep(SETTLED);
     let other = site.mount(&["--ttl", "60s"]);
     site.server.reset_counters();
@@ -202,11 +189,11 @@ fn what_is_unusual_is_announced_before_it_is_there_and_what_is_plain_is_not() {
     mount.sh("mkdir plain moved made && echo x > plain/f && ln -s f plain/l && mkdir plain/below && cp plain/f plain/g");
     mount.sh("mv plain/g moved/g && touch plain/f");
     for directory in ["plain/", "moved/", "made/"] {
-        assert!(!metadata(&site, directory).contains_key("pailfs-attrs"), "{directory}");
+        assert!(!site.metadata(directory).contains_key("pailfs-attrs"), "{directory}");
     }
-    let since = |directory: &str| metadata(&site, directory).get("pailfs-attrs").cloned().unwrap_or_default();
+    let since = |directory: &str| site.metadata(directory).get("pailfs-attrs").cloned().unwrap_or_default();
     mount.sh("install -m 600 plain/f made/f");
-    assert!(since("made/").starts_with("20"), "{:?}", metadata(&site, "made/"));
+    assert!(since("made/").starts_with("20"), "{:?}", site.metadata("made/"));
     let first = since("made/");
     sleep(Duration::from_millis(1100));
     mount.sh("chmod 700 made made/f && touch -d @5 made && mv made/f moved/f");
@@ -265,7 +252,7 @@ fn where_the_marker_may_not_be_written_the_change_succeeds_and_why_tells() {
     site.server.set_faults("PutObject:*=denied".parse().unwrap());
     mount.sh("chmod 600 d/f");
     site.server.set_faults("".parse().unwrap());
-    assert_eq!((metadata(&site, "d/f")["mode"].as_str(), mode(&mount, "d/f")), ("33152", 0o600));
+    assert_eq!((site.metadata("d/f")["mode"].as_str(), mode(&mount, "d/f")), ("33152", 0o600));
     assert!(!site.keys().contains(&"d/".to_owned()));
     for name in ["d", "d/f"] {
         assert!(mount.why(name).contains("other mounts"), "{}", mount.why(name));
@@ -287,7 +274,7 @@ fn a_prefix_has_a_marker_and_a_bucket_has_memory() {
     }
     let mount = site.mount_source(&format!("{BUCKET}/p"), &["--ttl", "60s"]);
     mount.sh("ls -l && chmod 640 07 && chmod 711 .");
-    assert!(metadata(&site, "p/").contains_key("pailfs-attrs"));
+    assert!(site.metadata("p/").contains_key("pailfs-attrs"));
     let other = site.mount_source(&format!("{BUCKET}/p"), &["--ttl", "60s"]);
     assert_eq!(other.sh("stat -c %a . 07 08"), "711\n640\n644\n");
     let mount = site.mount(&["--ttl", "1s"]);
@@ -325,16 +312,16 @@ fn the_time_of_a_change_is_exact_and_survives() {
         name = then;
         assert!(ctime(name) > last, "{command}: {last:?}, {:?}", ctime(name));
         last = ctime(name);
-        let stored = metadata(&site, name)["ctime"].clone();
+        let stored = site.metadata(name)["ctime"].clone();
         assert_eq!(stored, format!("{}.{:09}", last.0, last.1), "{command}");
     }
     again(&site, &mount, &["--ttl", "60s"]);
     assert_eq!(ctime(name), last);
     // What stores nothing else has the date of its object.
     mount.sh("echo x > plain");
-    assert_eq!(metadata(&site, "plain").get("ctime"), None);
+    assert_eq!(site.metadata("plain").get("ctime"), None);
     again(&site, &mount, &["--ttl", "60s"]);
-    assert_eq!(ctime("plain").0, i64::try_from(seconds(head(&site, "plain").last_modified)).unwrap());
+    assert_eq!(ctime("plain").0, i64::try_from(seconds(site.head("plain").last_modified)).unwrap());
 }
 
 fn seconds(time: SystemTime) -> u64 {
@@ -368,7 +355,7 @@ fn a_directory_made_anew_says_anew_since_when_its_objects_have_attributes() {
     let site = Site::start();
     let mount = site.mount(&["--ttl", "1s"]);
     let unusual = "for n in 1 2 3; do echo x > d/f$n; done; chmod 600 d/f1";
-    let says = || metadata(&site, "d/").contains_key("pailfs-attrs");
+    let says = || site.metadata("d/").contains_key("pailfs-attrs");
     mount.sh(&format!("mkdir d; {unusual}"));
     assert!(says());
     for gone in ["rm -r d", "mv d dold"] {
@@ -397,7 +384,7 @@ fn what_is_moved_or_given_an_attribute_keeps_its_time() {
     let mount = site.mount(&[]);
     let times = |mount: &Mount| mount.sh("find . -type f -printf '%P %T@\\n' | sort");
     mount.sh("mkdir to && echo x > to/new && mv to/new to/saved");
-    assert!(!metadata(&site, "to/").contains_key("pailfs-attrs"), "who saves under another name makes nothing unusual");
+    assert!(!site.metadata("to/").contains_key("pailfs-attrs"), "who saves under another name makes nothing unusual");
     let before = times(&mount);
     mount.sh("setfattr -n user.a -v b tagged/f && setfattr -n user.s3.storage-class -v STANDARD_IA tagged/class");
     mount.sh("mv from/f to/f && mv tree moved && mv marked other && setfattr -n user.a -v b other");
@@ -409,7 +396,7 @@ fn what_is_moved_or_given_an_attribute_keeps_its_time() {
     };
     assert_eq!(sorted(&times(&mount)), sorted(&renamed));
     for directory in ["tagged/", "to/", "other/"] {
-        assert!(metadata(&site, directory).contains_key("pailfs-attrs"), "{directory}: others need not guess");
+        assert!(site.metadata(directory).contains_key("pailfs-attrs"), "{directory}: others need not guess");
     }
     let elsewhere = site.mount(&[]);
     assert_eq!(sorted(&times(&elsewhere)), sorted(&renamed));

@@ -5,9 +5,7 @@ use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::time::Duration;
 
-use pailfs::store::{BucketName, HeadObject, Key, Metadata, ObjectRef, ObjectStore as _};
-
-use crate::support::{BUCKET, Mount, Site};
+use crate::support::{Mount, Site};
 
 /// A mount that believes names for an hour, and a file that it knows and another client has replaced.
 fn known_and_replaced(prepare: &str) -> (Site, Mount) {
@@ -19,11 +17,6 @@ fn known_and_replaced(prepare: &str) -> (Site, Mount) {
     std::thread::sleep(Duration::from_millis(1100));
     site.put("f", "the new content");
     (site, mount)
-}
-
-fn metadata(site: &Site, key: &str) -> Metadata {
-    let object = ObjectRef::current(BucketName::new(BUCKET).unwrap(), Key::new(key).unwrap());
-    site.block_on(site.server.memory().head(&HeadObject { object })).unwrap().properties.metadata
 }
 
 #[test]
@@ -74,7 +67,7 @@ fn a_name_leads_to_what_replaced_a_file_that_is_open_for_writing() {
         std::thread::sleep(Duration::from_millis(1100));
         site.put("f", "of others");
         assert_eq!(mount.sh(changes), "of othersof others", "written before: {written_before}");
-        let kept = metadata(&site, "g");
+        let kept = site.metadata("g");
         assert_eq!((kept["a"].as_str(), kept["mode"].as_str()), ("1", "33152"), "written before: {written_before}");
         // Who still has the old one open learns it when he writes on, or at the latest at the close.
         let written = file.write_all(b"lost?").and_then(|()| file.sync_all());
@@ -103,7 +96,7 @@ fn who_appends_follows_what_the_name_has() {
             let content = format!("{others}{mine}");
             assert_eq!(site.get("f").as_deref(), Some(content.as_bytes()), "written before: {written_before}");
             assert_eq!(mount.sh("cat f"), content, "written before: {written_before}");
-            let kept = metadata(&site, "f");
+            let kept = site.metadata("f");
             assert_eq!((kept["a"].as_str(), kept["mode"].as_str()), ("1", "33152"), "written before: {written_before}");
         }
     }

@@ -5,26 +5,18 @@ use std::collections::BTreeMap;
 use std::thread::sleep;
 use std::time::{Duration, SystemTime};
 
-use pailfs::store::{BucketName, HeadObject, Key, ObjectInfo, ObjectRef, ObjectStore as _, Properties};
+use pailfs::store::{ObjectInfo, Properties};
 
-use crate::support::{BUCKET, Mount, Site};
+use crate::support::{Mount, Site};
 
 /// As another user, in the mount.
 const OTHER: &str = "setpriv --reuid=1001 --regid=1001 --clear-groups";
-
-fn object(key: &str) -> ObjectRef {
-    ObjectRef::current(BucketName::new(BUCKET).unwrap(), Key::new(key).unwrap())
-}
-
-fn head(site: &Site, key: &str) -> ObjectInfo {
-    site.block_on(site.server.memory().head(&HeadObject { object: object(key) })).unwrap()
-}
 
 fn put(site: &Site, key: &str, body: &str, metadata: &[(&str, &str)]) {
     let metadata: BTreeMap<String, String> =
         metadata.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     site.put_with(key, body, Properties { metadata, ..Properties::default() });
-    site.server.memory().set_last_modified(&object(key), SystemTime::now() - Duration::from_secs(3600)).unwrap();
+    site.date(key, SystemTime::now() - Duration::from_secs(3600));
 }
 
 fn is_like(info: &ObjectInfo, expected: &[(&str, &str)]) -> bool {
@@ -57,7 +49,7 @@ fn what_is_open_shows_what_its_object_says() {
         let (key, metadata) = (format!("d/{number:02}"), if number == 10 { &PRIVATE[..] } else { &[] });
         put(&site, &key, "secret", metadata);
         let date = SystemTime::now() - Duration::from_secs(10_000 - number * 10);
-        site.server.memory().set_last_modified(&object(&key), date).unwrap();
+        site.date(&key, date);
     }
     let mount = site.mount(&["--allow-other", "--ttl", "60s"]);
     let listed = mount.sh("ls -l d | grep 10$");
@@ -66,7 +58,7 @@ fn what_is_open_shows_what_its_object_says() {
     assert_eq!(mount.sh(&format!("python3 -c \"{open}\"")), "0o100600 1000 1001\n");
     mount.sh("cp -p d/10 copy");
     assert_eq!(mount.sh("stat -c '%a %u %g' d/10 copy"), "600 1000 1001\n".repeat(2));
-    assert!(is_like(&head(&site, "copy"), &PRIVATE[..3]));
+    assert!(is_like(&site.head("copy"), &PRIVATE[..3]));
 }
 
 #[test]
@@ -101,8 +93,8 @@ fn owner_and_umask_of_the_mount_are_shown_for_all_and_what_was_set_is_kept() {
     let shown = |mount: &Mount| mount.sh("stat -c '%n %a %u %g' d new set old link");
     let expected = "d 700 1001 1002\nnew 600 1001 1002\nset 700 1001 1002\nold 700 1001 1002\nlink 777 1001 1002\n";
     assert_eq!(shown(&mount), expected);
-    assert!(is_like(&head(&site, "set"), &[("mode", "33279"), ("uid", "5"), ("gid", "6")]));
-    assert!(is_like(&head(&site, "old"), &[("mode", "33261"), ("uid", "7"), ("gid", "8")]), "{:?}", head(&site, "old"));
+    assert!(is_like(&site.head("set"), &[("mode", "33279"), ("uid", "5"), ("gid", "6")]));
+    assert!(is_like(&site.head("old"), &[("mode", "33261"), ("uid", "7"), ("gid", "8")]), "{:?}", site.head("old"));
     mount.unmount();
     let other = site.mount(&["--uid", "1001", "--gid", "1002", "--umask", "077"]);
     assert_eq!(shown(&other), expected);
@@ -121,9 +113,9 @@ fn a_mount_that_goes_by_listings_keeps_what_it_does_not_show() {
     mount.sh("echo x >> append && echo x > over && truncate -s 3 cut && touch touched && chown 5 owned");
     mount.sh("printf x | dd of=middle conv=notrunc status=none");
     for key in ["append", "over", "cut", "touched", "middle"] {
-        assert!(is_like(&head(&site, key), &PRIVATE[..3]), "{key}: {:?}", head(&site, key).properties);
+        assert!(is_like(&site.head(key), &PRIVATE[..3]), "{key}: {:?}", site.head(key).properties);
     }
-    assert!(is_like(&head(&site, "owned"), &[("mode", "33152"), ("uid", "5"), ("gid", "1001")]));
+    assert!(is_like(&site.head("owned"), &[("mode", "33152"), ("uid", "5"), ("gid", "1001")]));
     // Who may not read it finds out when he opens it.
     assert!(mount.sh_fails(&format!("{OTHER} cat read")).contains("Permission denied"));
     assert_eq!(mount.sh("stat -c '%a %u' read"), "600 1000\n");
@@ -184,8 +176,8 @@ fn what_stores_attributes_stores_its_time_too() {
     let mount = site.mount(&[]);
     mount.sh("(umask 077 && echo x > f)");
     let shown = mount.sh("stat -c %.9Y f");
-    assert_eq!(head(&site, "f").properties.metadata["mtime"], shown.trim());
+    assert_eq!(site.head("f").properties.metadata["mtime"], shown.trim());
     mount.sh("echo y >> f");
     assert_ne!(mount.sh("stat -c %.9Y f"), shown, "a new content has a new one");
-    assert_eq!(head(&site, "f").properties.metadata["mtime"], mount.sh("stat -c %.9Y f").trim());
+    assert_eq!(site.head("f").properties.metadata["mtime"], mount.sh("stat -c %.9Y f").trim());
 }

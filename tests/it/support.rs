@@ -2,12 +2,20 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use pailfs::devserver::{ACCESS_KEY, SECRET_KEY, Server, ServerConfig};
-use pailfs::store::{BucketName, Condition, Key, ObjectStore as _, Payload, Properties, PutObject};
+use pailfs::store::{
+    BucketName, Condition, DeleteObject, GetObject, HeadObject, Key, Metadata, ObjectInfo, ObjectRef, ObjectStore as _, Payload,
+    Properties, PutObject,
+};
 
 pub const BUCKET: &str = "bucket";
+
+/// The object of a key in it.
+pub fn object(key: &str) -> ObjectRef {
+    ObjectRef::current(BucketName::new(BUCKET).unwrap(), Key::new(key).unwrap())
+}
 
 /// The embedded server, with a runtime of its own.
 pub struct Site {
@@ -59,9 +67,23 @@ impl Site {
 
     /// Removes an object as another client would.
     pub fn delete(&self, key: &str) {
-        use pailfs::store::{DeleteObject, ObjectRef};
-        let object = ObjectRef::current(BucketName::new(BUCKET).unwrap(), Key::new(key).unwrap());
-        self.block_on(self.server.memory().delete(&DeleteObject { object, condition: Condition::None })).unwrap();
+        let request = DeleteObject { object: object(key), condition: Condition::None };
+        self.block_on(self.server.memory().delete(&request)).unwrap();
+    }
+
+    /// What the store says of an object.
+    pub fn head(&self, key: &str) -> ObjectInfo {
+        self.block_on(self.server.memory().head(&HeadObject { object: object(key) })).unwrap()
+    }
+
+    /// Its metadata.
+    pub fn metadata(&self, key: &str) -> Metadata {
+        self.head(key).properties.metadata
+    }
+
+    /// Lets an object be of that time.
+    pub fn date(&self, key: &str, time: SystemTime) {
+        self.server.memory().set_last_modified(&object(key), time).unwrap();
     }
 
     /// Puts small objects as another client would.
@@ -71,10 +93,9 @@ impl Site {
 
     /// What the store has under a key.
     pub fn get(&self, key: &str) -> Option<Vec<u8>> {
-        use pailfs::store::{GetObject, ObjectRef};
-        let object = ObjectRef::current(BucketName::new(BUCKET).unwrap(), Key::new(key).unwrap());
+        let request = GetObject { object: object(key), range: None, if_match: None };
         self.block_on(async {
-            let download = self.server.memory().get(&GetObject { object, range: None, if_match: None }).await.ok()?;
+            let download = self.server.memory().get(&request).await.ok()?;
             Some(download.body.collect().await.unwrap().to_vec())
         })
     }

@@ -1,21 +1,13 @@
 //! Attributes that are set on a file which is about to get its real name: they travel with the rename, or follow soon.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, SystemTime};
 
-use pailfs::store::{BucketName, HeadObject, Key, ObjectRef, ObjectStore as _};
-
-use crate::support::{BUCKET, Mount, Site, eventually};
-
-fn metadata(site: &Site, key: &str) -> BTreeMap<String, String> {
-    let object = ObjectRef::current(BucketName::new(BUCKET).unwrap(), Key::new(key).unwrap());
-    site.block_on(site.server.memory().head(&HeadObject { object })).unwrap().properties.metadata
-}
+use crate::support::{Mount, Site, eventually};
 
 fn mode(site: &Site, key: &str) -> Option<u32> {
-    metadata(site, key).get("mode").map(|mode| mode.parse::<u32>().unwrap() & 0o7777)
+    site.metadata(key).get("mode").map(|mode| mode.parse::<u32>().unwrap() & 0o7777)
 }
 
 /// After one operation of each kind has shown what the store honours.
@@ -75,11 +67,11 @@ fn without_a_rename_they_follow_soon_or_with_whatever_comes_first() {
     for (key, expected) in [(".f.000001", 0o601), (".f.000002", 0o602), (".f.000003", 0o603), ("f", 0o604)] {
         assert_eq!(mode(&site, key), Some(expected), "{key}");
     }
-    assert_eq!(metadata(&site, ".f.000001")["a"], "b");
+    assert_eq!(site.metadata(".f.000001")["a"], "b");
     eventually("what waits is sent", || mode(&site, ".f.000006") == Some(0o606) && mode(&site, ".f.000007") == Some(0o607));
     mount.sh("echo x > .g.000000 && touch -d @5 .g.000000 && chmod 640 .g.000000");
     mount.unmount();
-    let stored = metadata(&site, ".g.000000");
+    let stored = site.metadata(".g.000000");
     assert_eq!((stored["mtime"].as_str(), mode(&site, ".g.000000")), ("5", Some(0o640)), "the end of the mount sends it");
     assert!(!site.keys().contains(&".f.000005".to_owned()));
 }

@@ -157,8 +157,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         let nobody_stores_it = {
             let mut state = inode.lock();
             if done.is_ok() {
-                // The kernel is answered with what the mode is then.
-                let _ = state.note_changed(size, caller);
+                state.note_changed(size, caller);
                 if state.is_dirty() {
                     state.closing.changed(through);
                 }
@@ -266,7 +265,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         let (attr, explicit) = wanted(inode, change, now);
         let mut state = inode.lock();
         state.attr = Attr { size: state.attr.size, nlink: state.attr.nlink, ..attr };
-        (state.explicit, state.unsent) = (explicit, false);
+        state.explicit = explicit;
         Ok(())
     }
 
@@ -276,13 +275,10 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         let apply = |properties: &mut Properties, stored: Option<&ObjectInfo>| {
             apply(properties);
             if let Some(stored) = stored {
-                self.with_unsent(inode, &mut properties.metadata);
                 self.keep_time(Some(inode), stored, &mut properties.metadata);
             }
         };
-        self.update_alone(inode, apply).await.inspect_err(|error| self.forget_if_stale(inode, error))?;
-        inode.lock().unsent = false;
-        Ok(())
+        self.update_alone(inode, apply).await.inspect_err(|error| self.forget_if_stale(inode, error))
     }
 
     /// As [`Fs::update`], for a caller who holds the gate alone. `apply` is told what is stored, unless it changes what is yet to
@@ -337,6 +333,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         self.must_be_as_listed(inode, info)?;
         let (mut properties, now) = (info.properties.clone(), clock::now());
         posix::note_change(&mut properties.metadata, now);
+        self.with_unsent(inode, &mut properties.metadata);
         apply(&mut properties, Some(info));
         let leaves = properties.storage_class != info.properties.storage_class;
         let readable = is_restored(info);
@@ -365,6 +362,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             });
         }
         note_made(inode, info);
+        inode.lock().unsent = false;
         self.repin(inode, &old, &ObjectRef { version, ..object }, &etag);
         put_back
     }

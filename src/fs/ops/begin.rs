@@ -32,8 +32,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
                 *bytes = Some(Bytes::new());
             }
             state.begin_anew();
-            // Who opens it tells the kernel.
-            let _ = state.note_changed(0, caller);
+            state.note_changed(0, caller);
         }
         self.dress(inode);
         Ok(())

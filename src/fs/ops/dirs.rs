@@ -137,7 +137,10 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         metadata: Metadata,
     ) -> Result<Option<(Arc<Inode<S>>, bool)>> {
         let nothing = Child::default();
-        let known = chunk.listing.as_deref().filter(|listing| !self.is_forgotten(directory, &shown.component, role, listing));
+        let known = chunk.listing.as_deref().filter(|listing| {
+            let names = &directory.lock().directory;
+            !self.is_forgotten((directory.ino, names), &shown.component, &[role], listing)
+        });
         let Some(listing) = known else {
             // It was read long ago, and what was known of it is not kept; or what is known is older than what was done here.
             let inode = self.find(directory, shown).await?.filter(|inode| inode.role() == role);

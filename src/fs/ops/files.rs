@@ -289,7 +289,9 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         caller: Caller,
     ) {
         let mut state = inode.lock();
-        let loses_privileges = state.note_changed(writer.len(), caller);
+        let before = state.attr.mode;
+        state.note_changed(writer.len(), caller);
+        let loses_privileges = state.attr.mode != before;
         // Nothing was, by a write of no bytes.
         if writer.is_dirty() {
             state.closing.changed(by);

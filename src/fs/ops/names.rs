@@ -193,7 +193,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     ) -> Option<Arc<Inode<S>>> {
         let child = listing.children.get(&shown.component)?;
         let known = |role| self.table.at(directory.ino, role, &shown.component);
-        if [Role::Directory, Role::Object].iter().any(|role| self.is_forgotten(directory, &shown.component, *role, listing)) {
+        if self.is_forgotten((directory.ino, &directory.lock().directory), &shown.component, &Role::BOTH, listing) {
             return None;
         }
         let looked_at = marker.is_some();

@@ -13,9 +13,9 @@ use crate::fs::Fs;
 use crate::fs::attr::{Ino, Kind};
 use crate::fs::error::{Error, Result, Situation};
 use crate::fs::meta::posix;
-use crate::fs::tree::inode::Inode;
+use crate::fs::tree::inode::{Inode, State};
 use crate::fs::tree::moves::Access;
-use crate::store::{BucketService, Metadata, ObjectInfo, ObjectStore, Properties};
+use crate::store::{BucketService, Metadata, ObjectStore};
 
 /// The rename comes within this time, or the attributes are sent without it.
 const WAIT: Duration = Duration::from_secs(1);
@@ -45,6 +45,14 @@ impl<S> Unsent<S> {
         let now = clock::instant();
         let due = waiting.partition_point(|(since, _)| now.saturating_duration_since(*since) >= WAIT);
         waiting.drain(..due).map(|(_, inode)| inode).collect()
+    }
+}
+
+impl<S: ObjectStore> State<S> {
+    /// Whether there is anything that the store does not have.
+    #[must_use]
+    pub fn owes(&self) -> bool {
+        self.unsent || self.is_dirty()
     }
 }
 
@@ -87,12 +95,13 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         if !waits(inode) {
             return Ok(());
         }
-        let apply = |properties: &mut Properties, _: Option<&ObjectInfo>| self.with_unsent(inode, &mut properties.metadata);
-        let sent = self.update_alone(inode, apply).await;
-        if sent.as_ref().map_or_else(|error| error.situation() == Situation::Stale, |()| true) {
-            inode.lock().unsent = false;
-        }
-        sent.inspect_err(|error| self.forget_if_stale(inode, error))
+        // An update carries what waits, and needs to change nothing else.
+        self.update_alone(inode, |_, _| {}).await.inspect_err(|error| {
+            if error.situation() == Situation::Stale {
+                inode.lock().unsent = false;
+            }
+            self.forget_if_stale(inode, error);
+        })
     }
 
     /// Sends what has waited for a rename that has not come; returns what could not be sent. That is tried again by whoever

@@ -175,13 +175,10 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     }
 }
 
-/// Whether the marker that a listing shows is the one that is known of a directory. (What this mount has made itself is not
-/// younger than it believes.)
+/// Whether the marker that a listing shows is the one that is known of a directory.
 fn is_of<S>(inode: &Inode<S>, listed: &ListedObject) -> bool {
     let Some(info) = inode.lock().info.clone() else { return false };
-    let (shown, known) = (date::whole_seconds(listed.last_modified), date::whole_seconds(info.last_modified));
-    let same_date = if info.as_of.is_none() { shown <= known } else { shown == known };
-    listed.etag.as_ref() == Some(&info.etag) && same_date && info.is_settled()
+    listed.etag.as_ref() == Some(&info.etag) && info.may_be_of(listed.last_modified) && info.is_settled()
 }
 
 /// Which objects of a page are looked at for POSIX metadata. Of those that are asked for anyway nothing new can be learnt, and of

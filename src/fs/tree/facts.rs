@@ -5,7 +5,6 @@ use std::time::SystemTime;
 
 #[cfg(doc)]
 use super::inode::State;
-use crate::base::date;
 use crate::fs::attr::{Attr, Kind};
 use crate::fs::meta::posix::ExplicitTimes;
 use crate::store::{ETag, ObjectInfo, StorageClass};
@@ -42,12 +41,11 @@ impl Facts {
     }
 
     /// Whether they are those of a directory whose marker is the one that is `known`, or that has none, as before: what has
-    /// happened in it since no marker tells. (What this mount has made itself is not younger than it believes.)
+    /// happened in it since no marker tells.
     #[must_use]
     pub fn is_same_marker(&self, known: Option<&ObjectInfo>) -> bool {
         let (Some(known), Some(now)) = (known, self.info.as_deref()) else { return known.is_none() && self.info.is_none() };
-        let [before, date] = [known, now].map(|info| date::whole_seconds(info.last_modified));
-        let same_date = if known.as_of.is_none() { date <= before } else { date == before };
-        same_date && known.etag == now.etag && known.properties.metadata == now.properties.metadata
+        let same_tag_and_date = known.etag == now.etag && known.may_be_of(now.last_modified);
+        same_tag_and_date && known.properties.metadata == now.properties.metadata
     }
 }

@@ -35,6 +35,11 @@ pub enum Role {
     Object,
 }
 
+impl Role {
+    /// What one component may stand for at once.
+    pub const BOTH: [Self; 2] = [Self::Directory, Self::Object];
+}
+
 /// Where an inode is.
 #[derive(Debug, Clone)]
 pub struct Place<S> {
@@ -413,16 +418,15 @@ impl<S> State<S> {
         }
     }
 
-    /// Notes that `caller` has changed the bytes, now `size` of them; whether that has taken setuid and setgid away.
-    #[must_use]
-    pub fn note_changed(&mut self, size: u64, caller: Caller) -> bool {
+    /// Notes that `caller` has changed the bytes, now `size` of them.
+    pub fn note_changed(&mut self, size: u64, caller: Caller) {
         self.attr.size = size;
         self.attr.mtime = clock::now();
         self.attr.ctime = self.attr.mtime;
         self.explicit.mtime = false;
-        let before = self.attr.mode;
-        self.attr.mode = if caller.uid == 0 { before } else { without_privileges(before) };
-        self.attr.mode != before
+        if caller.uid != 0 {
+            self.attr.mode = without_privileges(self.attr.mode);
+        }
     }
 
     /// What a directory's marker says, as far as known.
@@ -467,15 +471,6 @@ impl<S> State<S> {
         S: crate::store::ObjectStore,
     {
         matches!(&self.content, Content::Writing(writing) if writing.writer.is_dirty())
-    }
-
-    /// Whether there is anything that the store does not have.
-    #[must_use]
-    pub fn owes(&self) -> bool
-    where
-        S: crate::store::ObjectStore,
-    {
-        self.unsent || self.is_dirty()
     }
 
     /// Whether it has a content of this mount's own, which no answer of the store's takes away.

@@ -7,12 +7,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::directory::{ListedChild, Listing};
+use super::directory::{Directory, ListedChild, Listing};
 use super::inode::{Inode, Role};
 use super::since::Since;
 use super::stream::{Extent, Held};
 use crate::base::clock;
 use crate::fs::Fs;
+use crate::fs::attr::Ino;
 use crate::fs::error::{Error, Result, Situation};
 use crate::fs::locate::Address;
 use crate::fs::name::Component;
@@ -23,8 +24,8 @@ use crate::store::{
 /// A page with more zero-byte objects, which are all asked for, is not listed for a lookup's sake.
 const MAX_EMPTY_FOR_LOOKUP: usize = 32;
 
-/// Which pages tell of a name.
-enum Pages {
+/// Which pages are asked for instead of a name.
+enum Question {
     /// So many from the first.
     First(usize),
     /// The one behind another name.
@@ -71,19 +72,14 @@ impl<S: ObjectStore + BucketService> Fs<S> {
                 listing.children.contains_key(component) || directory.relies_on(listing, asked, self.config.ttl)
             };
             // What was made here since, and is forgotten, it does not tell either.
-            let is_forgotten = |listing: &Arc<Listing>| {
-                [Role::Directory, Role::Object].into_iter().any(|role| {
-                    let own = directory.own_knowledge(role, component, listing.began);
-                    own == Some(true) && self.table.at(inode.ino, role, component).is_none()
-                })
-            };
             let suffices = fresh.as_ref().is_some_and(|listing| {
-                !is_forgotten(listing) && (tells(listing) || !directory.is_asked_for_missing(asked, self.config.ttl))
+                !self.is_forgotten((inode.ino, directory), component, &Role::BOTH, listing)
+                    && (tells(listing) || !directory.is_asked_for_missing(asked, self.config.ttl))
             });
             match (before, directory.wants_listing(asked, self.config.ttl)) {
                 _ if suffices => return fresh,
-                (Some(before), _) => (fresh, Pages::Behind(before)),
-                (None, Some(pages)) => (fresh, Pages::First(pages)),
+                (Some(before), _) => (fresh, Question::Behind(before)),
+                (None, Some(pages)) => (fresh, Question::First(pages)),
                 (None, None) => return fresh,
             }
         };
@@ -93,8 +89,8 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         let last = inode.lock().directory.last_listing();
         // Who may not list asks for each name; any other failure will be that of the one name, too.
         let pages = match pages {
-            Pages::First(pages) => pages,
-            Pages::Behind(before) => {
+            Question::First(pages) => pages,
+            Question::Behind(before) => {
                 let page = self.list_behind((inode, &address), last.as_deref(), &before).await.ok().flatten().map(Arc::new);
                 let has_it = inode.lock().directory.learn_nearby(page.as_ref(), component);
                 return page.filter(|_| has_it).or(fresh);
@@ -115,17 +111,19 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         listing.or(fresh)
     }
 
-    /// Whether this mount has made or changed what is under a name since it was listed, and its inode is forgotten: only the store
-    /// can tell what it is now.
+    /// Whether this mount has made or changed what is under a name in one of these roles since it was listed, and its inode is
+    /// forgotten: only the store can tell what it is now.
     pub(in crate::fs) fn is_forgotten(
         &self,
-        directory: &Arc<Inode<S>>,
+        (ino, directory): (Ino, &Directory),
         component: &Component,
-        role: Role,
+        roles: &[Role],
         listing: &Listing,
     ) -> bool {
-        let own = directory.lock().directory.own_knowledge(role, component, listing.began);
-        own == Some(true) && self.table.at(directory.ino, role, component).is_none()
+        roles.iter().any(|role| {
+            let own = directory.own_knowledge(*role, component, listing.began);
+            own == Some(true) && self.table.at(ino, *role, component).is_none()
+        })
     }
 
     /// Whether a fresh listing that is relied on has nothing under a name, and nothing was found there since. (What was listed

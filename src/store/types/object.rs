@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use super::names::{BucketName, ETag, Key, StorageClass, VersionId};
 use crate::base::crc::Crc64;
+use crate::base::date;
 use crate::store::{AclChange, ObjectLock, Tags};
 
 /// User metadata: names in lower case without `x-amz-meta-`, values as they travel (`base::encode::word` makes
@@ -180,6 +181,14 @@ impl ObjectInfo {
     #[must_use]
     pub fn is_settled(&self) -> bool {
         self.as_of.is_none_or(|as_of| as_of > self.last_modified + SETTLED_AFTER)
+    }
+
+    /// Whether an answer with this date may be about the object that this describes, in whole seconds. What this mount has made
+    /// itself is not younger than it believes.
+    #[must_use]
+    pub fn may_be_of(&self, date: SystemTime) -> bool {
+        let [known, shown] = [self.last_modified, date].map(date::whole_seconds);
+        if self.as_of.is_none() { shown <= known } else { shown == known }
     }
 
     /// The class, spelled out.
