@@ -39,6 +39,14 @@ pub enum Kind {
     BlockDevice,
 }
 
+impl Kind {
+    /// Whether it is a device node.
+    #[must_use]
+    pub const fn is_device(self) -> bool {
+        matches!(self, Self::CharDevice | Self::BlockDevice)
+    }
+}
+
 /// What stat shows beside the inode number and the type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Attr {

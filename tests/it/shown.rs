@@ -151,6 +151,53 @@ fn a_mount_that_goes_by_listings_destroys_no_links() {
     assert_eq!(other.sh("readlink d/link s3fs && stat -c %F pipe"), "else/where\nwhere\nfifo\n");
 }
 
+#[test]
+fn a_device_stays_what_this_mount_has_made() {
+    for attrs in ["auto", "posix"] {
+        let site = Site::start();
+        let mount = site.mount(&["--attrs", attrs, "--ttl", "1s", "--allow-other"]);
+        mount.sh(
+            "mkdir d && mknod d/c c 1 3 && mknod d/b b 7 3 && chmod 640 d/c && mkdir e && mknod e/f c 1 5 && echo x > e/plain",
+        );
+        let stat = |mount: &Mount, directory: &str| mount.sh(&format!("stat -c '%F %t,%T %i %a' {directory}/c {directory}/b"));
+        let listed = |mount: &Mount| mount.sh("ls -l e | cut -c 1 | sort | tr -d '\n'");
+        let made = stat(&mount, "d");
+        assert!(made.starts_with("character special file 1,3 ") && made.contains("\nblock special file 7,3 "), "{made}");
+        for directory in ["d", "d", "d2", "d2"] {
+            sleep(Duration::from_millis(1100));
+            mount.sh(&format!("test {directory} = d || test -d d2 || mv d d2"));
+            assert_eq!((stat(&mount, directory), listed(&mount)), (made.clone(), "-ct".to_owned()), "{attrs}");
+        }
+        mount.sh("mv d2/b e && touch -d @1000000000 e/b e/f");
+        sleep(Duration::from_millis(1100));
+        assert_eq!(mount.sh("stat -c '%F %t,%T %Y' e/b"), "block special file 7,3 1000000000\n");
+        // A stranger's word does not make one more open.
+        let mut properties = site.head("d2/c").properties;
+        assert_eq!(properties.metadata["mode"], "8608");
+        properties.metadata.insert("mode".to_owned(), "8630".to_owned());
+        site.put_with("d2/c", "", properties);
+        sleep(Duration::from_millis(1100));
+        assert_eq!(mount.sh("stat -c %F d2/c"), "regular empty file\n");
+    }
+}
+
+#[test]
+fn a_device_of_somebody_elses_is_not_overwritten_as_a_file() {
+    let site = Site::start();
+    put(&site, "device", "", &[("mode", "8630"), ("rdev", "259")]);
+    let mount = site.mount(&[]);
+    assert_eq!(mount.sh("stat -c '%F %s' device && cat device"), "regular empty file 0\n");
+    for change in ["echo x > device", ": > device", "truncate -s 1 device", "chmod 600 device", "touch device"] {
+        let failed = mount.sh_fails(change);
+        assert!(failed.contains("not supported"), "{change}: {failed}");
+    }
+    assert_eq!(mount.sh("stat -c '%F %s' device"), "regular empty file 0\n");
+    mount.sh("mv device moved");
+    mount.unmount();
+    let other = site.mount(&["--trust-special", "--allow-other"]);
+    assert_eq!(other.sh("stat -c '%F %t,%T' moved"), "character special file 1,3\n");
+}
+
 /// `rm -r` removes in the order of the inode numbers where there are more than 10,000 names: the directory first, and long after
 /// it the object that was beside it.
 #[test]

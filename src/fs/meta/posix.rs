@@ -157,7 +157,7 @@ pub fn decode<'a>(config: &Config, stored: impl Into<Stored<'a>>, directory_mark
         kind => kind,
     };
     let kind = match kind {
-        Kind::CharDevice | Kind::BlockDevice if !(config.trust_special || ours) => Kind::File,
+        device if device.is_device() && !(config.trust_special || ours) => Kind::File,
         kind => kind,
     };
     let permissions = stored.or_else(|| metadata.get("file-permissions").and_then(|text| u32::from_str_radix(text, 8).ok()));
@@ -197,7 +197,7 @@ pub fn encode(config: &Config, kind: Kind, attr: &Attr, explicit: ExplicitTimes,
     put(MODE, (type_bits(kind) | attr.mode).to_string(), special || attr.mode != base.mode);
     put(UID, attr.uid.to_string(), attr.uid != base.uid);
     put(GID, attr.gid.to_string(), attr.gid != base.gid);
-    put(RDEV, attr.rdev.to_string(), matches!(kind, Kind::CharDevice | Kind::BlockDevice));
+    put(RDEV, attr.rdev.to_string(), kind.is_device());
     for (name, time, set) in [(MTIME, attr.mtime, explicit.mtime), (ATIME, attr.atime, explicit.atime)] {
         metadata.remove(name);
         if set {

@@ -56,8 +56,9 @@ impl<S: ObjectStore + BucketService> Fs<S> {
                 state.give_way(facts.etag.as_ref(), asked);
             }
             let newer_here = state.is_newer_than(asked);
-            // A listing does not tell that an object with a body is a link.
-            let same_kind = inode.kind == facts.kind || !facts.exact && facts.etag.is_some() && facts.etag == state.etag();
+            // A listing does not tell that an object with a body is a link, and a stranger's device is shown as a file.
+            let unlisted = !facts.exact && facts.etag.is_some() && facts.etag == state.etag();
+            let same_kind = inode.kind == facts.kind || unlisted || inode.kind.is_device() && state.is_as_written(&facts);
             if newer_here || same_kind && state.is_same_object(&facts) {
                 if !newer_here {
                     state.learn(&facts);

@@ -330,7 +330,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         info: &ObjectInfo,
         apply: &(impl Fn(&mut Properties, Option<&ObjectInfo>) + Send),
     ) -> Result<()> {
-        self.must_be_as_listed(inode, info)?;
+        self.must_be_as_shown(inode, info)?;
         let (mut properties, now) = (info.properties.clone(), clock::now());
         posix::note_change(&mut properties.metadata, now);
         self.with_unsent(inode, &mut properties.metadata);

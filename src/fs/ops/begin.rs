@@ -90,7 +90,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         // No older than a second: under the same tag another client may have changed the metadata, and a PUT has no condition
         // that would tell.
         let info = self.current_info(inode).await?;
-        self.must_be_as_listed(inode, &info)?;
+        self.must_be_as_shown(inode, &info)?;
         let whole = on_conflict == OnConflict::Replace;
         if !whole && !is_readable(&info) {
             return Err(archived(&object));

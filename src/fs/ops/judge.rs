@@ -53,14 +53,16 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         Err(Error::new(Situation::Stale, "mode and owner in the object's metadata are not what the listing let expect"))
     }
 
-    /// Refuses to change what a listing shows as a file and is none: it would be one then, and no link or pipe any more.
-    pub(super) fn must_be_as_listed(&self, inode: &Inode<S>, info: &ObjectInfo) -> Result<()> {
-        let listed = self.config.attrs == AttrsMode::Listing && inode.kind == Kind::File;
-        if !listed || posix::decode(&self.config, info, false, true).kind == Kind::File {
+    /// Refuses to change what is shown as a file and is none: it would be one then, and no link, pipe or device any more.
+    pub(super) fn must_be_as_shown(&self, inode: &Inode<S>, info: &ObjectInfo) -> Result<()> {
+        if inode.kind != Kind::File || posix::decode(&self.config, info, false, true).kind == Kind::File {
             return Ok(());
         }
-        let words =
-            "it is a symbolic link, a pipe or a device, which --attrs listing does not show: changed as a file it would be lost";
+        let words = if self.config.attrs == AttrsMode::Listing {
+            "it is a symbolic link, a pipe or a device, which --attrs listing does not show: changed as a file it would be lost"
+        } else {
+            "it is a device of somebody else's, which shows only with --trust-special: changed as a file it would be lost"
+        };
         Err(Error::new(Situation::Unsupported, words))
     }
 

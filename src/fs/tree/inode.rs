@@ -291,16 +291,10 @@ impl<S> State<S> {
         if let (Content::Clean(own @ None), Some(_)) = (&mut self.content, &facts.etag) {
             own.clone_from(&facts.etag);
         }
-        // What this mount wrote it knows better than a stranger's reading of the metadata; but another client's self-copy
-        // keeps the tag and changes the metadata.
-        let same_metadata = match (&self.info, &facts.info) {
-            (Some(own), Some(other)) => own.properties.metadata == other.properties.metadata,
-            _ => true,
-        };
         let changed = self.is_changed(facts);
         let known = match facts.kind {
             Kind::Directory => self.exact && facts.exact && facts.is_same_marker(self.info.as_deref()),
-            _ => self.ours && self.exact && facts.etag == self.etag() && same_metadata && !changed,
+            _ => self.is_as_written(facts),
         };
         if (facts.exact || !self.exact || changed) && !known {
             let nlink = self.attr.nlink;
@@ -331,6 +325,17 @@ impl<S> State<S> {
         if facts.listed_class.is_some() {
             self.listed_class.clone_from(&facts.listed_class);
         }
+    }
+
+    /// Whether `facts` are about an object that is as this mount wrote it: it knows that better than a stranger's reading of the
+    /// metadata. Another client's self-copy keeps the tag and changes the metadata.
+    #[must_use]
+    pub fn is_as_written(&self, facts: &Facts) -> bool {
+        let same_metadata = match (&self.info, &facts.info) {
+            (Some(own), Some(other)) => own.properties.metadata == other.properties.metadata,
+            _ => true,
+        };
+        self.ours && self.exact && facts.etag == self.etag() && same_metadata && !self.is_changed(facts)
     }
 
     /// Whether a listing shows another date than that of the object which is known: then its metadata was changed, though the
