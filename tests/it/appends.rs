@@ -184,6 +184,43 @@ async fn a_log_that_was_removed_after_an_unanswered_append_stays_what_its_writer
     is_stored(&worlds, &[&content(2, 20), &content(1, 10)], "removed").await;
 }
 
+/// Whenever it is removed while a close appends to it: what was removed stays away, and what was appended is there.
+#[tokio::test(start_paused = true)]
+async fn what_was_removed_does_not_come_back_with_what_is_appended_to_it_meanwhile() {
+    let (mine, theirs) = (content(1, 10), content(2, 7));
+    for old in olds().into_iter().flatten() {
+        for nth in 0.. {
+            let (worlds, handle, at) = begun(Some(&old), &mine, RetryPolicy::default()).await;
+            append_all(&worlds[1], at, &theirs).await;
+            let before = worlds[0].fault.calls().len();
+            // It is asked again a little later.
+            worlds[0].fault.inject(before + nth, Toxic::Refused(ErrorKind::Busy));
+            let removal = async {
+                while worlds[0].fault.calls().len() <= before + nth {
+                    tokio::time::sleep(std::time::Duration::from_micros(10)).await;
+                }
+                worlds[1].fs.unlink(Ino::ROOT, b"log").await.unwrap();
+            };
+            let closing = worlds[0].flush(handle);
+            tokio::pin!(closing);
+            let first = tokio::select! {
+                biased;
+                () = removal => None,
+                done = &mut closing => Some(done),
+            };
+            if let Some(done) = first {
+                assert_eq!(done, Ok(()));
+                assert!(nth > 3, "the close asks for something");
+                break;
+            }
+            let context = format!("removed at request {nth} of a close, of {at}");
+            assert_eq!(closing.await, Ok(()), "{context}");
+            worlds[0].fs.release(handle).await.unwrap();
+            is_stored(&worlds, &[&mine], &context).await;
+        }
+    }
+}
+
 /// More than a part each: `mine` leaves while it is written, and theirs comes in between.
 async fn large_lines(old: Option<&Bytes>, mine: &Bytes, world: World) {
     let second = World::on(world.memory.clone(), world.fs.config().clone(), RetryPolicy::default(), std::time::Duration::ZERO);

@@ -179,3 +179,31 @@ fn what_others_do_is_seen_within_the_ttl_and_what_this_mount_does_at_once() {
     site.server.set_faults("".parse().unwrap());
     assert_eq!(fs::read(mount.at("d/theirs")).unwrap(), b"new");
 }
+
+/// Whatever was looked at a moment before: what was cut to a length has it.
+#[test]
+fn a_length_that_is_set_is_that_of_what_is_there_now() {
+    let site = Site::start();
+    let mount = site.mount(&["--ttl", "60s"]);
+    for (number, size) in [8_usize, 0].into_iter().enumerate() {
+        let (stale, held, cut) = (format!("stale{number}"), format!("held{number}"), format!("cut{number}"));
+        let file = |name: &str| OpenOptions::new().write(true).open(mount.at(name)).unwrap();
+        let set = |name: &str| {
+            mount.sh(&format!("python3 -c 'import os; os.truncate(\"{name}\", {size})'"));
+            assert!(site.get(name).unwrap() == "n".repeat(size).as_bytes(), "{name}: it has the new one's bytes");
+        };
+        site.put(&stale, &"o".repeat(size));
+        assert_eq!(fs::metadata(mount.at(&stale)).unwrap().len(), size as u64);
+        site.put(&stale, &"n".repeat(17));
+        set(&stale);
+        site.put(&held, &"o".repeat(size));
+        let idle = file(&held);
+        site.put(&held, &"n".repeat(17));
+        set(&held);
+        drop(idle);
+        site.put(&cut, &"o".repeat(17));
+        file(&cut).set_len(size as u64).unwrap();
+        site.put(&cut, &"n".repeat(17));
+        set(&cut);
+    }
+}

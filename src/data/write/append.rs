@@ -15,7 +15,7 @@ use super::commit::token_of;
 use super::extents::{Extents, Place, SourceId};
 use super::plan::PART_BYTES;
 use super::settle::Source;
-use super::{Stored, Writer};
+use super::{State, Stored, Writer};
 use crate::data::{Error, Result};
 use crate::store::{ByteRange, ObjectInfo, ObjectStore, Part, Properties};
 
@@ -61,6 +61,14 @@ pub enum Rebased<S> {
     Impossible,
 }
 
+impl<S: ObjectStore> State<S> {
+    /// Whether what is behind `stored` was appended, and is here.
+    fn has_appended_only(&self, stored: u64) -> bool {
+        let here = !self.extents.any(stored, self.extents.len(), |place| place != Place::Staged);
+        self.appended_only && here && self.damaged.is_none()
+    }
+}
+
 impl<S: ObjectStore> Writer<S> {
     /// Whether the store may have a content of this writer's that it was not heard to take.
     #[must_use]
@@ -75,6 +83,13 @@ impl<S: ObjectStore> Writer<S> {
         let state = self.lock();
         let completed = state.made.as_ref().is_some_and(|(_, done)| done.committed.etag == info.etag);
         completed || token_of(&info.properties).is_some_and(|token| state.doubtful.iter().any(|own| own.token == token))
+    }
+
+    /// Whether all that was appended is at hand, so that it can go behind whatever is there.
+    pub(super) fn is_movable(&self) -> bool {
+        let state = self.lock();
+        let begun = state.own.and_then(|own| state.sources.get(own.0)).map_or(0, |stored| stored.pin.size);
+        state.generation > 0 && state.has_appended_only(begun)
     }
 
     /// Begins anew behind what another client has made of the object: what was appended is appended to that. The caller holds
@@ -92,8 +107,7 @@ impl<S: ObjectStore> Writer<S> {
         let (len, in_memory) = {
             let state = self.lock();
             let len = state.extents.len();
-            let here = !state.extents.any(stored, len, |place| place != Place::Staged);
-            if !state.appended_only || !here || state.damaged.is_some() {
+            if !state.has_appended_only(stored) {
                 return Ok(Rebased::Impossible);
             }
             let appended = ByteRange::new(stored, len);

@@ -129,7 +129,8 @@ impl<S: ObjectStore> Writer<S> {
                     Some((_, done)) => Base::Object(done.committed.etag),
                     None => self.settle_doubt().await?.unwrap_or(base),
                 };
-                let done = self.make_object(Intent { base, on_conflict, doubtful }).await?;
+                let movable = on_conflict == OnConflict::Stale && self.is_movable();
+                let done = self.make_object(Intent { base, on_conflict, movable, doubtful }).await?;
                 let mut state = self.lock();
                 state.adopt(&done);
                 state.made = Some((generation, done.clone()));
@@ -372,6 +373,8 @@ fn has_outcome(done: &Result<CommitDone>, outcome: Outcome) -> bool {
 struct Intent {
     base: Base,
     on_conflict: OnConflict,
+    /// The content can go behind whatever is there, also behind nothing.
+    movable: bool,
     /// Tokens of earlier tries that may have been applied: finding one of them is no conflict.
     doubtful: Vec<String>,
 }
@@ -385,7 +388,7 @@ async fn conditional<S: ObjectStore>(
     request: &mut Change,
     unanswered: &mut bool,
 ) -> Result<Committed> {
-    let Intent { mut base, on_conflict, doubtful } = intent;
+    let Intent { mut base, on_conflict, movable, doubtful } = intent;
     let object = ObjectRef::current(destination.bucket.clone(), destination.key.clone());
     let last = clock::instant() + MAX_SETTLING;
     let mut attempt = 0;
@@ -422,7 +425,8 @@ async fn conditional<S: ObjectStore>(
         let others = now != Base::Absent && now != base && !earlier;
         match on_conflict {
             OnConflict::Fail if others => return Err(Error::Exists),
-            OnConflict::Stale if others => return Err(Error::Stale),
+            // Nor does what was removed come back with what was appended to it.
+            OnConflict::Stale if others || movable && now != base && !earlier => return Err(Error::Stale),
             OnConflict::Fail | OnConflict::Stale | OnConflict::Replace => {}
         }
         if error.kind() == ErrorKind::NoUpload {

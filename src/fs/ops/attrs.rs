@@ -153,7 +153,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             };
             (clean, state.attr, state.explicit, state.closing.has_unsaved())
         };
-        let mut done = self.truncate_alone(inode, size).await;
+        let mut done = self.truncate_alone(inode, size, through).await;
         let nobody_stores_it = {
             let mut state = inode.lock();
             if done.is_ok() {
@@ -186,12 +186,17 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         done.and(ended)
     }
 
-    async fn truncate_alone(&self, inode: &Arc<Inode<S>>, size: u64) -> Result<()> {
-        let old = inode.lock().attr.size;
-        if inode.writing().is_none() && size == old {
-            // No older than a second: what is there now may have another length.
-            self.current_info(inode).await?;
-            return Ok(());
+    async fn truncate_alone(&self, inode: &Arc<Inode<S>>, size: u64, through: Option<HandleId>) -> Result<()> {
+        let (is_same, is_writing, is_dirty) = {
+            let state = inode.lock();
+            (size == state.attr.size, state.is_writing(), state.is_dirty())
+        };
+        if is_same && (!is_writing || through.is_none() && !is_dirty) {
+            // Nothing is sent whose condition would tell: what is there now may have another length.
+            self.fresh_info(inode).await?;
+            if !is_writing {
+                return Ok(());
+            }
         }
         // Emptied, it is written whole; else it is changed.
         let on_conflict = if size == 0 { OnConflict::Replace } else { OnConflict::Stale };
