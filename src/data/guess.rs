@@ -11,10 +11,11 @@ pub fn content_type(name: &str) -> String {
     mime_guess::from_path(name).first_raw().unwrap_or(UNKNOWN).to_owned()
 }
 
-/// The content type of what is renamed: one that was guessed from the old name is guessed anew.
+/// The content type of what is renamed: one that was guessed from the old name is guessed anew, where the new one tells anything.
 #[must_use]
 pub fn renamed(known: Option<String>, old: &str, new: &str) -> Option<String> {
-    if known.as_deref() == Some(content_type(old).as_str()) { Some(content_type(new)) } else { known }
+    let guess = content_type(new);
+    if known.as_deref() == Some(content_type(old).as_str()) && guess != UNKNOWN { Some(guess) } else { known }
 }
 
 #[cfg(test)]
@@ -27,6 +28,7 @@ mod tests {
         assert_eq!(renamed(UNKNOWN, "d/.a.txt.X8f2Qz", "d/a.txt"), "text/plain");
         assert_eq!(renamed("text/plain", "a.txt", "a.html"), "text/html");
         assert_eq!(renamed("text/x-mine", "a.txt", "a.html"), "text/x-mine");
+        assert_eq!(renamed("image/jpeg", "a.jpg", "a"), "image/jpeg");
     }
 
     #[test]

@@ -60,6 +60,7 @@ async fn answer(site: Site, line: Line, request: Request<Incoming>) -> Result<Re
         let response = control::answer(&site.state, &site.memory, request).await;
         return Ok(response.map(|body| Outgoing::new(body, line, None)));
     }
+    let unasked = expects_nothing(&request);
     let ticket = Ticket::default();
     let (mut parts, body) = request.into_parts();
     parts.extensions.insert(ticket.clone());
@@ -76,7 +77,19 @@ async fn answer(site: Site, line: Line, request: Request<Incoming>) -> Result<Re
     }
     let action = ticket.action();
     let response = fate(response, action).await?;
-    Ok(finish(response).map(|body| Outgoing::new(body, line, action)))
+    let mut response = finish(response);
+    if unasked {
+        response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(response.map(|body| Outgoing::new(body, line, action)))
+}
+
+/// Whether the client waits to be asked for a body of no bytes. It is not asked, as HTTP has it; botocore takes that for the
+/// answer to its next request on the connection, and waits a minute for another one: so the connection ends.
+fn expects_nothing(request: &Request<Incoming>) -> bool {
+    let expects =
+        request.headers().get(http::header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    expects && http_body::Body::is_end_stream(request.body())
 }
 
 /// What an action does to an answer as a whole.
@@ -107,4 +120,34 @@ fn finish(mut response: Response<s3s::Body>) -> Response<s3s::Body> {
     }
     headers.insert(http::header::SERVER, HeaderValue::from_static("pailfs-demo"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpStream;
+
+    use crate::devserver::{Server, ServerConfig};
+
+    async fn closes(address: &str, header: &str) -> bool {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = format!("PUT /bucket/key HTTP/1.1\r\nHost: {address}\r\nContent-Length: 0\r\n{header}\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        while !answer.contains("\r\n\r\n") {
+            let mut part = [0; 4096];
+            let read = stream.read(&mut part).await.unwrap();
+            assert_ne!(read, 0, "{answer}");
+            answer.push_str(std::str::from_utf8(&part[..read]).unwrap());
+        }
+        answer.to_ascii_lowercase().contains("\r\nconnection: close\r\n")
+    }
+
+    #[tokio::test]
+    async fn who_waits_to_be_asked_for_no_bytes_has_no_second_answer_on_the_connection() {
+        let server = Server::start(ServerConfig::default()).await.unwrap();
+        let address = server.endpoint().trim_start_matches("http://").to_owned();
+        assert!(closes(&address, "Expect: 100-continue\r\n").await);
+        assert!(!closes(&address, "").await);
+    }
 }

@@ -152,6 +152,17 @@ fn a_mount_that_goes_by_listings_destroys_no_links() {
 }
 
 #[test]
+fn a_new_file_takes_nothing_over_from_what_it_is_renamed_over() {
+    let site = Site::start();
+    put(&site, "target", "old", &[("mode", "33188"), ("uid", "3"), ("gid", "3"), ("colour", "red")]);
+    let mount = site.mount(&["--allow-other"]);
+    mount.sh("sh -c 'exec 3>new; echo mine >&3; sleep 1.2; mv new target; sleep 1.2; exec 3>&-'");
+    assert_eq!(mount.sh("cat target && stat -c '%u %g' target"), "mine\n0 0\n");
+    let metadata = site.head("target").properties.metadata;
+    assert!(["uid", "gid", "colour"].iter().all(|name| !metadata.contains_key(*name)), "{metadata:?}");
+}
+
+#[test]
 fn a_device_stays_what_this_mount_has_made() {
     for attrs in ["auto", "posix"] {
         let site = Site::start();

@@ -109,7 +109,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             state.unsent = false;
             state.committed(new_info(done.committed, done.size, done.destination.properties));
             if let Content::Writing(Writing { known, on_conflict, .. }) = &mut state.content {
-                *known = Arc::new(Known { properties: sent.clone(), at: begun, modified: known.modified });
+                *known = Arc::new(Known { properties: sent.clone(), at: begun, ..Known::clone(known) });
                 // The name is won, and what was written whole is there: from now on it is changed as any other file.
                 *on_conflict = OnConflict::Stale;
             }

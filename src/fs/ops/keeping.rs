@@ -82,7 +82,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     /// What the object that `info` describes has beside its bytes, in a request that replaces it; `asked` when `info` was.
     pub(super) async fn known_of(&self, object: &ObjectRef, info: &ObjectInfo, asked: Instant) -> Result<Arc<Known>> {
         let properties = self.kept(object, info, info.properties.clone(), TagsBy::Request).await?;
-        Ok(Arc::new(Known { properties, at: asked, modified: info.last_modified }))
+        Ok(Arc::new(Known { of: Some(info.etag.clone()), properties, at: asked, modified: info.last_modified }))
     }
 
     /// Before an object is replaced again: lets the upload carry what other clients have set on it since it was last looked at,
@@ -92,7 +92,8 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         let known = Arc::clone(&writing.known);
         let recent = asked.saturating_duration_since(known.at) < CURRENT;
         let Base::Object(base) = &writing.base else { return Ok(writing) };
-        if recent || writing.writer.is_doubtful() {
+        // A new file that was renamed over another one takes nothing over from that.
+        if recent || known.of.as_ref() != Some(base) || writing.writer.is_doubtful() {
             return Ok(writing);
         }
         let object = self.locate(inode)?.object()?;

@@ -79,7 +79,7 @@ pub struct Writing<S> {
 impl<S> Writing<S> {
     /// What is written where nothing is.
     pub fn anew(writer: Arc<Writer<S>>, on_conflict: OnConflict) -> Self {
-        let known = Known { properties: Properties::default(), at: clock::instant(), modified: clock::now() };
+        let known = Known { of: None, properties: Properties::default(), at: clock::instant(), modified: clock::now() };
         Self { writer, base: Base::Absent, on_conflict, known: Arc::new(known) }
     }
 }
@@ -95,6 +95,8 @@ impl<S> Clone for Writing<S> {
 /// in what was set here.
 #[derive(Debug, Clone)]
 pub struct Known {
+    /// The object with this tag has it; none is known where a new file was renamed over what was there.
+    pub of: Option<ETag>,
     /// As the store said, or was told.
     pub properties: Properties,
     /// When list and tags were asked for, or sent.
@@ -404,6 +406,7 @@ impl<S> State<S> {
                 writing.base = Base::Object(info.etag.clone());
                 let Properties { tags, acl, .. } = writing.known.properties.clone();
                 writing.known = Arc::new(Known {
+                    of: Some(info.etag.clone()),
                     properties: Properties { tags, acl, ..info.properties.clone() },
                     at: writing.known.at,
                     modified: info.last_modified,
