@@ -198,3 +198,37 @@ fn no_line_is_lost_of_those_whom_the_name_leaves_while_they_begin_to_write() {
     let lost: Vec<&&str> = said.iter().filter(|line| !there.contains(**line)).collect();
     assert!(said.len() > 100 && lost.is_empty(), "of {} lines these are lost: {lost:?}", said.len());
 }
+
+/// `mv job mine/` on two mounts at once is how one of them takes a job.
+#[test]
+fn only_one_of_two_mounts_moves_a_file_away() {
+    let site = Site::start();
+    site.server.set_latency(std::time::Duration::from_millis(20));
+    let mounts = [site.mount(&["--ttl", "0"]), site.mount(&["--ttl", "0"])];
+    mounts[0].sh("mkdir done");
+    for round in 0..10 {
+        let job = format!("job{round}");
+        site.put(&job, &job);
+        let [first, second] = mounts.each_ref().map(|mount| mount.at(""));
+        let start = std::sync::Barrier::new(2);
+        let take = |root: &std::path::Path, taker: &str| {
+            start.wait();
+            std::fs::rename(root.join(&job), root.join(format!("done/{job}.{taker}")))
+        };
+        let (one, other) = std::thread::scope(|scope| {
+            let one = scope.spawn(|| take(&first, "a"));
+            (take(&second, "b"), one.join().unwrap())
+        });
+        let failed = match (one, other) {
+            (Ok(()), Err(error)) | (Err(error), Ok(())) => error,
+            both => panic!("{both:?}"),
+        };
+        assert_eq!(failed.raw_os_error(), Some(libc::ENOENT), "{failed}");
+        let keys: Vec<String> = site.keys().into_iter().filter(|key| key.contains(&job)).collect();
+        assert_eq!(keys.len(), 1, "{keys:?}");
+        assert!(site.get(&keys[0]).unwrap() == job.as_bytes());
+        for mount in &mounts {
+            assert_eq!(mount.sh(&format!("ls {job}* done | grep -c {job} || true")), "1\n");
+        }
+    }
+}

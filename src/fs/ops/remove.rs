@@ -46,6 +46,15 @@ pub(in crate::fs) enum Kept {
     Object,
 }
 
+/// Who has removed an object that is not there any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::fs) enum Gone {
+    /// This mount, as far as anybody knows.
+    Here,
+    /// Another client, for certain, before this mount's request came.
+    Before,
+}
+
 /// Why an object was not deleted, as far as anybody knows.
 #[derive(Debug)]
 pub(in crate::fs) struct NotDeleted {
@@ -181,32 +190,34 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         }
     }
 
-    /// DELETE on the condition that the object is the one with `etag`.
+    /// DELETE on the condition that the object is the one with `etag`. That it is gone already is no failure.
     pub(in crate::fs) async fn delete_object(
         &self,
         object: ObjectRef,
         etag: Option<ETag>,
-    ) -> std::result::Result<(), NotDeleted> {
+    ) -> std::result::Result<Gone, NotDeleted> {
         let etag = match etag {
             Some(etag) => etag,
             // The listing did not say.
             None => match look(&self.store, &object).await.map_err(Error::from)? {
                 Some(info) => info.etag,
-                None => return Ok(()),
+                None => return Ok(Gone::Before),
             },
         };
         let request = DeleteObject { object, condition: Condition::IfMatch(etag.clone()) };
         let (mut attempt, mut unanswered) = (0, false);
         loop {
             let error = match self.store.delete(&request).await {
-                Ok(()) => return Ok(()),
+                Ok(()) => return Ok(Gone::Here),
                 Err(error) => error,
             };
             let unknown = error.outcome() == Outcome::Unknown;
             unanswered |= unknown;
+            // An earlier try may have been carried out, whatever was said of it.
+            let is_first = attempt == 0 && !unknown && error.story().attempts <= 1;
             // What is not there any more is removed, by whomever: also by our own request whose answer was lost.
             match look(&self.store, &request.object).await {
-                Ok(None) => return Ok(()),
+                Ok(None) => return Ok(if is_first { Gone::Before } else { Gone::Here }),
                 // A request that was lost on its way is sent again, as long as its condition holds.
                 Ok(Some(info)) if unknown && info.etag == etag && attempt < MAX_DELETES => {
                     attempt += 1;
@@ -287,7 +298,8 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             self.table.unlink(directory.ino, Role::Object, &place.component, inode);
             directory.lock().directory.edit(Role::Object, place.component, false, false, clock::instant());
         }
-        Ok(deleted?)
+        deleted?;
+        Ok(())
     }
 
     /// The name belongs to another creator now.
@@ -345,10 +357,10 @@ impl<S: ObjectStore + BucketService> Fs<S> {
 
     /// Deletes the marker of a directory in which nothing else is.
     async fn delete_directory(&self, inode: &Arc<Inode<S>>) -> Result<()> {
-        match self.marker_of_empty(inode).await? {
-            Some(marker) => Ok(self.delete_object(self.locate(inode)?.object()?, marker.etag).await?),
-            None => Ok(()),
+        if let Some(marker) = self.marker_of_empty(inode).await? {
+            self.delete_object(self.locate(inode)?.object()?, marker.etag).await?;
         }
+        Ok(())
     }
 
     /// The marker of a directory in which nothing else is.

@@ -23,9 +23,9 @@ use crate::fs::meta::posix;
 use crate::fs::name::{self, Component, Shown};
 use crate::fs::ops::begin::source_of;
 use crate::fs::ops::names::touch_directory;
-use crate::fs::ops::remove::{Kept, NotDeleted};
+use crate::fs::ops::remove::{Gone, Kept, NotDeleted};
 use crate::fs::tree::inode::{Content, Inode, Moving, Place, Role};
-use crate::store::{BucketService, Condition, ObjectInfo, ObjectLock, ObjectRef, ObjectStore, Tags};
+use crate::store::{BucketService, Condition, ETag, ObjectInfo, ObjectLock, ObjectRef, ObjectStore, Tags};
 
 /// Whether a rename may replace what is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -235,6 +235,8 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         posix::note_change(&mut destination.properties.metadata, clock::now());
         let (directory, metadata) = (Some(Arc::clone(directory)), &destination.properties.metadata);
         self.announce(inode, Announced { directory, size: info.size, metadata, begun: clock::instant() }).await;
+        // What was asked for by an earlier try may be carried out yet.
+        let is_first_try = inode.lock().moving.is_none();
         if let Some(token) = token_of(&destination.properties) {
             inode.lock().note_moving(to, token.to_owned());
         }
@@ -261,7 +263,17 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             Ok(()) => self.delete_object(source.clone(), Some(info.etag.clone())).await,
             Err(error) => Err(error.into()),
         };
-        if let Err(NotDeleted { error, unanswered }) = deleted {
+        let failed = match deleted {
+            // Who takes a name first has it: another client has moved it away, or removed it, before.
+            Ok(Gone::Before) if was_free && is_first_try => {
+                self.take_copy_back(inode, to, committed.etag).await;
+                self.note_vanished(inode);
+                return Err(Error::new(Situation::NotFound, "another client has moved or removed it meanwhile"));
+            }
+            Ok(_) => None,
+            Err(failed) => Some(failed),
+        };
+        if let Some(NotDeleted { error, unanswered }) = failed {
             if !unanswered {
                 self.repin(inode, &committed.etag, &place(&source, info.version.clone()), &info.etag);
             } else if let Some(moving) = &mut inode.lock().moving {
@@ -271,14 +283,8 @@ impl<S: ObjectStore + BucketService> Fs<S> {
                 // What was there is gone for good: the name has the copy now, also for whoever tries again.
                 self.give_name_up(target);
             } else if was_free && !unanswered {
-                // Nothing shall have happened: the copy goes again, unless it was changed already. (Where the old object may
-                // be gone, or go yet, the copy is the only one.)
-                match self.delete_object(to.clone(), Some(committed.etag)).await {
-                    Ok(()) => inode.lock().moving = None,
-                    Err(NotDeleted { error, .. }) => {
-                        tracing::warn!(copy = %to, %error, "a copy that a failed rename has made could not be removed");
-                    }
-                }
+                // Nothing shall have happened. (Where the old object may be gone, or go yet, the copy is the only one.)
+                self.take_copy_back(inode, to, committed.etag).await;
             }
             return Err(error);
         }
@@ -286,6 +292,16 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         state.committed(copied_info(&info, committed, destination.properties));
         state.unsent = false;
         Ok(())
+    }
+
+    /// Removes the copy that a failed rename has made, unless it was changed already.
+    async fn take_copy_back(&self, inode: &Inode<S>, copy: &ObjectRef, etag: ETag) {
+        match self.delete_object(copy.clone(), Some(etag)).await {
+            Ok(_) => inode.lock().moving = None,
+            Err(NotDeleted { error, .. }) => {
+                tracing::warn!(%copy, %error, "a copy that a failed rename has made could not be removed");
+            }
+        }
     }
 
     /// What the copy of `source` at `to` is made with, and the tags that are to be put back behind it.
