@@ -152,6 +152,42 @@ fn a_mount_that_goes_by_listings_destroys_no_links() {
 }
 
 #[test]
+fn what_is_not_shown_of_a_strangers_mode_stays_stored() {
+    let site = Site::start();
+    let mount = site.mount(&["--allow-other", "--ttl", "0"]);
+    let stored = |key: &str| u32::from_str_radix(&site.head(key).properties.metadata["mode"], 10).unwrap() & 0o7777;
+    for (number, (change, left)) in [
+        ("touch F", 0o6755),
+        ("touch -d @1000000000 F && touch F && mv F G && mv G F", 0o6755),
+        ("echo y >> F", 0o6755),
+        ("echo y > F", 0o6755),
+        ("printf y | dd of=F conv=notrunc status=none", 0o6755),
+        ("truncate -s 0 F", 0o6755),
+        ("touch F && echo y >> F && touch F", 0o6755),
+        ("OTHER sh -c 'echo y >> F'", 0o777),
+        ("chown 5 F", 0o755),
+        ("chmod 755 F", 0o755),
+        ("chmod 4755 F", 0o4755),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let key = format!("f{number}");
+        let mode = if change.starts_with("OTHER") { 0o106_777 } else { 0o106_755_u32 };
+        put(&site, &key, "x", &[("mode", &mode.to_string()), ("uid", "0"), ("gid", "0")]);
+        let shown = mount.sh(&format!("stat -c %a {key}"));
+        assert_eq!(shown, format!("{:o}\n", mode & 0o777), "{change}");
+        mount.sh(&change.replace("OTHER", OTHER).replace('F', &key).replace('G', &format!("{key}g")));
+        assert_eq!(format!("{:o}", stored(&key)), format!("{left:o}"), "{change}");
+        let own = change.starts_with("chmod");
+        assert_eq!(mount.sh(&format!("stat -c %a {key}")), format!("{:o}\n", if own { left } else { left & 0o777 }), "{change}");
+    }
+    // It is the same one, and nobody's word but this mount's now.
+    put(&site, "same", "x", &[("mode", &0o104_755_u32.to_string())]);
+    assert_eq!(mount.sh("stat -c %a same && chmod 4755 same && stat -c %a same"), "755\n4755\n");
+}
+
+#[test]
 fn a_new_file_takes_nothing_over_from_what_it_is_renamed_over() {
     let site = Site::start();
     put(&site, "target", "old", &[("mode", "33188"), ("uid", "3"), ("gid", "3"), ("colour", "red")]);

@@ -140,9 +140,10 @@ pub fn directory(config: &Config, mtime: SystemTime) -> Attr {
     Attr { mode, nlink: 2, atime: mtime, mtime, ctime: mtime, ..from_listing(config, 0, mtime) }
 }
 
-/// Reads an object's metadata. `base` is what it shows without any; `ours` tells that this mount wrote it.
+/// Reads an object's metadata. A device node is one only when it is `believed`; the special bits of a mode are kept, and hidden
+/// when it is [`shown`].
 #[must_use]
-pub fn decode<'a>(config: &Config, stored: impl Into<Stored<'a>>, directory_marker: bool, ours: bool) -> Decoded {
+pub fn decode<'a>(config: &Config, stored: impl Into<Stored<'a>>, directory_marker: bool, believed: bool) -> Decoded {
     let Stored { metadata, size, last_modified } = stored.into();
     let base = if directory_marker {
         directory(config, date::whole_seconds(last_modified))
@@ -157,14 +158,13 @@ pub fn decode<'a>(config: &Config, stored: impl Into<Stored<'a>>, directory_mark
         kind => kind,
     };
     let kind = match kind {
-        device if device.is_device() && !(config.trust_special || ours) => Kind::File,
+        device if device.is_device() && !(config.trust_special || believed) => Kind::File,
         kind => kind,
     };
     let permissions = stored.or_else(|| metadata.get("file-permissions").and_then(|text| u32::from_str_radix(text, 8).ok()));
     let mut attr = base;
     if let Some(permissions) = permissions {
-        let kept = if config.trust_special || ours || kind == Kind::Directory { 0o7777 } else { 0o7777 & !SPECIAL_BITS };
-        attr.mode = permissions & kept;
+        attr.mode = permissions & 0o7777;
     }
     let number = |names: [&str; 2]| names.iter().find_map(|name| metadata.get(*name)).and_then(|text| text.parse().ok());
     attr.uid = number([UID, "file-owner"]).unwrap_or(attr.uid);
@@ -216,17 +216,16 @@ pub fn encode(config: &Config, kind: Kind, attr: &Attr, explicit: ExplicitTimes,
 }
 
 /// Takes over what another client has changed in an object's attributes, but for what is not as it was `before` here either.
+/// `mode_is_ours`: this mount has set the mode that there is.
 pub fn follow(
     config: &Config,
-    ours: bool,
     (before, after): (&ObjectInfo, &ObjectInfo),
-    (attr, explicit): (&mut Attr, &mut ExplicitTimes),
+    (attr, explicit, mode_is_ours): (&mut Attr, &mut ExplicitTimes, &mut bool),
 ) {
-    let was = decode(config, before, false, ours);
-    let is = decode(config, after, false, ours);
+    let was = decode(config, before, false, false);
+    let is = decode(config, after, false, false);
     if attr.mode == was.attr.mode && is.attr.mode != was.attr.mode {
-        // It is a stranger's word.
-        attr.mode = decode(config, after, false, false).attr.mode;
+        (attr.mode, *mode_is_ours) = (is.attr.mode, false);
     }
     take_over(&mut attr.uid, &was.attr.uid, &is.attr.uid);
     take_over(&mut attr.gid, &was.attr.gid, &is.attr.gid);
@@ -235,14 +234,16 @@ pub fn follow(
     }
 }
 
-/// What is shown in place of attributes: the mount's owner, group and umask, where it has some for all. Kept and stored is what
-/// there is.
+/// What is shown in place of attributes: the mount's owner, group and umask, where it has some for all, and no special bits of a
+/// file that only a stranger's word says. Kept and stored is what there is.
 #[must_use]
-pub fn shown(config: &Config, kind: Kind, attr: Attr) -> Attr {
+pub fn shown(config: &Config, kind: Kind, attr: Attr, mode_is_ours: bool) -> Attr {
+    let believed = mode_is_ours || config.trust_special || kind == Kind::Directory;
+    let hidden = if believed { 0 } else { SPECIAL_BITS };
     // Nobody judges by the mode of a link.
     let umask = config.umask.filter(|_| kind != Kind::Symlink).unwrap_or(0);
     let (uid, gid) = (config.force_uid.unwrap_or(attr.uid), config.force_gid.unwrap_or(attr.gid));
-    Attr { mode: attr.mode & !umask, uid, gid, ..attr }
+    Attr { mode: attr.mode & !umask & !hidden, uid, gid, ..attr }
 }
 
 fn kind_of(mode: Option<u32>, size: u64) -> Kind {
@@ -410,8 +411,9 @@ mod tests {
     #[test]
     fn strangers_get_no_setuid_and_no_devices() {
         let setuid = info(5, &[("mode", "35309")]);
-        assert_eq!(decode(&config(), &setuid, false, false).attr.mode, 0o755);
-        assert_eq!(decode(&config(), &setuid, false, true).attr.mode, 0o4755);
+        let attr = decode(&config(), &setuid, false, false).attr;
+        assert_eq!(shown(&config(), Kind::File, attr, false).mode, 0o755);
+        assert_eq!(shown(&config(), Kind::File, attr, true).mode, 0o4755);
         let device = info(0, &[("mode", &(0o020_644u32).to_string()), ("rdev", "5")]);
         assert_eq!(decode(&config(), &device, false, false).kind, Kind::File);
         assert_eq!(decode(&config(), &device, false, true).kind, Kind::CharDevice);

@@ -15,7 +15,7 @@ use crate::data::write::Destination;
 use crate::data::write::commit::{Base, MadeBy, OnConflict, with_token};
 use crate::data::write::settle::{Source, replace_properties};
 use crate::fs::attr::{Attr, Caller, Ino, Kind, SetAttr, SetTime, without_privileges};
-use crate::fs::config::AttrsMode;
+use crate::fs::config::{AttrsMode, Config};
 use crate::fs::error::{Error, Result, Situation};
 use crate::fs::handles::HandleId;
 use crate::fs::meta::posix::{self, ExplicitTimes};
@@ -233,7 +233,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
                 self.known_info(inode).await?;
             }
         }
-        if is_nothing(inode, change) {
+        if is_nothing(&self.config, inode, change) {
             // No older than a second: what another client has changed meanwhile must not count as done.
             let stored = {
                 let state = inode.lock();
@@ -242,7 +242,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             if stored {
                 self.current_info(inode).await?;
             }
-            if is_nothing(inode, change) {
+            if is_nothing(&self.config, inode, change) {
                 // `chmod 644` of what has that mode costs no copy.
                 inode.lock().attr.ctime = clock::now();
                 return Ok(());
@@ -255,6 +255,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             {
                 let mut state = inode.lock();
                 (state.attr, state.explicit) = (attr, explicit);
+                state.mode_is_ours |= change.mode.is_some();
             }
             self.dress(inode);
             self.let_wait(inode);
@@ -271,6 +272,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         let mut state = inode.lock();
         state.attr = Attr { size: state.attr.size, nlink: state.attr.nlink, ..attr };
         state.explicit = explicit;
+        state.mode_is_ours |= change.mode.is_some();
         Ok(())
     }
 
@@ -443,12 +445,14 @@ fn wanted<S: ObjectStore>(inode: &Inode<S>, change: SetAttr, now: SystemTime) ->
     (attr, explicit)
 }
 
-/// Whether a change leaves everything as it is.
-fn is_nothing<S: ObjectStore>(inode: &Inode<S>, change: SetAttr) -> bool {
+/// Whether a change leaves everything as it is. (A mode with bits that are not shown, since others have set them, becomes ours.)
+fn is_nothing<S: ObjectStore>(config: &Config, inode: &Inode<S>, change: SetAttr) -> bool {
     let attr = wanted(inode, change, clock::now()).0;
     let state = inode.lock();
     let same = (attr.mode, attr.uid, attr.gid) == (state.attr.mode, state.attr.uid, state.attr.gid);
-    same && change.mtime.is_none() && change.atime.is_none() && !state.is_dirty()
+    let mode = |is_ours| posix::shown(config, inode.kind, state.attr, is_ours).mode;
+    let shows = change.mode.is_none() || mode(state.mode_is_ours) == mode(true);
+    same && shows && change.mtime.is_none() && change.atime.is_none() && !state.is_dirty()
 }
 
 /// What is known of an inode after this mount has changed its metadata.

@@ -45,7 +45,10 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     /// Whatever a listing said, an open is judged by the metadata that its own answer carries. The judge is the kernel: when mode
     /// or owner are not as it was `shown` them, it is sent to look again, and decides anew.
     pub(super) fn judge(&self, inode: &Inode<S>, shown: Attr, caller: Caller) -> Result<()> {
-        let [before, now] = [shown, inode.lock().attr].map(|attr| posix::shown(&self.config, inode.kind, attr));
+        let [before, now] = {
+            let state = inode.lock();
+            [shown, state.attr].map(|attr| posix::shown(&self.config, inode.kind, attr, state.mode_is_ours))
+        };
         let same = (before.mode, before.uid, before.gid) == (now.mode, now.uid, now.gid);
         if same || caller.uid == 0 {
             return Ok(());

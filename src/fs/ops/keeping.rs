@@ -115,8 +115,8 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         let after = ObjectInfo { properties: news.properties.clone(), ..info.clone() };
         let anew = Writing { base: Base::Object(info.etag), known: Arc::new(news), ..writing };
         let mut state = inode.lock();
-        let State { attr, explicit, ours, content, .. } = &mut *state;
-        posix::follow(&self.config, *ours, (&before, &after), (attr, explicit));
+        let State { attr, explicit, mode_is_ours, content, .. } = &mut *state;
+        posix::follow(&self.config, (&before, &after), (attr, explicit, mode_is_ours));
         *content = Content::Writing(anew.clone());
         drop(state);
         anew.writer.redirect(|destination| destination.properties.follow(&known.properties, &anew.known.properties));

@@ -80,7 +80,10 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     }
 
     pub(in crate::fs) fn stat(&self, inode: &Arc<Inode<S>>) -> Stat {
-        let attr = posix::shown(&self.config, inode.kind, inode.lock().attr);
+        let attr = {
+            let state = inode.lock();
+            posix::shown(&self.config, inode.kind, state.attr, state.mode_is_ours)
+        };
         Stat { ino: inode.ino, kind: inode.kind, attr }
     }
 
@@ -357,7 +360,11 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             ..Facts::plain(kind, attr)
         };
         let inode = self.insert(&directory, &component, facts, None);
-        inode.lock().committed(info);
+        {
+            let mut state = inode.lock();
+            state.mode_is_ours = true;
+            state.committed(info);
+        }
         if let Some(since) = missing_since.filter(|_| inode.is_directory()) {
             self.learn_empty(&inode, since);
         }

@@ -191,7 +191,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             };
             let writer = Writer::new(self.writes.clone(), address.destination(properties)?);
             let mut state = inode.lock();
-            state.ours = true;
+            (state.ours, state.mode_is_ours) = (true, true);
             state.beside_directory = beside_directory;
             state.content = Content::Writing(Writing::anew(writer, on_conflict));
         }

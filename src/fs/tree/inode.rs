@@ -145,8 +145,10 @@ pub struct State<S> {
     pub content: Content<S>,
     /// What is known of the names in it.
     pub directory: Directory,
-    /// This mount wrote it: its special bits are believed.
+    /// This mount wrote it.
     pub ours: bool,
+    /// This mount has set its mode: the special bits of that are believed.
+    pub mode_is_ours: bool,
     /// When this mount last changed the object: facts that were asked for before are older.
     pub committed_at: Option<Instant>,
     /// When `info` was last what the store said.
@@ -200,6 +202,7 @@ impl<S> Inode<S> {
             content,
             directory: Directory::default(),
             ours: false,
+            mode_is_ours: false,
             committed_at: None,
             looked_at: None,
             opens: 0,
@@ -266,87 +269,6 @@ impl<S> Inode<S> {
 }
 
 impl<S> State<S> {
-    /// Whether `facts` are about the object that this inode is: the same tag, or nothing that says otherwise.
-    #[must_use]
-    pub fn is_same_object(&self, facts: &Facts) -> bool {
-        match &self.content {
-            Content::Directory => true,
-            Content::Clean(own) => match (own, &facts.etag) {
-                (Some(own), Some(other)) => own == other,
-                _ => facts.attr.size == self.attr.size,
-            },
-            // What is being written is what is there, for this mount.
-            Content::Writing(_) => true,
-            Content::Orphan(_) => false,
-        }
-    }
-
-    /// Takes over newer facts about the same object.
-    pub fn learn(&mut self, facts: &Facts) {
-        if let Some(moving) = &mut self.moving {
-            // It is there after all.
-            moving.made = None;
-        }
-        if matches!(self.content, Content::Writing(_)) {
-            return;
-        }
-        if let (Content::Clean(own @ None), Some(_)) = (&mut self.content, &facts.etag) {
-            own.clone_from(&facts.etag);
-        }
-        let changed = self.is_changed(facts);
-        let known = match facts.kind {
-            Kind::Directory => self.exact && facts.exact && facts.is_same_marker(self.info.as_deref()),
-            _ => self.is_as_written(facts),
-        };
-        if (facts.exact || !self.exact || changed) && !known {
-            let nlink = self.attr.nlink;
-            self.attr = facts.attr;
-            self.attr.nlink = nlink.max(facts.attr.nlink);
-            self.explicit = facts.explicit;
-            self.exact = facts.exact;
-        }
-        if changed {
-            (self.info, self.target, self.ours) = (None, None, false);
-        }
-        self.modified = facts.modified.or(self.modified);
-        if facts.target.is_some() {
-            self.target.clone_from(&facts.target);
-        }
-        if let Some(info) = &facts.info {
-            // The answer to a GET of a range says nothing of what the whole adds up to.
-            let own = self.info.take().filter(|own| own.etag == info.etag && info.checksums.is_empty());
-            self.info = Some(match own.filter(|own| !own.checksums.is_empty()) {
-                Some(own) => Arc::new(ObjectInfo { checksums: own.checksums.clone(), ..ObjectInfo::clone(info) }),
-                None => Arc::clone(info),
-            });
-        }
-        if facts.kind == Kind::Directory && facts.exact && facts.info.is_none() {
-            // Its marker was looked for.
-            self.info = None;
-        }
-        if facts.listed_class.is_some() {
-            self.listed_class.clone_from(&facts.listed_class);
-        }
-    }
-
-    /// Whether `facts` are about an object that is as this mount wrote it: it knows that better than a stranger's reading of the
-    /// metadata. Another client's self-copy keeps the tag and changes the metadata.
-    #[must_use]
-    pub fn is_as_written(&self, facts: &Facts) -> bool {
-        let same_metadata = match (&self.info, &facts.info) {
-            (Some(own), Some(other)) => own.properties.metadata == other.properties.metadata,
-            _ => true,
-        };
-        self.ours && self.exact && facts.etag == self.etag() && same_metadata && !self.is_changed(facts)
-    }
-
-    /// Whether a listing shows another date than that of the object which is known: then its metadata was changed, though the
-    /// tag is the same. (What this mount has made itself is not younger than it believes.)
-    fn is_changed(&self, facts: &Facts) -> bool {
-        let (Some(own), Some(other)) = (self.modified, facts.modified) else { return false };
-        facts.info.is_none() && if self.ours { other > own } else { other != own }
-    }
-
     /// It is empty: whatever it was begun for, from now on it is written whole.
     pub fn begin_anew(&mut self) {
         if let Content::Writing(writing) = &mut self.content
