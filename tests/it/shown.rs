@@ -155,7 +155,7 @@ fn a_mount_that_goes_by_listings_destroys_no_links() {
 fn what_is_not_shown_of_a_strangers_mode_stays_stored() {
     let site = Site::start();
     let mount = site.mount(&["--allow-other", "--ttl", "0"]);
-    let stored = |key: &str| u32::from_str_radix(&site.head(key).properties.metadata["mode"], 10).unwrap() & 0o7777;
+    let stored = |key: &str| site.head(key).properties.metadata["mode"].parse::<u32>().unwrap() & 0o7777;
     for (number, (change, left)) in [
         ("touch F", 0o6755),
         ("touch -d @1000000000 F && touch F && mv F G && mv G F", 0o6755),
