@@ -79,9 +79,9 @@ impl Notices {
 }
 
 async fn refresh(fs: &Fs<FullStore>, store: &S3Store) {
-    fs.forget_listings();
+    fs.look_afresh();
     match store.refresh_credentials().await {
-        Ok(()) => tracing::info!("SIGHUP: listings are forgotten, credentials read"),
+        Ok(()) => tracing::info!("SIGHUP: all is looked at afresh, credentials are read"),
         Err(error) => tracing::warn!(%error, "SIGHUP: the credentials stay as they were"),
     }
 }

@@ -13,7 +13,7 @@ pub mod error;
 pub mod failures;
 pub mod handles;
 pub mod intents;
-mod kernel;
+pub mod kernel;
 mod locate;
 pub mod meta;
 pub mod name;
@@ -159,14 +159,6 @@ impl<S> Fs<S> {
     /// The kernel has forgotten an inode so often.
     pub fn forget(&self, ino: Ino, lookups: u64) {
         self.table.forget(ino, lookups);
-    }
-
-    /// Forgets every listing, so that each directory is listed afresh when it is next looked into. Attributes that the kernel
-    /// was given it keeps for as long as it was told.
-    pub fn forget_listings(&self) {
-        for inode in self.table.all() {
-            inode.lock().directory.forget_listing();
-        }
     }
 
     /// The renames of directories that are under way.

@@ -1,5 +1,7 @@
-//! Telling the kernel to forget: pages from a thread of its own that holds no lock, since that waits for requests in flight.
+//! Telling the kernel to forget: pages and names from a thread of its own that holds no lock, since that waits for requests in
+//! flight.
 
+use std::ffi::OsStr;
 use std::sync::mpsc;
 use std::thread;
 
@@ -7,9 +9,16 @@ use fuser::{INodeNo, Notifier};
 
 use crate::fs::attr::Ino;
 
-/// Hands inodes whose cached pages are wrong to the thread that tells the kernel.
+/// What the kernel has cached.
+#[derive(Debug)]
+enum Cached {
+    Pages(Ino),
+    Name(Ino, String),
+}
+
+/// Hands what is wrong of the kernel's cache to the thread that tells it.
 #[derive(Debug, Clone)]
-pub struct Invalidator(mpsc::Sender<Ino>);
+pub struct Invalidator(mpsc::Sender<Cached>);
 
 impl Invalidator {
     /// Starts the thread; it ends with the last clone of this.
@@ -17,12 +26,17 @@ impl Invalidator {
     /// # Errors
     /// When there is no thread to be had.
     pub fn start(notifier: Notifier) -> std::io::Result<Self> {
-        let (sender, receiver) = mpsc::channel::<Ino>();
+        let (sender, receiver) = mpsc::channel();
         thread::Builder::new().name("pailfs-forget".to_owned()).spawn(move || {
-            for ino in receiver {
-                // The whole file: offset 0, no end. An inode that the kernel does not know (any more) is no error.
-                if let Err(error) = notifier.inval_inode(INodeNo(ino.0), 0, 0) {
-                    tracing::debug!(%ino, %error, "the kernel keeps its pages");
+            for cached in receiver {
+                let told = match &cached {
+                    // The whole file: offset 0, no end.
+                    Cached::Pages(ino) => notifier.inval_inode(INodeNo(ino.0), 0, 0),
+                    Cached::Name(directory, name) => notifier.inval_entry(INodeNo(directory.0), OsStr::new(name)),
+                };
+                // What the kernel does not know (any more) is no error.
+                if let Err(error) = told {
+                    tracing::debug!(?cached, %error, "the kernel keeps what it has");
                 }
             }
         })?;
@@ -31,8 +45,17 @@ impl Invalidator {
 
     /// The kernel's pages of `ino` are not what the file holds: a write from a mapping was refused, say.
     pub fn forget_pages(&self, ino: Ino) {
+        self.send(Cached::Pages(ino));
+    }
+
+    /// What the kernel knows of a name in a directory may be wrong.
+    pub fn forget_name(&self, directory: Ino, name: String) {
+        self.send(Cached::Name(directory, name));
+    }
+
+    fn send(&self, cached: Cached) {
         // The thread is gone only when the mount is.
-        let _ = self.0.send(ino);
+        let _ = self.0.send(cached);
     }
 }
 

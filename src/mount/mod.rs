@@ -25,6 +25,7 @@ use self::dispatch::{Dispatch, Subject};
 use self::invalidate::Invalidator;
 use crate::base::{clock, tasks};
 use crate::fs::config::Config;
+use crate::fs::kernel::Outdated;
 use crate::fs::{Fs, Pending};
 use crate::store::{BucketService, ObjectStore};
 use crate::telemetry::counters::Counters;
@@ -158,10 +159,14 @@ impl<S: ObjectStore + BucketService> Mounted<S> {
         };
         let session = session.map_err(refused)?;
         let session = session.spawn().map_err(refused)?;
-        let notifier = session.notifier();
-        fs.on_changed_attributes(move |ino| invalidate::forget_attributes(&notifier, ino));
+        let kernel = Invalidator::start(session.notifier()).map_err(refused)?;
         // Set once, here.
-        let _ = invalidator.set(Invalidator::start(session.notifier()).map_err(refused)?);
+        let _ = invalidator.set(kernel.clone());
+        let notifier = session.notifier();
+        fs.on_outdated(move |outdated| match outdated {
+            Outdated::Attributes(ino) => invalidate::forget_attributes(&notifier, ino),
+            Outdated::Name(directory, name) => kernel.forget_name(directory, name),
+        });
         if let Ok(Some(mount)) = mountinfo::on(&settings.directory) {
             // Set once, here.
             let _ = mount_id.set(mount.id);

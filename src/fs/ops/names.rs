@@ -52,7 +52,10 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             Some(inode) => Ok(Looked::Found(self.told(&inode))),
             // Only what others have made may have such a name.
             None if name.len() > MAX_NEW_BYTES => Err(too_long(name)),
-            None => Ok(Looked::Absent),
+            None => {
+                self.kernel.note_missing(parent, name);
+                Ok(Looked::Absent)
+            }
         }
     }
 

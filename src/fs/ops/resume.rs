@@ -41,6 +41,6 @@ impl<S: ObjectStore + BucketService> Fs<S> {
                 Err(error) => tracing::warn!(%error, %from, %to, "a rename that a dead mount has begun stays as it is"),
             }
         }
-        self.forget_listings();
+        self.look_afresh();
     }
 }
