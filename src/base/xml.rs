@@ -95,7 +95,7 @@ impl Opening<'_> {
 
 /// Who is told of a document piece by piece: for those that are too long to be made a tree of.
 pub trait Visitor {
-    /// An element opens; `None` ends the reading: it is not UTF-8.
+    /// An element opens; `None` ends the reading: it is not UTF-8, or enough is known.
     fn open(&mut self, element: &Opening<'_>) -> Option<()>;
     /// A piece of the text in the element that was opened last and is not closed.
     fn text(&mut self, text: &str);

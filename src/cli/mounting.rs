@@ -23,7 +23,7 @@ use crate::s3::S3Store;
 use crate::s3::config::S3Config;
 use crate::store::{
     BucketService as _, Delimiter, Error, ErrorKind, Limit, ListObjects, ListStart, ObjectStore as _, Prefix, Recorded, Retry,
-    RetryPolicy, Traced, Uploads,
+    RetryPolicy, Traced, UnreadPage, Uploads,
 };
 use crate::telemetry::counters::Counters;
 use crate::telemetry::subscriber::{self, LogFormat, LogLevel};
@@ -194,7 +194,7 @@ async fn look(store: &S3Store, source: &Source) -> crate::store::Result<()> {
                 start: ListStart::Beginning,
                 max_keys: 1,
             };
-            store.list(&request).await.map(|_| ())
+            store.list(&request).await.and_then(UnreadPage::read).map(|_| ())
         }
     }
 }

@@ -46,6 +46,17 @@ struct Reading {
     is_encoded: bool,
     is_truncated: bool,
     token: Option<PageToken>,
+    /// What is listed is not read.
+    head_alone: bool,
+}
+
+/// Where the next page begins, if the answer says that before what it lists: S3 does, and it takes a moment to read all.
+#[must_use]
+pub fn next(body: &[u8]) -> Option<PageToken> {
+    let mut reading = Reading { head_alone: true, ..Reading::default() };
+    // It ends where the reading was ended.
+    let _ = visit(body, &mut reading);
+    reading.token.filter(|_| reading.is_listing && reading.is_truncated)
 }
 
 /// Reads a page.
@@ -76,6 +87,9 @@ impl Visitor for Reading {
             (Some(Field::CommonPrefixes), b"Prefix") => Field::Prefix,
             _ => Field::Other,
         };
+        if self.head_alone && matches!(field, Field::Contents | Field::CommonPrefixes) {
+            return None;
+        }
         self.open.push(field);
         self.text.clear();
         Some(())
@@ -156,6 +170,23 @@ mod tests {
     }
 
     #[test]
+    fn what_comes_next_is_known_where_it_is_said_first() {
+        let object = "<Contents><Key>k</Key><Size>1</Size><LastModified>2020-01-01T00:00:00Z</LastModified></Contents>";
+        let next =
+            |head: &str, end: &str| super::next(format!("<ListBucketResult>{head}{object}{end}</ListBucketResult>").as_bytes());
+        let (truncated, token) = ("<IsTruncated>true</IsTruncated>", "<NextContinuationToken>a&amp;b</NextContinuationToken>");
+        assert_eq!(next(&format!("{truncated}{token}"), ""), Some(PageToken::new("a&b")));
+        assert_eq!(next(&format!("<Name>b</Name>{token}<Prefix>p/</Prefix>{truncated}"), ""), Some(PageToken::new("a&b")));
+        for (head, end) in
+            [("", ""), (truncated, token), (token, truncated), (token, ""), ("<IsTruncated>false</IsTruncated>", token)]
+        {
+            assert_eq!(next(head, end), None, "{head}");
+        }
+        assert_eq!(super::next(b"<html>hello</html>"), None);
+        assert_eq!(super::next(format!("<Other>{truncated}{token}</Other>").as_bytes()), None);
+    }
+
+    #[test]
     fn what_lacks_something_is_no_page() {
         let page = |inside: &str| super::page(format!("<ListBucketResult>{inside}</ListBucketResult>").as_bytes());
         let object = "<Contents><Key>k</Key><Size>1</Size><LastModified>2020-01-01T00:00:00Z</LastModified></Contents>";
@@ -180,7 +211,7 @@ mod tests {
     proptest! {
         #[test]
         fn garbage_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = super::page(&bytes);
+            let _ = (super::page(&bytes), super::next(&bytes));
         }
     }
 }

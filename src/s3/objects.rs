@@ -69,12 +69,19 @@ impl ObjectStore for S3Store {
         Ok(cut(Download { info, range, body: body.into_body() }, wanted))
     }
 
-    async fn list(&self, request: &ListObjects) -> Result<ListPage> {
+    async fn list(&self, request: &ListObjects) -> Result<UnreadPage> {
         let request = request::list(request);
         let answered = self.0.call(request.clone()).await?;
-        let page = listing::page(&answered.body).ok_or_else(|| self.0.not_s3(&request))?;
-        self.0.dialect.learn_speaks_s3();
-        Ok(page)
+        let (next, client) = (listing::next(&answered.body), Arc::clone(&self.0));
+        let told = next.clone();
+        let read = move || {
+            let page = listing::page(&answered.body).filter(|page| told.is_none() || page.next == told);
+            let page = page.ok_or_else(|| client.not_s3(&request))?;
+            client.dialect.learn_speaks_s3();
+            Ok(page)
+        };
+        // The last page, or one that says at its end what comes next, is read now.
+        if next.is_none() { read().map(UnreadPage::from) } else { Ok(UnreadPage::new(next, read)) }
     }
 
     async fn put(&self, request: &PutObject) -> Result<Committed> {

@@ -263,7 +263,7 @@ impl<S: ObjectStore> ObjectStore for Fault<S> {
         self.get_with(request).await
     }
 
-    async fn list(&self, request: &ListObjects) -> Result<ListPage> {
+    async fn list(&self, request: &ListObjects) -> Result<UnreadPage> {
         self.call(Operation::ListObjectsV2, self.inner.list(request)).await
     }
 

@@ -62,7 +62,7 @@ impl<S: ObjectStore> ObjectStore for Limit<S> {
         self.get_holding(request).await
     }
 
-    async fn list(&self, request: &ListObjects) -> Result<ListPage> {
+    async fn list(&self, request: &ListObjects) -> Result<UnreadPage> {
         let _slot = self.small().await;
         self.inner.list(request).await
     }

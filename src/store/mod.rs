@@ -71,11 +71,11 @@ pub trait ObjectStore: Clone + Send + Sync + 'static {
     /// range that begins past the end. The stream fails with [`ErrorKind::Corrupt`] or a transport error.
     fn get(&self, request: &GetObject) -> impl Future<Output = Result<Download>> + Send;
 
-    /// One page of keys and common prefixes.
+    /// One page of keys and common prefixes. It may be no page after all, which shows when it is read.
     ///
     /// # Errors
     /// [`ErrorKind::NoBucket`], [`ErrorKind::Denied`]. Never a shorter page in place of an error.
-    fn list(&self, request: &ListObjects) -> impl Future<Output = Result<ListPage>> + Send;
+    fn list(&self, request: &ListObjects) -> impl Future<Output = Result<UnreadPage>> + Send;
 
     /// PUT of a whole object.
     ///

@@ -271,7 +271,7 @@ impl<S: ObjectStore> ObjectStore for Retry<S> {
         self.get_resuming(request).await
     }
 
-    async fn list(&self, request: &ListObjects) -> Result<ListPage> {
+    async fn list(&self, request: &ListObjects) -> Result<UnreadPage> {
         self.attempt(Again::Shortly, || self.inner.list(request)).await
     }
 

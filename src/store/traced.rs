@@ -60,7 +60,7 @@ impl<S: ObjectStore> ObjectStore for Traced<S> {
         self.get_counting(request).await
     }
 
-    async fn list(&self, request: &ListObjects) -> Result<ListPage> {
+    async fn list(&self, request: &ListObjects) -> Result<UnreadPage> {
         self.trace(Operation::ListObjectsV2, self.inner.list(request)).await
     }
 

@@ -86,7 +86,8 @@ impl<S: ObjectStore + BucketService> Bench<S> {
     pub async fn list(&self, prefix: &str, delimiter: Delimiter, start: ListStart, max_keys: u16) -> Result<ListPage> {
         self.store
             .list(&ListObjects { bucket: self.bucket.clone(), prefix: Prefix::new(prefix), delimiter, start, max_keys })
-            .await
+            .await?
+            .read()
     }
 }
 

@@ -112,7 +112,7 @@ impl Site {
                 start,
                 max_keys: 1000,
             };
-            let page = self.block_on(self.server.memory().list(&request)).unwrap();
+            let page = self.block_on(self.server.memory().list(&request)).unwrap().read().unwrap();
             keys.extend(page.objects.into_iter().map(|object| object.key));
             next = page.next.map(ListStart::Token);
         }

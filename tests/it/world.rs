@@ -88,7 +88,7 @@ impl World {
             start: ListStart::Beginning,
             max_keys: 1000,
         };
-        let page = self.memory.list(&request).await.unwrap();
+        let page = self.memory.list(&request).await.unwrap().read().unwrap();
         page.objects.into_iter().map(|listed| listed.key).collect()
     }
 

@@ -132,7 +132,7 @@ impl<'a> Buckets<'a> {
         while let Some(start) = next {
             let (bucket, prefix) = (self.names[bucket].clone(), Prefix::new(""));
             let request = ListObjects { bucket, prefix, delimiter: Delimiter::None, start, max_keys: 1000 };
-            let page = self.runtime.block_on(self.store.list(&request)).unwrap();
+            let page = self.runtime.block_on(self.store.list(&request)).unwrap().read().unwrap();
             for object in page.objects {
                 assert!(keys.insert(object.key.clone()), "{:?} is listed twice", object.key);
             }

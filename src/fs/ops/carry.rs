@@ -49,7 +49,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             start,
             max_keys: MAX_PAGE_KEYS,
         };
-        Ok(self.store.list(&request).await?)
+        Ok(self.store.list(&request).await?.read()?)
     }
 
     /// Looks at everything that is to be moved, before anything is done: all of it must be possible. The marker comes apart;

@@ -169,7 +169,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         let mut listing = self.empty_listing();
         let mut start = ListStart::Beginning;
         for _ in 0..pages {
-            let page = self.store.list(&Self::page_request(directory, start)).await?;
+            let page = self.store.list(&Self::page_request(directory, start)).await?.read()?;
             if asks_for_many(&page) {
                 return Ok(None);
             }
@@ -192,7 +192,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     ) -> Result<Option<Listing>> {
         let mut listing = self.empty_listing();
         let start = ListStart::After(directory.below(before, Role::Object).key);
-        let page = self.store.list(&Self::page_request(directory, start)).await?;
+        let page = self.store.list(&Self::page_request(directory, start)).await?.read()?;
         if asks_for_many(&page) {
             return Ok(None);
         }

@@ -129,7 +129,7 @@ impl<S: ObjectStore> Fs<S> {
             start: ListStart::Beginning,
             max_keys,
         };
-        Ok(self.store.list(&request).await?.objects)
+        Ok(self.store.list(&request).await?.read()?.objects)
     }
 
     /// What an object's metadata says about it as a file.

@@ -16,7 +16,7 @@ use crate::fs::error::{Error, Result, Situation};
 use crate::fs::locate::Address;
 use crate::fs::name::Component;
 use crate::fs::tree::listing::next_page;
-use crate::store::{BucketService, ListPage, ListStart, ObjectStore};
+use crate::store::{BucketService, ListStart, ObjectStore, UnreadPage};
 
 /// So many pages are asked for or waiting, beside the one that is shown.
 const PAGES_AHEAD: usize = 2;
@@ -96,7 +96,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         Pages { address, next, _reading: Scoped::new(tasks::spawn(reading)) }
     }
 
-    /// Lists a directory page by page, and has each looked at while the next is on its way, as long as there is room.
+    /// Lists a directory page by page, and has each read and looked at while the next is on its way, as long as there is room.
     async fn list_pages(self: Arc<Self>, inode: Arc<Inode<S>>, address: Address, began: Instant, to: mpsc::Sender<Result<Page>>) {
         let (mut start, mut at) = (ListStart::Beginning, began);
         // Nobody listens once the directory is closed.
@@ -115,9 +115,9 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         }
     }
 
-    async fn list_page(&self, address: &Address, start: &ListStart) -> Result<(ListPage, Option<ListStart>)> {
+    async fn list_page(&self, address: &Address, start: &ListStart) -> Result<(UnreadPage, Option<ListStart>)> {
         let page = self.store.list(&Self::page_request(address, start.clone())).await?;
-        let next = next_page(start, page.next.clone())?;
+        let next = next_page(start, page.next().cloned())?;
         Ok((page, next))
     }
 
@@ -125,9 +125,10 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         self: Arc<Self>,
         inode: Arc<Inode<S>>,
         address: Address,
-        page: ListPage,
+        page: UnreadPage,
         at: Instant,
     ) -> Result<(Option<Extent>, Listing)> {
+        let page = page.read()?;
         let extent = Extent::of(&page);
         let last = inode.lock().directory.last_listing();
         let mut listing = Listing { began: at, ..self.empty_listing() };

@@ -13,9 +13,9 @@ use crate::base::clock;
 use crate::store::{
     Body, Bucket, BucketInfo, BucketName, BucketService, Committed, CompleteUpload, Condition, ConfigDocument, ConfigKind,
     CopyObject, CopyPart, CreateUpload, DeleteKey, DeleteObject, Delimiter, Document, DocumentError, Download, Error, ErrorKind,
-    GetObject, HeadObject, Key, ListObjects, ListPage, ListStart, MAX_PAGE_KEYS, NewBucket, ObjectInfo, ObjectRef, ObjectStore,
-    ObjectVersion, Operation, Part, Prefix, PutObject, Resource, RestoreObject, Result, Subresource, Upload, UploadId,
-    UploadPage, UploadPart, VersionId,
+    GetObject, HeadObject, Key, ListObjects, ListStart, MAX_PAGE_KEYS, NewBucket, ObjectInfo, ObjectRef, ObjectStore,
+    ObjectVersion, Operation, Part, Prefix, PutObject, Resource, RestoreObject, Result, Subresource, UnreadPage, Upload,
+    UploadId, UploadPage, UploadPart, VersionId,
 };
 
 impl ObjectStore for Memory {
@@ -30,7 +30,7 @@ impl ObjectStore for Memory {
         Ok(Download { info, range, body: Body::new(stream::iter(reader.map(Ok))) })
     }
 
-    async fn list(&self, request: &ListObjects) -> Result<ListPage> {
+    async fn list(&self, request: &ListObjects) -> Result<UnreadPage> {
         let after = match &request.start {
             ListStart::Beginning => None,
             ListStart::After(text) => Some(text.clone()),
@@ -45,7 +45,7 @@ impl ObjectStore for Memory {
             after: after.as_deref(),
             limit: usize::from(request.max_keys.min(MAX_PAGE_KEYS)),
         };
-        self.list_now(&request.bucket, query)
+        self.list_now(&request.bucket, query).map(UnreadPage::from)
     }
 
     async fn put(&self, request: &PutObject) -> Result<Committed> {

@@ -9,6 +9,9 @@ use bytes::Bytes;
 use super::names::{BucketName, ByteRange, ETag, Key, PageToken, PartNumber, Prefix, StorageClass, UploadId, VersionId};
 use super::object::{Condition, ObjectInfo, ObjectRef, Properties};
 use crate::base::crc::Crc64;
+#[cfg(doc)]
+use crate::store::ErrorKind;
+use crate::store::Result;
 
 /// HEAD of an object.
 #[derive(Debug, Clone)]
@@ -87,6 +90,45 @@ pub struct ListPage {
     pub prefixes: Vec<String>,
     /// Where the next page begins; `None` on the last.
     pub next: Option<PageToken>,
+}
+
+/// A page that was answered and not read yet: what comes next is known first, and can be asked for meanwhile.
+pub struct UnreadPage {
+    next: Option<PageToken>,
+    read: Box<dyn FnOnce() -> Result<ListPage> + Send>,
+}
+
+impl UnreadPage {
+    /// Of what comes next, and what reads the page.
+    pub fn new(next: Option<PageToken>, read: impl FnOnce() -> Result<ListPage> + Send + 'static) -> Self {
+        Self { next, read: Box::new(read) }
+    }
+
+    /// Where the next page begins; `None` on the last.
+    #[must_use]
+    pub const fn next(&self) -> Option<&PageToken> {
+        self.next.as_ref()
+    }
+
+    /// Reads the page.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotS3`] when it is none.
+    pub fn read(self) -> Result<ListPage> {
+        (self.read)()
+    }
+}
+
+impl From<ListPage> for UnreadPage {
+    fn from(page: ListPage) -> Self {
+        Self::new(page.next.clone(), || Ok(page))
+    }
+}
+
+impl fmt::Debug for UnreadPage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UnreadPage").field("next", &self.next).finish_non_exhaustive()
+    }
 }
 
 /// The bytes of one request: held in memory, so that a retry can send them again; cheap to clone.

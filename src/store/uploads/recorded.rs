@@ -81,7 +81,7 @@ impl<S: ObjectStore> ObjectStore for Recorded<S> {
         self.inner.get(request).await
     }
 
-    async fn list(&self, request: &ListObjects) -> Result<ListPage> {
+    async fn list(&self, request: &ListObjects) -> Result<UnreadPage> {
         self.inner.list(request).await
     }
 
