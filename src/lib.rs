@@ -38,7 +38,7 @@
 //! replaced the object, open answers ESTALE; the kernel then looks the name up anew by itself and opens the new inode. So
 //! an inode number stands for one object, and old and new bytes never share a page cache.
 //!
-//! **List.** A directory is a stream of pages (`fs::tree::stream`): what has come is shown while the next page is on its way, a name
+//! **List.** A directory is a stream of pages (`fs::tree::stream`): each is read and shown while the next one is on its way, a name
 //! only when the listing has passed `name/`. What was shown keeps its place. What is known of the entries stays until it is too
 //! much; of larger directories only the names stay, as long as they are open. A stream that ends becomes the listing. Names that
 //! are looked up in the order of a large directory are told by the page behind the last one.
@@ -69,6 +69,10 @@
 //! source's gate is shared. A file that refers to others' objects is stored before it is copied from, so that copies never wait
 //! for each other in a ring.
 //!
+//! **Rename of a file.** A copy and a DELETE, each on the condition that what is there is what was seen (`fs::ops::rename`). Who
+//! finds the old object certainly gone has lost it to another client, and takes his copy back: only then, since after a request
+//! that may have been carried out the copy may be the only one.
+//!
 //! **Rename of a directory.** All keys are listed (what cannot be copied refuses the whole), copied in parallel under a token of
 //! this rename, then the directory gets its new place in the tree, which moves everything known below it, and its readers; then
 //! each page of a fresh listing is deleted as far as it shows what was copied (`fs::ops::{rename_directory, carry, clear}`),
@@ -85,6 +89,7 @@
 //! it (`fs::ops::marker`), or learnt of a sample of each page (`fs::tree::attributes`). What HEAD said of attributes is
 //! remembered on disk (`fs::remembered`, on top of `base::hoard`) by key, tag and date, so that a second look costs no HEAD.
 //! What is set on a new file of rsync's waits for its rename (`fs::ops::unsent`). Copies keep the time that their source shows.
+//! Special bits and devices that only a stranger's metadata says are kept, and not shown (`meta::posix::shown`).
 //!
 //! **Documents.** Access lists, tags and the configurations of a bucket are documents of their own (`store::documents`), read
 //! and set by name (`fs::ops::documents`). What replaces an object asks for its list and tags first and sends them along
