@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use super::Fs;
 use super::attr::Ino;
 use super::name;
+use super::tree::inode::Role;
 
 /// What the kernel shall ask for again before it uses it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,7 +89,11 @@ impl<S> Fs<S> {
             self.attributes_changed(inode.ino);
         }
         let missing = std::mem::take(&mut *self.kernel.missing());
-        for (directory, name) in missing {
+        let is_directory = |(directory, name): &(Ino, String)| {
+            name::parse(name).is_some_and(|shown| self.table.at(*directory, Role::Directory, &shown.component).is_some())
+        };
+        // What was made since is told above, or is a directory.
+        for (directory, name) in missing.into_iter().filter(|missing| !is_directory(missing)) {
             self.kernel.tell(Outdated::Name(directory, name));
         }
     }

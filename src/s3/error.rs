@@ -66,7 +66,9 @@ const fn is_about_an_upload(operation: Operation) -> bool {
 pub fn from_refusal(refusal: Refusal<'_>) -> Error {
     let code = refusal.document.as_ref().map(|document| document.code.clone()).filter(|code| !code.is_empty());
     let kind = kind_of(&refusal, code.as_deref());
-    let unknown = matches!(kind, ErrorKind::Unavailable | ErrorKind::TimedOut) && refusal.status != 503;
+    // S3 says 503 before it does anything. Somebody between may say it after.
+    let refused = refusal.status == 503 && code.is_some();
+    let unknown = matches!(kind, ErrorKind::Unavailable | ErrorKind::TimedOut) && !refused;
     let outcome = if unknown && !is_reading(refusal.operation) { Outcome::Unknown } else { Outcome::NotApplied };
     let said = refusal.document.as_ref().map(|document| document.message.clone()).filter(|message| !message.is_empty());
     let message = said.unwrap_or_else(|| words(kind).to_owned());
@@ -241,6 +243,8 @@ mod tests {
         let outcome = |operation, status, code| error(operation, status, code, false, false).outcome();
         assert_eq!(outcome(Operation::PutObject, 500, "InternalError"), Outcome::Unknown);
         assert_eq!(outcome(Operation::PutObject, 503, "SlowDown"), Outcome::NotApplied);
+        assert_eq!(outcome(Operation::PutObject, 503, "ServiceUnavailable"), Outcome::NotApplied);
+        assert_eq!(outcome(Operation::PutObject, 503, ""), Outcome::Unknown);
         assert_eq!(outcome(Operation::PutObject, 403, "AccessDenied"), Outcome::NotApplied);
         assert_eq!(outcome(Operation::GetObject, 500, ""), Outcome::NotApplied);
     }

@@ -123,3 +123,18 @@ fn an_object_beside_a_directory_of_its_name_can_be_made() {
     assert_eq!(fs::write(mount.at("d%00%00"), "").unwrap_err().raw_os_error(), Some(libc::EINVAL));
     assert_eq!(fs::create_dir(mount.at("d%00")).unwrap_err().raw_os_error(), Some(libc::EEXIST));
 }
+
+#[test]
+fn what_is_made_beside_a_directory_that_was_shown_has_the_other_name() {
+    let site = Site::start();
+    fill(&site, "d", 3000);
+    site.put("d/name000001a/x", "x");
+    let mount = site.mount(&["--ttl", "0"]);
+    let mut entries = fs::read_dir(mount.at("d")).unwrap();
+    let mut read = names(entries.by_ref().take(20)).unwrap();
+    assert!(read.iter().any(|name| name == "name000001a"), "{read:?}");
+    fs::write(mount.at("d/name000001a%00"), "beside").unwrap();
+    read.extend(names(entries).unwrap());
+    let count = |name: &str| read.iter().filter(|there| *there == name).count();
+    assert_eq!((count("name000001a"), count("name000001a%00"), read.len()), (1, 1, 3002));
+}

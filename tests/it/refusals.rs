@@ -228,6 +228,10 @@ fn sighup_looks_afresh_and_sigusr1_changes_the_log() {
     site.put("missing", "is there");
     site.delete("a");
     assert_eq!(mount.sh("stat -c %s d/f a"), "5\n1\n");
+    // Who is in a directory that was looked for before it was made stays there.
+    let stays = "! ls own 2>/dev/null && mkdir own && cd own && kill -HUP $0 && sleep 0.3 && readlink /proc/self/cwd";
+    let place = mount.sh(&format!("sh -c '{stays}' {daemon}"));
+    assert!(place.ends_with("/own\n"), "{place}");
     kill("-HUP", &daemon);
     eventually("it has its new length", || mount.sh("stat -c %s d/f") == "9\n");
     eventually("it is there", || mount.sh("cat missing || true") == "is there");

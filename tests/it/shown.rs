@@ -29,10 +29,16 @@ const PRIVATE: [(&str, &str); 4] = [("mode", "33152"), ("uid", "1000"), ("gid", 
 fn a_write_takes_setuid_away_at_once() {
     let site = Site::start();
     let mount = site.mount(&["--allow-other", "--ttl", "60s"]);
-    for (number, how) in
-        ["echo y >> F", "echo y > F", ": > F", "dd if=/dev/zero of=F bs=1 count=1 conv=notrunc status=none", "truncate -s 1 F"]
-            .into_iter()
-            .enumerate()
+    for (number, how) in [
+        "echo y >> F",
+        "echo y > F",
+        ": > F",
+        "dd if=/dev/zero of=F bs=1 count=1 conv=notrunc status=none",
+        "truncate -s 1 F",
+        "fallocate -l 100 F",
+    ]
+    .into_iter()
+    .enumerate()
     {
         let file = format!("f{number}");
         mount.sh(&format!("echo x > {file} && chmod 6777 {file} && stat -c %a {file}"));

@@ -199,7 +199,11 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         for name in made {
             let is_new = !shown.contains(&name);
             let (role, component) = name;
+            let at = |role| self.table.at(directory.ino, role, &component).filter(|inode| inode.lock().linked);
+            // It has not been made here, but is there.
+            let beside = at(Role::Object).is_some_and(|inode| inode.lock().beside_directory) || at(Role::Directory).is_some();
             let (is_directory, below, object) = late.entry(component).or_default();
+            *is_directory |= beside;
             match role {
                 Role::Directory => (*is_directory, *below) = (true, is_new),
                 Role::Object => *object = is_new,

@@ -213,11 +213,9 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             };
             let unknown = error.outcome() == Outcome::Unknown;
             unanswered |= unknown;
-            // An earlier try may have been carried out, whatever was said of it.
-            let is_first = attempt == 0 && !unknown && error.story().attempts <= 1;
             // What is not there any more is removed, by whomever: also by our own request whose answer was lost.
             match look(&self.store, &request.object).await {
-                Ok(None) => return Ok(if is_first { Gone::Before } else { Gone::Here }),
+                Ok(None) => return Ok(if unanswered { Gone::Here } else { Gone::Before }),
                 // A request that was lost on its way is sent again, as long as its condition holds.
                 Ok(Some(info)) if unknown && info.etag == etag && attempt < MAX_DELETES => {
                     attempt += 1;
