@@ -205,5 +205,10 @@ fn a_length_that_is_set_is_that_of_what_is_there_now() {
         file(&cut).set_len(size as u64).unwrap();
         site.put(&cut, &"n".repeat(17));
         set(&cut);
+        // What has no name any more is as long as it was.
+        let removed = file(&cut);
+        fs::remove_file(mount.at(&cut)).unwrap();
+        removed.set_len(size as u64).unwrap();
+        assert_eq!(removed.metadata().unwrap().len(), size as u64);
     }
 }

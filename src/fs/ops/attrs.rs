@@ -187,13 +187,15 @@ impl<S: ObjectStore + BucketService> Fs<S> {
     }
 
     async fn truncate_alone(&self, inode: &Arc<Inode<S>>, size: u64, through: Option<HandleId>) -> Result<()> {
-        let (is_same, is_writing, is_dirty) = {
+        let (is_same, is_writing, is_dirty, is_removed) = {
             let state = inode.lock();
-            (size == state.attr.size, state.is_writing(), state.is_dirty())
+            (size == state.attr.size, state.is_writing(), state.is_dirty(), state.attr.nlink == 0)
         };
         if is_same && (!is_writing || through.is_none() && !is_dirty) {
-            // Nothing is sent whose condition would tell: what is there now may have another length.
-            self.fresh_info(inode).await?;
+            if !is_removed {
+                // Nothing is sent whose condition would tell: what is there now may have another length.
+                self.fresh_info(inode).await?;
+            }
             if !is_writing {
                 return Ok(());
             }
