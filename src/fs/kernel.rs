@@ -1,5 +1,6 @@
 //! The way to the kernel's caches, which only the mount knows: attributes that change by something else than a call that sets
-//! them, or that turn out to be others than a listing let expect.
+//! them, or that turn out to be others than a listing let expect; pages that the file does not hold; names that are looked at
+//! afresh.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -15,6 +16,8 @@ use super::tree::inode::Role;
 pub enum Outdated {
     /// The attributes of an inode.
     Attributes(Ino),
+    /// The bytes of a file.
+    Pages(Ino),
     /// What a name in a directory stands for, or that it does not.
     Name(Ino, String),
 }
@@ -69,6 +72,11 @@ impl<S> Fs<S> {
     /// The kernel asks for the attributes of an inode before it shows them again, or judges by them.
     pub(super) fn attributes_changed(&self, ino: Ino) {
         self.kernel.tell(Outdated::Attributes(ino));
+    }
+
+    /// The kernel's pages of an inode are not what the file holds: a write from a mapping was refused, say.
+    pub fn pages_changed(&self, ino: Ino) {
+        self.kernel.tell(Outdated::Pages(ino));
     }
 
     /// Has all that is known asked for again: each directory is listed afresh when it is next looked into, and the kernel asks

@@ -12,7 +12,6 @@ use fuser::INodeNo;
 use tracing::Instrument as _;
 
 use super::errno;
-use super::invalidate::Invalidator;
 use super::reply::Fail;
 use crate::base::tasks;
 use crate::fs::Fs;
@@ -36,18 +35,12 @@ pub struct Dispatch<S> {
     fs: Arc<Fs<S>>,
     runtime: tokio::runtime::Handle,
     mount_id: Arc<OnceLock<u64>>,
-    invalidator: Arc<OnceLock<Invalidator>>,
 }
 
 impl<S: ObjectStore + BucketService> Dispatch<S> {
-    /// Operations of `fs` on `runtime`. The mount's id, and the way to the kernel's caches, are told when they are known.
-    pub const fn new(
-        fs: Arc<Fs<S>>,
-        runtime: tokio::runtime::Handle,
-        mount_id: Arc<OnceLock<u64>>,
-        invalidator: Arc<OnceLock<Invalidator>>,
-    ) -> Self {
-        Self { fs, runtime, mount_id, invalidator }
+    /// Operations of `fs` on `runtime`. The mount's id is told when it is known.
+    pub const fn new(fs: Arc<Fs<S>>, runtime: tokio::runtime::Handle, mount_id: Arc<OnceLock<u64>>) -> Self {
+        Self { fs, runtime, mount_id }
     }
 
     /// The file system.
@@ -64,14 +57,13 @@ impl<S: ObjectStore + BucketService> Dispatch<S> {
     /// bytes in its cache: those of a mapping are there before they come here. And who appends may have followed the name to
     /// another inode, of which the kernel has what was before.
     pub fn after_write(&self, handle: HandleId, number: Ino) -> impl Fn(&Result<()>) + Send + 'static {
-        let (fs, kernel) = (Arc::clone(&self.fs), self.invalidator.get().cloned());
+        let fs = Arc::clone(&self.fs);
         move |written| {
-            let Some(kernel) = &kernel else { return };
             if written.is_err() {
-                kernel.forget_pages(number);
+                fs.pages_changed(number);
             }
             if let Some(followed) = fs.inode_of(handle).filter(|now| *now != number) {
-                kernel.forget_pages(followed);
+                fs.pages_changed(followed);
             }
         }
     }

@@ -7,62 +7,53 @@ use std::thread;
 
 use fuser::{INodeNo, Notifier};
 
-use crate::fs::attr::Ino;
+use crate::fs::kernel::Outdated;
 
-/// What the kernel has cached.
+/// Tells the kernel what is wrong of its cache.
 #[derive(Debug)]
-enum Cached {
-    Pages(Ino),
-    Name(Ino, String),
+pub struct Invalidator {
+    notifier: Notifier,
+    waiting: mpsc::Sender<Outdated>,
 }
 
-/// Hands what is wrong of the kernel's cache to the thread that tells it.
-#[derive(Debug, Clone)]
-pub struct Invalidator(mpsc::Sender<Cached>);
-
 impl Invalidator {
-    /// Starts the thread; it ends with the last clone of this.
+    /// Starts the thread; it ends with this.
     ///
     /// # Errors
     /// When there is no thread to be had.
     pub fn start(notifier: Notifier) -> std::io::Result<Self> {
-        let (sender, receiver) = mpsc::channel();
+        let (waiting, receiver) = mpsc::channel();
+        let own = notifier.clone();
         thread::Builder::new().name("pailfs-forget".to_owned()).spawn(move || {
-            for cached in receiver {
-                let told = match &cached {
-                    // The whole file: offset 0, no end.
-                    Cached::Pages(ino) => notifier.inval_inode(INodeNo(ino.0), 0, 0),
-                    Cached::Name(directory, name) => notifier.inval_entry(INodeNo(directory.0), OsStr::new(name)),
-                };
-                // What the kernel does not know (any more) is no error.
-                if let Err(error) = told {
-                    tracing::debug!(?cached, %error, "the kernel keeps what it has");
-                }
+            for outdated in receiver {
+                tell(&own, &outdated);
             }
         })?;
-        Ok(Self(sender))
+        Ok(Self { notifier, waiting })
     }
 
-    /// The kernel's pages of `ino` are not what the file holds: a write from a mapping was refused, say.
-    pub fn forget_pages(&self, ino: Ino) {
-        self.send(Cached::Pages(ino));
-    }
-
-    /// What the kernel knows of a name in a directory may be wrong.
-    pub fn forget_name(&self, directory: Ino, name: String) {
-        self.send(Cached::Name(directory, name));
-    }
-
-    fn send(&self, cached: Cached) {
-        // The thread is gone only when the mount is.
-        let _ = self.0.send(cached);
+    /// What the kernel shall ask for again before it uses it. It is not waited for.
+    pub fn tell(&self, outdated: Outdated) {
+        match outdated {
+            // Without a range it waits for nothing, so that any thread may do it.
+            Outdated::Attributes(_) => tell(&self.notifier, &outdated),
+            Outdated::Pages(_) | Outdated::Name(..) => {
+                // The thread is gone only when the mount is.
+                let _ = self.waiting.send(outdated);
+            }
+        }
     }
 }
 
-/// The kernel asks for the attributes of `ino` before it uses them again. Without a range this waits for nothing, so that any thread
-/// may do it; an inode that the kernel does not know (any more) is no error.
-pub fn forget_attributes(notifier: &Notifier, ino: Ino) {
-    if let Err(error) = notifier.inval_inode(INodeNo(ino.0), -1, 0) {
-        tracing::debug!(%ino, %error, "the kernel keeps the attributes");
+fn tell(notifier: &Notifier, outdated: &Outdated) {
+    let told = match outdated {
+        Outdated::Attributes(ino) => notifier.inval_inode(INodeNo(ino.0), -1, 0),
+        // The whole file: offset 0, no end.
+        Outdated::Pages(ino) => notifier.inval_inode(INodeNo(ino.0), 0, 0),
+        Outdated::Name(directory, name) => notifier.inval_entry(INodeNo(directory.0), OsStr::new(name)),
+    };
+    // What the kernel does not know (any more) is no error.
+    if let Err(error) = told {
+        tracing::debug!(?outdated, %error, "the kernel keeps what it has");
     }
 }

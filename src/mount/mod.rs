@@ -25,7 +25,6 @@ use self::dispatch::{Dispatch, Subject};
 use self::invalidate::Invalidator;
 use crate::base::{clock, tasks};
 use crate::fs::config::Config;
-use crate::fs::kernel::Outdated;
 use crate::fs::{Fs, Pending};
 use crate::store::{BucketService, ObjectStore};
 use crate::telemetry::counters::Counters;
@@ -148,8 +147,7 @@ impl<S: ObjectStore + BucketService> Mounted<S> {
     ) -> Result<Self, MountError> {
         let fs = Fs::new(store, settings.config.clone(), counters);
         let mount_id = Arc::new(OnceLock::new());
-        let invalidator = Arc::new(OnceLock::new());
-        let dispatch = Dispatch::new(Arc::clone(&fs), runtime.clone(), Arc::clone(&mount_id), Arc::clone(&invalidator));
+        let dispatch = Dispatch::new(Arc::clone(&fs), runtime.clone(), Arc::clone(&mount_id));
         let adapter = Adapter::new(dispatch);
         let refused = |error: io::Error| MountError::Refused(explain(&error));
         let config = attach::session_config(&settings);
@@ -160,13 +158,7 @@ impl<S: ObjectStore + BucketService> Mounted<S> {
         let session = session.map_err(refused)?;
         let session = session.spawn().map_err(refused)?;
         let kernel = Invalidator::start(session.notifier()).map_err(refused)?;
-        // Set once, here.
-        let _ = invalidator.set(kernel.clone());
-        let notifier = session.notifier();
-        fs.on_outdated(move |outdated| match outdated {
-            Outdated::Attributes(ino) => invalidate::forget_attributes(&notifier, ino),
-            Outdated::Name(directory, name) => kernel.forget_name(directory, name),
-        });
+        fs.on_outdated(move |outdated| kernel.tell(outdated));
         if let Ok(Some(mount)) = mountinfo::on(&settings.directory) {
             // Set once, here.
             let _ = mount_id.set(mount.id);

@@ -26,6 +26,17 @@ async fn create(world: &World, directory: Ino, name: &str) -> HandleId {
     world.fs.create(directory, name.as_bytes(), 0o644, mode, CALLER).await.unwrap().1
 }
 
+/// A new directory.
+async fn made(world: &World, parent: Ino, name: &str) -> Ino {
+    world.fs.mkdir(parent, name.as_bytes(), 0o755, CALLER).await.unwrap();
+    look(&world.fs, parent, name).await.0
+}
+
+async fn close(world: &World, handle: HandleId) {
+    world.fs.flush(handle, |_| false).await.unwrap();
+    world.fs.release(handle).await.unwrap();
+}
+
 fn world(most_forgotten: usize) -> World {
     let config = Config { most_forgotten, ..Config::new(BucketName::new("bucket").unwrap()) };
     World::of_ttl(config, RetryPolicy::once(), Duration::from_secs(5))
@@ -90,15 +101,12 @@ async fn who_is_kept_keeps_the_directories_above() {
     for most_forgotten in [0, 100] {
         let world = world(most_forgotten);
         let fs = &world.fs;
-        fs.mkdir(Ino::ROOT, b"p", 0o755, CALLER).await.unwrap();
-        let (p, _) = look(fs, Ino::ROOT, "p").await;
-        fs.mkdir(p, b"q", 0o755, CALLER).await.unwrap();
-        let (q, _) = look(fs, p, "q").await;
+        let p = made(&world, Ino::ROOT, "p").await;
+        let q = made(&world, p, "q").await;
         let handle = create(&world, q, "new").await;
         fs.write(handle, 0, content(1, 10), CALLER).await.unwrap();
         fs.rename((q, b"new"), (q, b"f"), Replace::Allowed).await.unwrap();
-        fs.flush(handle, |_| false).await.unwrap();
-        fs.release(handle).await.unwrap();
+        close(&world, handle).await;
         fs.rename((q, b"f"), (q, b"g"), Replace::Allowed).await.unwrap();
         let (file, _) = look(fs, q, "g").await;
         for ino in [file, q, p] {
@@ -116,8 +124,7 @@ async fn who_is_kept_keeps_the_directories_above() {
         assert_eq!(fs.read(reader, 0, 100).await.unwrap().len(), 10, "{most_forgotten}");
         assert!(matches!(fs.lookup(p, b"q").await.unwrap(), Looked::Absent), "{most_forgotten}");
         for handle in [handle, reader] {
-            fs.flush(handle, |_| false).await.unwrap();
-            fs.release(handle).await.unwrap();
+            close(&world, handle).await;
         }
         assert_eq!(world.keys().await, ["p2/", "q2/", "q2/g"]);
     }
@@ -128,11 +135,9 @@ async fn who_is_kept_keeps_the_directories_above() {
 async fn a_directory_that_was_emptied_here_can_be_removed_by_others() {
     let world = world(100);
     let fs = &world.fs;
-    fs.mkdir(Ino::ROOT, b"d", 0o755, CALLER).await.unwrap();
-    let (d, _) = look(fs, Ino::ROOT, "d").await;
+    let d = made(&world, Ino::ROOT, "d").await;
     let handle = create(&world, d, "f").await;
-    fs.flush(handle, |_| false).await.unwrap();
-    fs.release(handle).await.unwrap();
+    close(&world, handle).await;
     fs.unlink(d, b"f").await.unwrap();
     assert!(matches!(fs.lookup(Ino::ROOT, b"d").await.unwrap(), Looked::Found(_)));
     let marker = ObjectRef::current(BucketName::new("bucket").unwrap(), Key::new("d/").unwrap());
@@ -147,14 +152,11 @@ async fn what_waits_below_a_directory_that_is_forgotten_and_moved_is_sent_to_its
     for most_forgotten in [0, 100] {
         let world = world(most_forgotten);
         let fs = &world.fs;
-        fs.mkdir(Ino::ROOT, b"p", 0o755, CALLER).await.unwrap();
-        let (p, _) = look(fs, Ino::ROOT, "p").await;
-        fs.mkdir(p, b"q", 0o755, CALLER).await.unwrap();
-        let (q, _) = look(fs, p, "q").await;
+        let p = made(&world, Ino::ROOT, "p").await;
+        let q = made(&world, p, "q").await;
         let handle = create(&world, q, ".f.000000").await;
         fs.write(handle, 0, content(1, 10), CALLER).await.unwrap();
-        fs.flush(handle, |_| false).await.unwrap();
-        fs.release(handle).await.unwrap();
+        close(&world, handle).await;
         let (file, _) = look(fs, q, ".f.000000").await;
         fs.setattr(file, SetAttr { mode: Some(0o604), ..SetAttr::default() }, CALLER).await.unwrap();
         for ino in [file, q, p] {

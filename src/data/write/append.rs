@@ -62,6 +62,11 @@ pub enum Rebased<S> {
 }
 
 impl<S: ObjectStore> State<S> {
+    /// How many bytes the content began with: those of the object that it changes.
+    fn begun_with(&self) -> u64 {
+        self.own.and_then(|own| self.sources.get(own.0)).map_or(0, |stored| stored.pin.size)
+    }
+
     /// Whether what is behind `stored` was appended, and is here.
     fn has_appended_only(&self, stored: u64) -> bool {
         let here = !self.extents.any(stored, self.extents.len(), |place| place != Place::Staged);
@@ -88,8 +93,7 @@ impl<S: ObjectStore> Writer<S> {
     /// Whether all that was appended is at hand, so that it can go behind whatever is there.
     pub(super) fn is_movable(&self) -> bool {
         let state = self.lock();
-        let begun = state.own.and_then(|own| state.sources.get(own.0)).map_or(0, |stored| stored.pin.size);
-        state.generation > 0 && state.has_appended_only(begun)
+        state.generation > 0 && state.has_appended_only(state.begun_with())
     }
 
     /// Begins anew behind what another client has made of the object: what was appended is appended to that. The caller holds
@@ -181,8 +185,7 @@ impl<S: ObjectStore> Writer<S> {
     async fn stored_in(&self, now: Option<&Source>) -> Result<Option<u64>> {
         let (own, doubts) = {
             let state = self.lock();
-            let own = state.own.and_then(|own| state.sources.get(own.0)).map_or(0, |stored| stored.pin.size);
-            (own, state.doubtful.clone())
+            (state.begun_with(), state.doubtful.clone())
         };
         let Some(now) = now else { return Ok(Some(own)) };
         let Some(mut doubts) = doubts.iter().map(Doubt::parts).collect::<Option<Vec<_>>>() else { return Ok(None) };

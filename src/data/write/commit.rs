@@ -422,11 +422,12 @@ async fn conditional<S: ObjectStore>(
             .is_some_and(|token| doubtful.iter().any(|own| own == token));
         let now = there.map_or(Base::Absent, |info| Base::Object(info.etag));
         // What others made since is not replaced where the name had to be new, or the content was begun on another one.
-        let others = now != Base::Absent && now != base && !earlier;
+        let changed = now != base && !earlier;
+        let others = changed && now != Base::Absent;
         match on_conflict {
             OnConflict::Fail if others => return Err(Error::Exists),
             // Nor does what was removed come back with what was appended to it.
-            OnConflict::Stale if others || movable && now != base && !earlier => return Err(Error::Stale),
+            OnConflict::Stale if others || changed && movable => return Err(Error::Stale),
             OnConflict::Fail | OnConflict::Stale | OnConflict::Replace => {}
         }
         if error.kind() == ErrorKind::NoUpload {

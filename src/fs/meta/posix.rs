@@ -140,28 +140,31 @@ pub fn directory(config: &Config, mtime: SystemTime) -> Attr {
     Attr { mode, nlink: 2, atime: mtime, mtime, ctime: mtime, ..from_listing(config, 0, mtime) }
 }
 
-/// Reads an object's metadata. A device node is one only when it is `believed`; the special bits of a mode are kept, and hidden
-/// when it is [`shown`].
+/// What an object that is no marker is, as its metadata says.
 #[must_use]
-pub fn decode<'a>(config: &Config, stored: impl Into<Stored<'a>>, directory_marker: bool, believed: bool) -> Decoded {
-    let Stored { metadata, size, last_modified } = stored.into();
+pub fn kind<'a>(stored: impl Into<Stored<'a>>) -> Kind {
+    let stored = stored.into();
+    kind_of(stored, mode(stored.metadata, false))
+}
+
+/// Reads an object's metadata. A stranger's device node is a file, but with `--trust-special`; the special bits of a mode are kept,
+/// and hidden when it is [`shown`].
+#[must_use]
+pub fn decode<'a>(config: &Config, stored: impl Into<Stored<'a>>, directory_marker: bool) -> Decoded {
+    let stored = stored.into();
+    let mode = mode(stored.metadata, directory_marker);
+    let kind = match kind_of(stored, mode) {
+        _ if directory_marker => Kind::Directory,
+        device if device.is_device() && !config.trust_special => Kind::File,
+        kind => kind,
+    };
+    let Stored { metadata, size, last_modified } = stored;
     let base = if directory_marker {
         directory(config, date::whole_seconds(last_modified))
     } else {
         from_listing(config, size, last_modified)
     };
-    let stored = metadata.get(MODE).and_then(|text| parse_mode(text, directory_marker));
-    let kind = match kind_of(stored, size) {
-        _ if directory_marker => Kind::Directory,
-        // s3fs's links have their target as the body, and no path is longer.
-        Kind::Symlink if size > MAX_TARGET_BODY_BYTES && !metadata.contains_key(SYMLINK_TARGET) => Kind::File,
-        kind => kind,
-    };
-    let kind = match kind {
-        device if device.is_device() && !(config.trust_special || believed) => Kind::File,
-        kind => kind,
-    };
-    let permissions = stored.or_else(|| metadata.get("file-permissions").and_then(|text| u32::from_str_radix(text, 8).ok()));
+    let permissions = mode.or_else(|| metadata.get("file-permissions").and_then(|text| u32::from_str_radix(text, 8).ok()));
     let mut attr = base;
     if let Some(permissions) = permissions {
         attr.mode = permissions & 0o7777;
@@ -222,8 +225,8 @@ pub fn follow(
     (before, after): (&ObjectInfo, &ObjectInfo),
     (attr, explicit, mode_is_ours): (&mut Attr, &mut ExplicitTimes, &mut bool),
 ) {
-    let was = decode(config, before, false, false);
-    let is = decode(config, after, false, false);
+    let was = decode(config, before, false);
+    let is = decode(config, after, false);
     if attr.mode == was.attr.mode && is.attr.mode != was.attr.mode {
         (attr.mode, *mode_is_ours) = (is.attr.mode, false);
     }
@@ -246,9 +249,14 @@ pub fn shown(config: &Config, kind: Kind, attr: Attr, mode_is_ours: bool) -> Att
     Attr { mode: attr.mode & !umask & !hidden, uid, gid, ..attr }
 }
 
-fn kind_of(mode: Option<u32>, size: u64) -> Kind {
+fn mode(metadata: &Metadata, directory_marker: bool) -> Option<u32> {
+    metadata.get(MODE).and_then(|text| parse_mode(text, directory_marker))
+}
+
+fn kind_of(Stored { metadata, size, .. }: Stored<'_>, mode: Option<u32>) -> Kind {
     match mode.map(|mode| mode & TYPE_MASK) {
-        Some(0o120_000) => Kind::Symlink,
+        // s3fs's links have their target as the body, and no path is longer.
+        Some(0o120_000) if size <= MAX_TARGET_BODY_BYTES || metadata.contains_key(SYMLINK_TARGET) => Kind::Symlink,
         Some(0o010_000) if size == 0 => Kind::Fifo,
         Some(0o140_000) if size == 0 => Kind::Socket,
         Some(0o020_000) if size == 0 => Kind::CharDevice,
@@ -368,32 +376,24 @@ mod tests {
 
     #[test]
     fn reads_the_spellings_of_others() {
-        let s3fs = decode(
-            &config(),
-            &info(5, &[("mode", "33256"), ("uid", "7"), ("gid", "8"), ("mtime", "1500000000.25")]),
-            false,
-            false,
-        );
+        let s3fs =
+            decode(&config(), &info(5, &[("mode", "33256"), ("uid", "7"), ("gid", "8"), ("mtime", "1500000000.25")]), false);
         assert_eq!((s3fs.kind, s3fs.attr.mode, s3fs.attr.uid, s3fs.attr.gid), (Kind::File, 0o750, 7, 8));
         assert_eq!(s3fs.attr.mtime, UNIX_EPOCH + Duration::from_millis(1_500_000_000_250));
-        let rclone = decode(&config(), &info(5, &[("mode", "0100600"), ("mtime", "2020-01-01T00:00:00.5Z")]), false, false);
+        let rclone = decode(&config(), &info(5, &[("mode", "0100600"), ("mtime", "2020-01-01T00:00:00.5Z")]), false);
         assert_eq!(rclone.attr.mode, 0o600);
         for (mode, expected) in [("100640", 0o640), ("100755", 0o755), ("33188", 0o644), ("0100444", 0o444), ("33152", 0o600)] {
-            assert_eq!(decode(&config(), &info(5, &[("mode", mode)]), false, false).attr.mode, expected, "{mode}");
+            assert_eq!(decode(&config(), &info(5, &[("mode", mode)]), false).attr.mode, expected, "{mode}");
         }
         for (mode, expected) in [("40755", 0o755), ("41777", 0o1777), ("16877", 0o755), ("17407", 0o1777), ("040700", 0o700)] {
-            assert_eq!(decode(&config(), &info(0, &[("mode", mode)]), true, false).attr.mode, expected, "{mode}");
+            assert_eq!(decode(&config(), &info(0, &[("mode", mode)]), true).attr.mode, expected, "{mode}");
         }
-        assert_eq!(decode(&config(), &info(0, &[("mode", "120777")]), false, false).kind, Kind::Symlink);
+        assert_eq!(decode(&config(), &info(0, &[("mode", "120777")]), false).kind, Kind::Symlink);
         assert_eq!(rclone.attr.mtime, UNIX_EPOCH + Duration::from_millis(1_577_836_800_500));
-        let aws = decode(
-            &config(),
-            &info(5, &[("file-permissions", "0640"), ("file-owner", "9"), ("file-mtime", "1500ms")]),
-            false,
-            false,
-        );
+        let aws =
+            decode(&config(), &info(5, &[("file-permissions", "0640"), ("file-owner", "9"), ("file-mtime", "1500ms")]), false);
         assert_eq!((aws.attr.mode, aws.attr.uid, aws.attr.mtime), (0o640, 9, UNIX_EPOCH + Duration::from_millis(1500)));
-        let link = decode(&config(), &info(0, &[("mode", "41471"), ("symlink-target", "a/b")]), false, false);
+        let link = decode(&config(), &info(0, &[("mode", "41471"), ("symlink-target", "a/b")]), false);
         assert_eq!((link.kind, link.attr.size), (Kind::Symlink, 3));
     }
 
@@ -403,7 +403,7 @@ mod tests {
         for date in [whole, whole + Duration::from_millis(981)] {
             let attr = from_listing(&config(), 5, date);
             assert_eq!((attr.mtime, attr.atime, attr.ctime), (whole, whole, whole));
-            let attr = decode(&config(), &ObjectInfo { last_modified: date, ..info(5, &[]) }, false, false).attr;
+            let attr = decode(&config(), &ObjectInfo { last_modified: date, ..info(5, &[]) }, false).attr;
             assert_eq!((attr.mtime, attr.atime, attr.ctime), (whole, whole, whole));
         }
     }
@@ -411,12 +411,12 @@ mod tests {
     #[test]
     fn strangers_get_no_setuid_and_no_devices() {
         let setuid = info(5, &[("mode", "35309")]);
-        let attr = decode(&config(), &setuid, false, false).attr;
+        let attr = decode(&config(), &setuid, false).attr;
         assert_eq!(shown(&config(), Kind::File, attr, false).mode, 0o755);
         assert_eq!(shown(&config(), Kind::File, attr, true).mode, 0o4755);
         let device = info(0, &[("mode", &(0o020_644u32).to_string()), ("rdev", "5")]);
-        assert_eq!(decode(&config(), &device, false, false).kind, Kind::File);
-        assert_eq!(decode(&config(), &device, false, true).kind, Kind::CharDevice);
+        assert_eq!(decode(&config(), &device, false).kind, Kind::File);
+        assert_eq!(kind(&device), Kind::CharDevice);
     }
 
     #[test]
@@ -432,7 +432,7 @@ mod tests {
             encode(&config(), Kind::File, &attr, ExplicitTimes { mtime: true, atime: true }, &mut metadata);
             let mut object = info(10, &[]);
             object.properties.metadata = metadata;
-            let back = decode(&config(), &object, false, true);
+            let back = decode(&config(), &object, false);
             assert_eq!(back.attr, attr);
             assert!(back.explicit.mtime && back.explicit.atime);
         }

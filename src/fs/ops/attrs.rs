@@ -154,7 +154,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             (clean, state.attr, state.explicit, state.closing.has_unsaved())
         };
         let mut done = self.truncate_alone(inode, size, through).await;
-        let nobody_stores_it = {
+        let (nobody_stores_it, loses_privileges) = {
             let mut state = inode.lock();
             if done.is_ok() {
                 state.note_changed(size, caller);
@@ -162,8 +162,12 @@ impl<S: ObjectStore + BucketService> Fs<S> {
                     state.closing.changed(through);
                 }
             }
-            state.open_writers() == 0 || through.is_none() && !unsaved
+            (state.open_writers() == 0 || through.is_none() && !unsaved, state.attr.mode != attr.mode)
         };
+        if loses_privileges {
+            // The answer to fallocate does not tell.
+            self.attributes_changed(inode.ino);
+        }
         if !nobody_stores_it {
             return done;
         }

@@ -153,7 +153,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             return Ok(None);
         }
         if let Some(info) = &info {
-            let decoded = posix::decode(&self.config, info, false, false);
+            let decoded = posix::decode(&self.config, info, false);
             state.mode_is_ours &= state.attr.mode == decoded.attr.mode;
             (state.attr.mode, state.attr.uid, state.attr.gid) = (decoded.attr.mode, decoded.attr.uid, decoded.attr.gid);
         }

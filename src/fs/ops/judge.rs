@@ -58,7 +58,7 @@ impl<S: ObjectStore + BucketService> Fs<S> {
 
     /// Refuses to change what is shown as a file and is none: it would be one then, and no link, pipe or device any more.
     pub(super) fn must_be_as_shown(&self, inode: &Inode<S>, info: &ObjectInfo) -> Result<()> {
-        if inode.kind != Kind::File || posix::decode(&self.config, info, false, true).kind == Kind::File {
+        if inode.kind != Kind::File || posix::kind(info) == Kind::File {
             return Ok(());
         }
         let words = if self.config.attrs == AttrsMode::Listing {

@@ -8,7 +8,7 @@ use crate::data;
 use crate::data::write::extents::Seek;
 use crate::data::write::{Change, Writer};
 use crate::fs::Fs;
-use crate::fs::attr::{Attr, Caller};
+use crate::fs::attr::Caller;
 use crate::fs::error::{Error, Result, Situation};
 use crate::fs::handles::{HandleId, OpenFile};
 use crate::fs::locate::Address;
@@ -124,19 +124,12 @@ impl<S: ObjectStore + BucketService> Fs<S> {
         let open = self.file_to_write(spot.handle)?;
         let inode = open.inode();
         let _entered = self.moves.enter(&inode, Access::Change).await;
-        let Attr { size, mode, .. } = inode.lock().attr;
+        let size = inode.lock().attr.size;
         let end = spot.offset.checked_add(len).ok_or_else(|| Error::new(Situation::TooLarge, "no file is so long"))?;
         match how {
             Allocate::Reserve => return Ok(()),
             Allocate::Extend if end <= size => return Ok(()),
-            Allocate::Extend => {
-                let done = self.truncate(&inode, end, Some(spot.handle), caller).await;
-                if inode.lock().attr.mode != mode {
-                    // The answer does not tell.
-                    self.attributes_changed(inode.ino);
-                }
-                return done;
-            }
+            Allocate::Extend => return self.truncate(&inode, end, Some(spot.handle), caller).await,
             Allocate::Punch | Allocate::Zero => {}
         }
         let end = if how == Allocate::Punch { end.min(size) } else { end };

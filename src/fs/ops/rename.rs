@@ -263,17 +263,13 @@ impl<S: ObjectStore + BucketService> Fs<S> {
             Ok(()) => self.delete_object(source.clone(), Some(info.etag.clone())).await,
             Err(error) => Err(error.into()),
         };
-        let failed = match deleted {
+        if matches!(deleted, Ok(Gone::Before)) && was_free && is_first_try {
             // Who takes a name first has it: another client has moved it away, or removed it, before.
-            Ok(Gone::Before) if was_free && is_first_try => {
-                self.take_copy_back(inode, to, committed.etag).await;
-                self.note_vanished(inode);
-                return Err(Error::new(Situation::NotFound, "another client has moved or removed it meanwhile"));
-            }
-            Ok(_) => None,
-            Err(failed) => Some(failed),
-        };
-        if let Some(NotDeleted { error, unanswered }) = failed {
+            self.take_copy_back(inode, to, committed.etag).await;
+            self.note_vanished(inode);
+            return Err(Error::new(Situation::NotFound, "another client has moved or removed it meanwhile"));
+        }
+        if let Err(NotDeleted { error, unanswered }) = deleted {
             if !unanswered {
                 self.repin(inode, &committed.etag, &place(&source, info.version.clone()), &info.etag);
             } else if let Some(moving) = &mut inode.lock().moving {

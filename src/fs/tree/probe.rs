@@ -145,7 +145,7 @@ impl<S: ObjectStore> Fs<S> {
 
     /// What the metadata of attributes says about an object as a file.
     pub(in crate::fs) fn stored_facts(&self, stored: Stored<'_>) -> Facts {
-        let decoded = posix::decode(&self.config, stored, false, false);
+        let decoded = posix::decode(&self.config, stored, false);
         Facts {
             explicit: decoded.explicit,
             exact: true,
@@ -171,7 +171,7 @@ impl<S: ObjectStore> Fs<S> {
         match marker {
             None => Facts::plain(Kind::Directory, posix::directory(&self.config, self.mounted_at)),
             Some(info) => {
-                let decoded = posix::decode(&self.config, &*info, true, false);
+                let decoded = posix::decode(&self.config, &*info, true);
                 Facts {
                     explicit: decoded.explicit,
                     exact: true,

@@ -1,8 +1,9 @@
 //! All inodes by number and by place, with the kernel's lookup counts.
 //!
 //! The kernel may use a number until it has forgotten it as often as it was told of it; the number stays in the table that
-//! long. What this mount has made, and directories, stay for a while longer: the store does not tell all that is known of them (times
-//! to the nanosecond, what has happened in a directory, whose setuid bits and devices they are). Numbers are a hash of bucket and key (the next free one on collision), so they survive remounts.
+//! long. What this mount has made, and directories, stay for a while longer: the store does not tell all that is known of them
+//! (times to the nanosecond, what has happened in a directory, whose setuid bits and devices they are). Numbers are a hash of
+//! bucket and key (the next free one on collision), so they survive remounts.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
